@@ -1,0 +1,81 @@
+"""Every error this package raises on purpose, and the exit code the command line gives it.
+
+FashionInferError
+├── UsageError              2   an argument with a value that cannot be used
+├── ModelNotFoundError      2   no such model file, no such backbone
+├── ParityError             1   two runs of the same model disagree
+├── DataError               1   a malformed or missing annotation file
+├── TrainingError           1   a run that cannot go on
+├── ModelError              3   not a model of ours, or a damaged one
+├── DeviceError             3   the device asked for cannot be used
+├── MissingExtraError       3   an optional package is not installed
+├── ImageError              4   an image or a box that cannot be used
+└── PredictorClosedError        the Predictor was closed
+
+Each takes its message as the only argument, so that every error survives pickling.
+"""
+
+from typing import ClassVar
+
+
+class FashionInferError(Exception):
+    """Base of every error of this package; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(FashionInferError):
+    """An argument has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class ModelNotFoundError(FashionInferError):
+    """There is no such model file, or no backbone of that name."""
+
+    exit_code = 2
+
+
+class ParityError(FashionInferError):
+    """An exported model does not give what the model it was made from gives."""
+
+
+class DataError(FashionInferError):
+    """An annotation file is missing or malformed; the message names file and line."""
+
+
+class TrainingError(FashionInferError):
+    """A training run cannot start or go on; its last good state is kept."""
+
+
+class ModelError(FashionInferError):
+    """A file is not a FashionNet of ours, is damaged, or was made for another release."""
+
+    exit_code = 3
+
+
+class DeviceError(FashionInferError):
+    """The device that was asked for cannot be used here; nothing falls back to another."""
+
+    exit_code = 3
+
+
+class MissingExtraError(FashionInferError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    exit_code = 3
+
+
+class ImageError(FashionInferError):
+    """An image cannot be read, or a box lies outside it."""
+
+    exit_code = 4
+
+
+class PredictorClosedError(FashionInferError):
+    """The Predictor was used after `close()`."""
+
+
+def missing_extra(package: str, extra: str) -> MissingExtraError:
+    """The error for an optional `package` that cannot be imported, to be raised from the ImportError."""
+    return MissingExtraError(f'{package} is not installed: pip install "fashion-infer[{extra}]"')

@@ -1,0 +1,125 @@
+"""ModelSpec: what a model file says about itself, written by the exporter and read by every backend."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fashion_infer.errors import ModelError
+
+SPEC_VERSION = 1
+METADATA_KEY = "fashion_infer.model_spec"
+PARITY_KEY = "fashion_infer.parity"
+INPUT_NAME = "images"
+OUTPUT_NAMES = ("category", "attributes", "landmarks", "visibility", "embedding")
+LANDMARK_NAMES = (
+    "left_collar",
+    "right_collar",
+    "left_sleeve",
+    "right_sleeve",
+    "left_waistline",
+    "right_waistline",
+    "left_hem",
+    "right_hem",
+)
+VISIBILITY_NAMES = ("visible", "occluded", "truncated")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that turns a network's numbers into words; stored as JSON inside the model file.
+
+    Attributes:
+        arch: the backbone, `vgg16` for the paper's or a timm name.
+        image_size: side S of the square input, pixels.
+        categories: the C category names in the order of the `category` output.
+        attributes: the A attribute names in the order of the `attributes` output.
+        attribute_groups: the group of each attribute (texture, fabric, ...), A long.
+        embedding_dim: length D of the embedding.
+        trained: False for random weights; such a model warns when it is loaded.
+        weights_sha256: hash of the weights the file was made from, in hexadecimal.
+        threshold: attributes that score above it are reported, in [0, 1].
+        temperature: the category logits are divided by it inside the model; > 0.
+        landmarks: the landmark names in the order of the `landmarks` output.
+        version: of this layout.
+    """
+
+    arch: str
+    image_size: int
+    categories: tuple[str, ...]
+    attributes: tuple[str, ...]
+    attribute_groups: tuple[str, ...]
+    embedding_dim: int
+    trained: bool
+    weights_sha256: str
+    threshold: float = 0.5
+    temperature: float = 1.0
+    landmarks: tuple[str, ...] = LANDMARK_NAMES
+    version: int = SPEC_VERSION
+
+    def __post_init__(self) -> None:
+        if len(self.attributes) != len(self.attribute_groups):
+            raise ModelError(
+                f"the ModelSpec names {len(self.attributes)} attributes but {len(self.attribute_groups)} groups of them"
+            )
+
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each output without its batch axis."""
+        points = len(self.landmarks)
+        shapes = (
+            (len(self.categories),),
+            (len(self.attributes),),
+            (points, 2),
+            (points, len(VISIBILITY_NAMES)),
+            (self.embedding_dim,),
+        )
+        return dict(zip(OUTPUT_NAMES, shapes, strict=True))
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelSpec":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ModelError: not JSON, another version, or fields that are missing, unknown or of the wrong type.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"the ModelSpec is not JSON: {error}") from error
+        version = fields.get("version") if isinstance(fields, dict) else None
+        if version != SPEC_VERSION:
+            raise ModelError(
+                f"the ModelSpec has version {version!r}, this release of fashion-infer reads {SPEC_VERSION}: "
+                "export the model again, or install the release that wrote it"
+            )
+        try:
+            return cls(**{name: _field(name, value) for name, value in fields.items()})
+        except TypeError as error:
+            raise ModelError(f"the ModelSpec is not one of ours: {error}") from error
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "arch": (str,),
+    "image_size": (int,),
+    "categories": (list,),
+    "attributes": (list,),
+    "attribute_groups": (list,),
+    "embedding_dim": (int,),
+    "trained": (bool,),
+    "weights_sha256": (str,),
+    "threshold": (int, float),
+    "temperature": (int, float),
+    "landmarks": (list,),
+    "version": (int,),
+}
+
+
+def _field(name: str, value: Any) -> Any:
+    fits = name not in _TYPES or type(value) in _TYPES[name]  # not isinstance: True is an int
+    if not fits or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+        raise TypeError(f"{name} is {value!r}")
+    return tuple(value) if isinstance(value, list) else value

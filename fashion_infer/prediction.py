@@ -1,0 +1,175 @@
+"""What a prediction is: plain numpy results of one garment, made from one row of the network's outputs."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.drawing import draw
+from fashion_infer.errors import FashionInferError, ImageError
+from fashion_infer.images import ImageSource, Pixels, read_image
+from fashion_infer.model_spec import VISIBILITY_NAMES, ModelSpec
+from fashion_infer.preprocess import Crop
+
+Float32s = NDArray[np.float32]
+
+
+class Label(NamedTuple):
+    """A name and its score in [0, 1]; `group` is an attribute's (texture, fabric, ...), empty for a category."""
+
+    name: str
+    score: float
+    group: str = ""
+
+
+class Landmark(NamedTuple):
+    """A landmark in pixels of the upright image; `score` is that of the named visibility, in [0, 1]."""
+
+    name: str
+    x: float
+    y: float
+    visibility: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One garment of one image.
+
+    An image that could not be used, among others of a list, gives a Prediction whose `error` says why; reading any
+    other field of it but `source` raises that error.
+
+    Attributes:
+        source: the image as it was given; not pickled or copied unless it is a path.
+        width: of the upright image, pixels.
+        height: likewise.
+        box: x1 y1 x2 y2 of the garment, pixels, clipped to the image.
+        categories: every category, best first.
+        attributes: those above the model's threshold, best first.
+        attribute_scores: float32 [A], every attribute in the order of `ModelSpec.attributes`.
+        landmarks: the 8 landmarks in the order of `ModelSpec.landmarks`.
+        embedding: float32 [D] of unit length.
+        is_garment: score in [0, 1] that there is a garment at all; None where the model has no such output.
+        timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is that of the batch.
+        error: None, or what was wrong with this image.
+    """
+
+    source: ImageSource
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+    categories: tuple[Label, ...]
+    attributes: tuple[Label, ...]
+    attribute_scores: Float32s
+    landmarks: tuple[Landmark, ...]
+    embedding: Float32s
+    is_garment: float | None
+    timing: dict[str, float]
+    error: FashionInferError | None = None
+
+    @classmethod
+    def failed(cls, source: ImageSource, error: FashionInferError) -> "Prediction":
+        """The Prediction of an image that could not be used."""
+        prediction = object.__new__(cls)
+        prediction.__dict__.update(source=source, error=error)
+        return prediction
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is not there: the fields of a failed prediction, or no field at all.
+        if name in _FIELDS and (error := self.__dict__.get("error")) is not None:
+            raise error
+        raise AttributeError(f"Prediction has no {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "source": self.image}
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Prediction(image={self.image!r}, error={self.error!r})"
+        return f"Prediction(image={self.image!r}, category={self.category!r}, box={self.box})"
+
+    @property
+    def image(self) -> str | None:
+        """The path of the image as given, or None when it was not given as a path."""
+        return str(self.source) if isinstance(self.source, str | os.PathLike) else None
+
+    @property
+    def category(self) -> Label:
+        """The best category."""
+        return self.categories[0]
+
+    def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
+        """Plain Python values, ready for JSON; of a failed prediction its image and error."""
+        if self.error is not None:
+            return {"image": self.image, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        fields: dict[str, Any] = {
+            "image": self.image,
+            "width": self.width,
+            "height": self.height,
+            "box": list(self.box),
+            "is_garment": self.is_garment,
+            "categories": [{"name": label.name, "score": label.score} for label in self.categories[:5]],
+            "attributes": [{"name": a.name, "group": a.group, "score": a.score} for a in self.attributes],
+            "landmarks": [point._asdict() for point in self.landmarks],
+            "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing.items()},
+        }
+        return {**fields, "embedding": self.embedding.tolist()} if embedding else fields
+
+    def plot(self, image: ImageSource | None = None) -> Pixels:
+        """Draw box, landmarks, category and attributes on the image.
+
+        Args:
+            image: to draw on; by default the source is read again.
+
+        Returns:
+            uint8 RGB array.
+
+        Raises:
+            ImageError: the image is no longer there, or was not pickled with the prediction.
+        """
+        categories = ", ".join(f"{label.name} {label.score:.2f}" for label in self.categories[:3])
+        attributes = ", ".join(f"{label.name} {label.score:.2f}" for label in self.attributes[:6])
+        points = [(point.x, point.y, point.visibility) for point in self.landmarks]
+        image = self.source if image is None else image
+        if image is None:
+            raise ImageError("this prediction was pickled or copied without its image: pass the image to plot")
+        return draw(read_image(image).pixels, self.box, points, [categories, attributes])
+
+
+_FIELDS = {field.name for field in dataclasses.fields(Prediction)}
+
+
+def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts: Any) -> Prediction:
+    """Turn one image's outputs into a Prediction; pure.
+
+    Args:
+        row: the outputs of `Backend.run` without their batch axis.
+        crop: what the network saw, and where it lies in the image.
+        spec: of the model.
+        facts: `source`, `width`, `height` and `timing` of the Prediction.
+    """
+    order = np.argsort(-row["category"], kind="stable")
+    scores = row["attributes"]
+    above = [a for a in np.argsort(-scores, kind="stable") if scores[a] > spec.threshold]
+    (x, y), (width, height) = crop.origin, crop.size
+    return Prediction(
+        box=(x, y, x + width, y + height),
+        categories=tuple(Label(spec.categories[c], float(row["category"][c])) for c in order),
+        attributes=tuple(Label(spec.attributes[a], float(scores[a]), spec.attribute_groups[a]) for a in above),
+        attribute_scores=scores.copy(),  # a view would keep the whole batch alive
+        landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
+        embedding=row["embedding"].copy(),
+        is_garment=None,
+        **facts,
+    )
+
+
+def _landmarks(points: NDArray[np.floating], visibility: Float32s, spec: ModelSpec) -> tuple[Landmark, ...]:
+    best = visibility.argmax(axis=1)
+    return tuple(
+        Landmark(name, float(x), float(y), VISIBILITY_NAMES[v], float(scores[v]))
+        for name, (x, y), v, scores in zip(spec.landmarks, points, best, visibility, strict=True)
+    )

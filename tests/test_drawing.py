@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from fashion_infer.drawing import draw
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (480, 640, (480, 640)),
+        (1000, 800, (1000, 800)),
+        (240, 320, (480, 640)),
+        (1, 1, (480, 480)),
+        (10, 3000, (10, 3000)),
+        (3000, 1, (3000, 1)),
+        (60, 480, (240, 1920)),  # enlarged as far as the long side allows
+        (1, 64_000, (1, 64_000)),
+    ],
+)
+def test_small_pictures_are_enlarged_and_a_strip_is_added(height: int, width: int, expected: tuple[int, int]) -> None:
+    drawn = draw(np.zeros((height, width, 3), np.uint8), (0, 0, width, height), [], ["Tee 0.90", "floral 0.70"])
+    assert drawn.dtype == np.uint8
+    assert drawn.shape == (expected[0] + 50, expected[1], 3)
+
+
+def test_the_picture_stays_as_it_was_and_what_is_not_drawn_upon_too() -> None:
+    pixels = np.full((500, 600, 3), (10, 120, 230), np.uint8)
+    before = pixels.copy()
+    drawn = draw(pixels, (100, 100, 500, 400), [(300.0, 250.0, "visible")], [])
+    np.testing.assert_array_equal(pixels, before)
+    assert (drawn[:90] == pixels[:90]).all()
+    assert not np.shares_memory(drawn, pixels)
+
+
+def test_colours_of_box_and_landmarks() -> None:
+    points = [(100.0, 100.0, "visible"), (200.0, 100.0, "occluded"), (300.0, 100.0, "truncated")]
+    drawn = draw(np.full((480, 480, 3), 90, np.uint8), (20, 30, 460, 440), points, ["Tee"])
+    assert drawn[30, 240].tolist() == drawn[439, 240].tolist() == [255, 255, 255]
+    assert drawn[240, 20].tolist() == drawn[240, 459].tolist() == [255, 255, 255]
+    assert drawn[100, 100].tolist() == [46, 204, 113]  # RGB green, filled
+    assert drawn[100, 200].tolist() == [90, 90, 90]  # a ring
+    assert (drawn[95:106, 195:206] == (243, 156, 18)).all(axis=2).any()
+    assert (drawn[80:120, 280:320] == 90).all()
+
+
+def test_landmarks_are_enlarged_with_the_picture() -> None:
+    drawn = draw(np.full((240, 240, 3), 90, np.uint8), (0, 0, 240, 240), [(50.0, 60.0, "visible")], [])
+    assert drawn[120, 100].tolist() == [46, 204, 113]
+
+
+@pytest.mark.parametrize("point", [(-50.0, -50.0), (1e6, 1e6), (0.0, 480.0)])
+def test_landmarks_outside_do_no_harm(point: tuple[float, float]) -> None:
+    assert draw(np.zeros((480, 480, 3), np.uint8), (0, 0, 480, 480), [(*point, "visible")], []).shape == (490, 480, 3)
+
+
+@pytest.mark.parametrize("caption", [[], [""], ["Robe d'été 0.50"], ["x" * 500], ["a", "b", "c"]])
+def test_captions(caption: list[str]) -> None:
+    drawn = draw(np.zeros((480, 480, 3), np.uint8), (0, 0, 480, 480), [], caption)
+    assert drawn.shape == (480 + 20 * len(caption) + 10, 480, 3)
+    written = (drawn[480:] != 32).any()
+    assert written == any(caption)

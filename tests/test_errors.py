@@ -1,0 +1,47 @@
+import inspect
+import pickle
+import re
+from types import ModuleType
+
+import pytest
+
+import fashion_infer
+from fashion_infer import errors
+
+CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_survives_pickling_with_its_message(kind: type[errors.FashionInferError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("a.jpg is empty")))
+    assert type(error) is kind
+    assert str(error) == "a.jpg is empty"
+    assert isinstance(error, errors.FashionInferError)
+    assert kind.__doc__
+
+
+def test_exit_codes_are_those_of_the_drawing() -> None:
+    drawn = dict(re.findall(r"^[├└]── (\w+) +(\d?)", errors.__doc__ or "", re.MULTILINE))
+    assert set(drawn) == {kind.__name__ for kind in CLASSES} - {"FashionInferError"}
+    for name, code in drawn.items():
+        kind = getattr(errors, name)
+        assert kind.__bases__ == (errors.FashionInferError,)
+        if code:
+            assert kind.exit_code == int(code), name
+
+
+def test_missing_extra_names_package_and_extra() -> None:
+    error = errors.missing_extra("onnxruntime", "cpu")
+    assert type(error) is errors.MissingExtraError
+    assert str(error) == 'onnxruntime is not installed: pip install "fashion-infer[cpu]"'
+
+
+def test_all_is_what_can_be_imported() -> None:
+    public = {
+        name
+        for name, value in vars(fashion_infer).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert set(fashion_infer.__all__) == public
+    assert len(fashion_infer.__all__) == len(public)
+    assert {kind.__name__ for kind in CLASSES} <= public
