@@ -1,0 +1,1 @@
+"""DeepFashion's files: readers, a check of a download, and a rendered set in the same layout."""
