@@ -1,0 +1,1 @@
+"""Training FashionNet; needs the extra `train`."""

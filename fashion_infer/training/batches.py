@@ -1,0 +1,172 @@
+"""Batches for training: images through the same `preprocess.crop` as in deployment, after augmenting.
+
+What a step sees depends on the seed, the step and the row alone, not on workers or on what ran before: a resumed run
+continues with the very batches that it would have seen.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from fashion_infer.data.deepfashion import FashionData
+from fashion_infer.errors import DataError, ImageError
+from fashion_infer.images import Pixels, read_image
+from fashion_infer.preprocess import crop
+from fashion_infer.training.losses import TRUNCATED, Batch
+
+MIRRORED_SLOTS = [1, 0, 3, 2, 5, 4, 7, 6]  # left and right landmarks trade places in a mirrored picture
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a Batch, or the reason why there is none."""
+
+    image: Pixels
+    landmarks: Floats
+    visibility: NDArray[np.int8]
+    row: int
+    error: str | None = None
+
+
+class Samples(Dataset[Sample]):
+    """Reads (row, step) pairs; a step of -1 means: as in deployment, nothing augmented."""
+
+    def __init__(self, data: FashionData, image_size: int, seed: int) -> None:
+        self.data, self.image_size, self.seed = data, image_size, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        row, step = key
+        rng = np.random.default_rng([self.seed, row, step]) if step >= 0 else None
+        path = self.data.image_root / str(self.data.images[row])
+        box = self.data.boxes[row].astype(np.float64)
+        if rng is not None:
+            box = jitter_box(box, rng)
+        try:
+            cut = crop(read_image(path, side=self.image_size, boxes=[box]), box, self.image_size)
+        except ImageError as error:
+            return Sample(np.empty((0, 0, 3), np.uint8), np.empty((0, 2)), np.empty(0, np.int8), row, str(error))
+        landmarks = cut.from_image(self.data.landmarks[row])
+        visibility = cut_off(landmarks, self.data.visibility[row])
+        if rng is None:
+            return Sample(cut.pixels, landmarks, visibility, row)
+        image = jitter_colours(cut.pixels, rng)
+        if rng.random() < 0.5:
+            image, landmarks, visibility = mirror(image, landmarks, visibility)
+        return Sample(image, landmarks, visibility, row)
+
+
+class TrainingRows:
+    """The (row, step) pairs of each batch from `first_step` on.
+
+    Rows of no known item are passed over in shuffled epochs. Where there are items, half of the batch (all of it, where
+    there is nothing else) is pairs: a picture and another one of the same item, for the triplet loss.
+    """
+
+    def __init__(self, items: NDArray[np.int32], batch_size: int, seed: int, first_step: int, last_step: int) -> None:
+        self.seed, self.steps = seed, range(first_step, last_step)
+        single, paired = np.flatnonzero(items < 0), np.flatnonzero(items >= 0)
+        pairs = 0 if not len(paired) else batch_size // 4 if len(single) else batch_size // 2
+        self.parts = [(single, batch_size - 2 * pairs), (paired, pairs)]
+        self.items = items
+        self.by_item = {int(item): paired[items[paired] == item] for item in np.unique(items[paired])}
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            yield [(row, step) for row in self.rows_at(step)]
+
+    def rows_at(self, step: int) -> list[int]:
+        """The rows of one batch."""
+        singles, anchors = (self._take(rows, count, step) for rows, count in self.parts)
+        rng = np.random.default_rng([self.seed, step])
+        return singles + [row for anchor in anchors for row in (anchor, self._partner(anchor, rng))]
+
+    def _take(self, rows: NDArray[np.int64], count: int, step: int) -> list[int]:
+        """The next `count` of the endless sequence of shuffled epochs over `rows`."""
+        if not len(rows):
+            return []
+        positions = np.arange(step * count, (step + 1) * count)
+        epochs = positions // len(rows)
+        order = {
+            epoch: np.random.default_rng([self.seed, int(epoch), 1]).permutation(rows) for epoch in np.unique(epochs)
+        }
+        return [int(order[epoch][position % len(rows)]) for epoch, position in zip(epochs, positions, strict=True)]
+
+    def _partner(self, row: int, rng: np.random.Generator) -> int:
+        """Another picture of the same item, or the same one (differently augmented) where it is alone."""
+        others = self.by_item[int(self.items[row])]
+        others = others[others != row]
+        return int(rng.choice(others)) if len(others) else row
+
+
+class Loader:
+    """Batches of a training set or, in order and as deployed, of a validation set; broken images are left out."""
+
+    def __init__(self, data: FashionData, image_size: int, seed: int, workers: int) -> None:
+        self.samples, self.workers = Samples(data, image_size, seed), workers
+        self.skipped: dict[str, str] = {}  # image -> why it could not be used
+
+    def training(self, batch_size: int, first_step: int, last_step: int) -> Iterator[Batch]:
+        """One batch a step, augmented."""
+        data = self.samples.data
+        return self._batches(TrainingRows(data.items, batch_size, self.samples.seed, first_step, last_step))
+
+    def validation(self, batch_size: int) -> Iterator[Batch]:
+        """All rows in order, not augmented."""
+        rows = [(row, -1) for row in range(len(self.samples.data))]
+        return self._batches([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)])
+
+    def _batches(self, rows: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
+        for samples in DataLoader(self.samples, batch_sampler=rows, num_workers=self.workers, collate_fn=list):
+            self.skipped |= {str(self.samples.data.images[s.row]): s.error for s in samples if s.error}
+            good = [sample for sample in samples if sample.error is None]
+            if not good:
+                raise DataError(f"no image of a whole batch can be read, the first one: {samples[0].error}")
+            yield self._collate(good)
+
+    def _collate(self, samples: list[Sample]) -> Batch:
+        data, rows = self.samples.data, [sample.row for sample in samples]
+        return Batch(
+            images=torch.from_numpy(np.stack([s.image for s in samples])),
+            landmarks=torch.from_numpy(np.stack([s.landmarks for s in samples]).astype(np.float32)),
+            visibility=torch.from_numpy(np.stack([s.visibility for s in samples]).astype(np.int64)),
+            categories=torch.from_numpy(data.categories[rows].astype(np.int64)),
+            attributes=torch.from_numpy(data.attributes[rows]),
+            items=torch.from_numpy(data.items[rows].astype(np.int64)),
+            rows=torch.tensor(rows),
+        )
+
+
+def jitter_box(box: Floats, rng: np.random.Generator) -> Floats:
+    """Move each side by up to a tenth of the box, as a detector would."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    return np.asarray(box + rng.uniform(-0.1, 0.1, 4) * [width, height, width, height])
+
+
+def jitter_colours(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Brightness, contrast and saturation, each by up to a fifth."""
+    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
+    colours = (grey + saturation * (image - grey) - 128) * contrast + 128
+    return np.asarray((colours * brightness).clip(0, 255), np.uint8)
+
+
+def mirror(image: Pixels, landmarks: Floats, visibility: NDArray[np.int8]) -> tuple[Pixels, Floats, NDArray[np.int8]]:
+    """Flip left and right; the left and right landmarks trade slots, since left is the viewer's."""
+    mirrored = np.stack([1 - landmarks[:, 0], landmarks[:, 1]], 1)
+    return np.ascontiguousarray(image[:, ::-1]), mirrored[MIRRORED_SLOTS], visibility[MIRRORED_SLOTS]
+
+
+def cut_off(landmarks: Floats, visibility: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A landmark that the crop leaves out is truncated, whatever it was in the photo; absent slots stay absent."""
+    outside = ((landmarks < 0) | (landmarks > 1)).any(1)
+    return np.where(outside & (visibility >= 0), TRUNCATED, visibility).astype(np.int8)

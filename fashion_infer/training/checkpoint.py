@@ -1,0 +1,124 @@
+"""Checkpoints: one safetensors file with the weights, and the ModelSpec and Architecture in its metadata. No pickle."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fashion_infer.errors import ModelError, ModelNotFoundError, UsageError
+from fashion_infer.files import write_atomically
+from fashion_infer.model_spec import METADATA_KEY, ModelSpec
+from fashion_infer.training.model import Architecture, FashionNet, Vgg16
+
+ARCHITECTURE_KEY = "fashion_infer.architecture"
+
+
+def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec) -> ModelSpec:
+    """Write a checkpoint under a temporary name, then rename it.
+
+    Returns:
+        The spec as written, with the hash of these weights.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    spec = dataclasses.replace(spec, weights_sha256=hash_weights(weights))
+    metadata = {METADATA_KEY: spec.to_json(), ARCHITECTURE_KEY: json.dumps(dataclasses.asdict(model.arch))}
+    write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+    return spec
+
+
+def load_checkpoint(path: Path) -> tuple[FashionNet, ModelSpec]:
+    """Read a checkpoint into a FashionNet in evaluation mode, on the CPU.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelError: not a safetensors file, damaged, not a FashionNet's, or its weights are not those it names.
+    """
+    if not path.is_file():
+        raise ModelNotFoundError(f"there is no checkpoint {path}: fashion-infer train writes one")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+    if METADATA_KEY not in metadata or ARCHITECTURE_KEY not in metadata:
+        raise ModelError(f"{path} holds weights, but not a checkpoint of fashion-infer train (no {METADATA_KEY})")
+    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    if hash_weights(weights) != spec.weights_sha256:
+        raise ModelError(f"{path} is damaged: its weights do not have the sha256 it names")
+    try:
+        model = FashionNet(Architecture(**json.loads(metadata[ARCHITECTURE_KEY])))
+        model.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError, UsageError, ModelNotFoundError) as error:
+        raise ModelError(f"{path} does not hold the FashionNet it describes: {error}") from error
+    return model.eval(), spec
+
+
+def load_backbone(model: FashionNet, path: Path) -> None:
+    """Fill the backbone from a local file of ImageNet weights, .safetensors or .pth, of torchvision or timm.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelError: unreadable, or weights of another network; nothing is loaded by halves.
+    """
+    state = _read_weights(path)
+    if isinstance(model.backbone, Vgg16):
+        wanted = model.backbone.state_dict()
+        found = {name: state.get(_vgg16_name(name)) for name in wanted}
+    else:
+        wanted = model.backbone.net.state_dict()
+        state = _by_order(state, model.arch.backbone)
+        by_words = {
+            name.replace("_", "."): tensor for name, tensor in state.items()
+        }  # features_only renames a.b to a_b
+        found = {name: by_words.get(name.replace("_", ".")) for name in wanted}
+    fitting = {n: t for n, t in found.items() if t is not None and t.shape == wanted[n].shape}
+    if wrong := sorted(wanted.keys() - fitting.keys()):
+        raise ModelError(
+            f"{path} does not fit {model.arch.backbone}: {len(wrong)} of its {len(wanted)} weights, as {wrong[0]}"
+        )
+    target: nn.Module = model.backbone if isinstance(model.backbone, Vgg16) else model.backbone.net
+    target.load_state_dict(fitting)
+
+
+def hash_weights(weights: dict[str, Tensor]) -> str:
+    """sha256, in hexadecimal, over names, types, shapes and bytes in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelNotFoundError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path} is not a weights file (safetensors, or tensors alone in a .pth): {error}") from error
+    return dict(state.get("state_dict", state))
+
+
+def _vgg16_name(name: str) -> str:
+    """Ours -> torchvision's and timm's `features.N`: conv5 continues conv4's numbering, for both of its copies."""
+    block, layer, kind = name.split(".")
+    return f"features.{int(layer) + (0 if block == 'conv4' else 23)}.{kind}"
+
+
+def _by_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Give timm's names to a foreign file that has timm's tensors, every one, in timm's order."""
+    import timm
+
+    full = timm.create_model(name).state_dict()
+    same = [tensor.shape for tensor in state.values()] == [tensor.shape for tensor in full.values()]
+    return dict(zip(full, state.values(), strict=True)) if same else state

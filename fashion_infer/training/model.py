@@ -1,0 +1,241 @@
+"""FashionNet (Liu et al., "DeepFashion", CVPR 2016): the paper's VGG-16 network, and the same on lighter backbones.
+
+images -> backbone -> pose: landmarks, visibility
+                   -> local: features pooled at those landmarks, gated by their visibility
+                   -> global: the whole garment
+          local + global -> fused -> category, attributes, embedding
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fashion_infer.errors import ModelNotFoundError, UsageError, missing_extra
+from fashion_infer.model_spec import LANDMARK_NAMES, OUTPUT_NAMES, VISIBILITY_NAMES
+from fashion_infer.training.landmark_pool import landmark_pool
+
+POINTS = len(LANDMARK_NAMES)
+VISIBILITIES = len(VISIBILITY_NAMES)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAPER_WIDTHS = (1024, 4096, 1024, 4096)  # pose, global, local, fused
+LIGHT_WIDTHS = (128, 512, 256, 512)  # about the weight of the light backbones themselves
+VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What builds a FashionNet again from a checkpoint.
+
+    Attributes:
+        backbone: `vgg16` for the paper's network, or the timm name of a backbone with a stride-8 stage.
+        image_size: side of the square input, pixels; a multiple of 32.
+        num_categories: C.
+        num_attributes: A.
+        embedding_dim: D.
+        width: multiplies the width of every head and, for vgg16, of every convolution.
+        pooled_size: of LandmarkPool, outputs a side.
+        bin_size: of LandmarkPool, cells a side of each output.
+    """
+
+    backbone: str
+    image_size: int
+    num_categories: int
+    num_attributes: int
+    embedding_dim: int = 256
+    width: float = 1.0
+    pooled_size: int = 4
+    bin_size: int = 2
+
+    def __post_init__(self) -> None:
+        if self.image_size < 32 or self.image_size % 32:
+            raise UsageError(f"image_size must be a multiple of 32, got {self.image_size}")
+
+
+class FashionNet(nn.Module):
+    """The network. Only its pose head differs by backbone: fully connected in the paper's, heat maps in light ones."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        paper = arch.backbone == "vgg16"
+        self.backbone: Vgg16 | TimmBackbone = Vgg16(arch.width) if paper else TimmBackbone(arch.backbone)
+        self.register_buffer("mean", 255 * torch.tensor(self.backbone.mean), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(self.backbone.std), persistent=False)
+        features, deep = self.backbone.channels
+        deep_features = deep * (arch.image_size // 32) ** 2 if paper else deep
+        pose, whole, local, fused = (round(arch.width * n) for n in (PAPER_WIDTHS if paper else LIGHT_WIDTHS))
+        self.squeeze: nn.Module = nn.Flatten() if paper else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pose = FullyConnectedPose(deep_features, pose) if paper else HeatMapPose(features, deep, pose)
+        dropout = 0.5 if paper else 0.2
+        self.fc6_global = _dense(deep_features, whole, dropout)
+        self.fc6_local = _dense(POINTS * features * arch.pooled_size**2, local, dropout)
+        self.fc7_fusion = _dense(whole + local, fused, dropout)
+        self.category = nn.Linear(fused, arch.num_categories)
+        self.attributes = nn.Linear(fused, arch.num_attributes)
+        self.embedding = nn.Linear(fused, arch.embedding_dim)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the network.
+
+        Args:
+            images: uint8 [N, S, S, 3] RGB.
+
+        Returns:
+            category [N, C] and attributes [N, A] logits, landmarks [N, 8, 2] as (x, y) in [0, 1] of the image,
+            visibility [N, 8, 3] logits (visible, occluded, truncated), embedding [N, D] of unit length.
+        """
+        x = (images.float() - self.mean) / self.std
+        features, pose_map, global_map = self.backbone(x.permute(0, 3, 1, 2))
+        landmarks, visibility = self.pose(features, self.squeeze(pose_map), pose_map)
+        gate = (visibility.float().softmax(-1)[..., 0] > 0.5).to(features.dtype)
+        pooled = landmark_pool(features, landmarks.detach(), gate, self.arch.pooled_size, self.arch.bin_size)
+        local = self.fc6_local(pooled.flatten(1))
+        fused = self.fc7_fusion(torch.cat([self.fc6_global(self.squeeze(global_map)), local], 1))
+        return {
+            "category": self.category(fused),
+            "attributes": self.attributes(fused),
+            "landmarks": landmarks,
+            "visibility": visibility,
+            "embedding": F.normalize(self.embedding(fused).float(), dim=1),
+        }
+
+
+class Deployed(nn.Module):
+    """A FashionNet with the outputs of the exported file: probabilities in the order of `OUTPUT_NAMES`."""
+
+    def __init__(self, model: FashionNet, temperature: float) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """uint8 [N, S, S, 3] RGB -> the tensors that `Predictor.run` returns, float32."""
+        outputs = self.model(images)
+        outputs["category"] = (outputs["category"] / self.temperature).softmax(1)
+        outputs["attributes"] = outputs["attributes"].sigmoid()
+        outputs["visibility"] = outputs["visibility"].softmax(2)
+        return tuple(outputs[name].float() for name in OUTPUT_NAMES)
+
+
+class Vgg16(nn.Module):
+    """VGG-16's convolutions: shared to conv4_3, then conv5 once for the pose and once for the whole garment."""
+
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        blocks = [[max(1, round(width * c)) for c in block] for block in VGG16_CHANNELS]
+        self.channels = blocks[3][-1], blocks[4][-1]
+        layers, before = nn.Sequential(), 3
+        for block in blocks[:4]:
+            layers.extend([*_convolutions(before, block), nn.MaxPool2d(2)])
+            before = block[-1]
+        self.conv4 = layers[:-1]  # the pooling after conv4_3 belongs to the branches
+        self.conv5_pose = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
+        self.conv5_global = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, 3, S, S] -> conv4_3 at stride 8, and the pose and global branches' conv5 at stride 32."""
+        conv4: Tensor = self.conv4(x)
+        return conv4, self.conv5_pose(conv4), self.conv5_global(conv4)
+
+
+class TimmBackbone(nn.Module):
+    """A timm backbone: its stride-8 stage feeds LandmarkPool, its last stage both other branches."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError as error:
+            raise missing_extra("timm", "export") from error
+        if not timm.is_model(name):
+            similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
+            raise ModelNotFoundError(f"timm has no backbone {name!r} ({similar}); the paper's is vgg16")
+        probe: Any = timm.create_model(name, features_only=True)
+        reductions = probe.feature_info.reduction()
+        if 8 not in reductions:
+            raise UsageError(f"{name} has no stage of stride 8 for LandmarkPool, its strides are {reductions}")
+        net: Any = timm.create_model(name, features_only=True, out_indices=(reductions.index(8), len(reductions) - 1))
+        self.net: nn.Module = net
+        self.channels: tuple[int, int] = tuple(net.feature_info.channels())
+        config = timm.get_pretrained_cfg(name)
+        self.mean: tuple[float, ...] = config.mean if config else IMAGENET_MEAN
+        self.std: tuple[float, ...] = config.std if config else IMAGENET_STD
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, 3, S, S] -> the stride-8 stage, and the last stage twice."""
+        features, deep = self.net(x)
+        return features, deep, deep
+
+
+class FullyConnectedPose(nn.Module):
+    """The paper's pose head: fc6_pose, fc7_pose, then 8 locations and visibilities."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.fc6_pose = _dense(features, width, 0.5)
+        self.fc7_pose = _dense(width, width, 0.5)
+        self.landmarks = nn.Linear(width, POINTS * 2)
+        self.visibility = nn.Linear(width, POINTS * VISIBILITIES)
+        nn.init.constant_(self.landmarks.bias, 0.5)  # the middle of the image
+        _open_gates(self.visibility)
+
+    def forward(self, features: Tensor, deep: Tensor, deep_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Deep features [N, F] -> landmarks [N, 8, 2] in [0, 1] and visibility logits [N, 8, 3]."""
+        x = self.fc7_pose(self.fc6_pose(deep))
+        return self.landmarks(x).unflatten(1, (POINTS, 2)), self.visibility(x).unflatten(1, (POINTS, VISIBILITIES))
+
+
+class HeatMapPose(nn.Module):
+    """A heat map a landmark at stride 8; the location is its centre of mass (soft-argmax; Sun et al., ECCV 2018)."""
+
+    def __init__(self, channels: int, deep_channels: int, width: int) -> None:
+        super().__init__()
+        self.lateral = nn.Conv2d(channels, width, 1)
+        self.top_down = nn.Conv2d(deep_channels, width, 1)
+        self.smooth = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+        self.heat_maps = nn.Conv2d(width, POINTS, 1)
+        self.visibility = nn.Linear(deep_channels + POINTS, POINTS * VISIBILITIES)
+        _open_gates(self.visibility)
+
+    def forward(self, features: Tensor, deep: Tensor, deep_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, C, H, W] and deep ones [N, F] -> landmarks [N, 8, 2] in [0, 1], visibility logits [N, 8, 3]."""
+        top_down = F.interpolate(self.top_down(deep_map), scale_factor=4.0, mode="nearest")
+        heat_maps = self.heat_maps(self.smooth(self.lateral(features) + top_down)).float()
+        mass = heat_maps.flatten(2).softmax(2).unflatten(2, heat_maps.shape[2:])
+        x = (mass.sum(2) * _centres(heat_maps.shape[3], mass)).sum(2)
+        y = (mass.sum(3) * _centres(heat_maps.shape[2], mass)).sum(2)
+        peaks = heat_maps.amax((2, 3)) - heat_maps.mean((2, 3))  # a flat map means that nothing was found
+        visibility = self.visibility(torch.cat([deep, peaks.to(deep.dtype)], 1))
+        return torch.stack([x, y], 2), visibility.unflatten(1, (POINTS, VISIBILITIES))
+
+
+def _centres(cells: int, like: Tensor) -> Tensor:
+    """The centres of `cells` cells over [0, 1]."""
+    return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) / cells
+
+
+def _convolutions(before: int, channels: list[int]) -> list[nn.Module]:
+    inputs = [before, *channels[:-1]]
+    convolutions = [nn.Conv2d(i, o, 3, padding=1) for i, o in zip(inputs, channels, strict=True)]
+    for convolution in convolutions:  # torch's default lets the signal die out over 13 layers
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
+
+
+def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout))
+
+
+def _open_gates(visibility: nn.Linear) -> None:
+    """Start with every landmark likely visible: behind closed gates the local branch would get no gradient."""
+    nn.init.zeros_(visibility.weight)
+    with torch.no_grad():
+        visibility.bias.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat(POINTS))
