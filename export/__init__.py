@@ -1,0 +1,1 @@
+"""Exporting a checkpoint to one ONNX file; needs the extra `export`."""

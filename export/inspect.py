@@ -1,0 +1,76 @@
+"""What a model file is: its spec, operators, sizes and hashes. Reads .onnx files and checkpoints, runs nothing."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
+from fashion_infer.files import sha256_of
+from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from safetensors import SafetensorError, safe_open
+except ImportError as error:
+    raise missing_extra(error.name or "onnx", "export") from error
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Describe a model file in plain values, ready for JSON.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelError: not a file of ours, or damaged.
+    """
+    if not path.is_file():
+        raise ModelNotFoundError(f"there is no file {path}")
+    facts = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    return facts | (_inspect_onnx(path) if path.suffix == ".onnx" else _inspect_checkpoint(path))
+
+
+def _inspect_onnx(path: Path) -> dict[str, Any]:
+    try:
+        model = onnx.load(path)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
+    return {
+        "kind": "ONNX model",
+        "ir_version": model.ir_version,
+        "opset": {opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
+        "nodes": len(model.graph.node),
+        "functions": [f"{function.domain}.{function.name}" for function in model.functions],
+        "inputs": {value.name: _shape(value) for value in model.graph.input},
+        "outputs": {value.name: _shape(value) for value in model.graph.output},
+        "parity": json.loads(metadata.get(PARITY_KEY, "null")),
+        "spec": dataclasses.asdict(ModelSpec.from_json(metadata[METADATA_KEY])),
+    }
+
+
+def _inspect_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            parameters = sum(math.prod(tensor.get_shape()) for tensor in tensors.values())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is neither an .onnx file nor a safetensors checkpoint: {error}") from error
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} holds weights, but not a checkpoint of fashion-infer train (no {METADATA_KEY})")
+    return {
+        "kind": "checkpoint",
+        "tensors": len(tensors),
+        "values": parameters,
+        "spec": dataclasses.asdict(ModelSpec.from_json(metadata[METADATA_KEY])),
+    }
+
+
+def _shape(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{dims}]"

@@ -1,0 +1,130 @@
+"""A checkpoint in, one self-describing ONNX file out, checked against the network it was made from."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_infer.errors import ModelError, missing_extra
+from fashion_infer.export.landmark_pool import DOMAIN, NAME, OPSET, VERSION, add_landmark_pool
+from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
+from fashion_infer.files import write_atomically
+from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, PARITY_KEY, ModelSpec
+
+try:
+    import onnx
+    import onnxscript
+    import torch
+except ImportError as error:
+    raise missing_extra(error.name or "torch", "export") from error
+
+from fashion_infer.training.checkpoint import load_checkpoint
+from fashion_infer.training.model import Deployed
+
+IR_VERSION = 10  # with opset 20: what ONNX Runtime 1.17 and TensorRT 10 read
+MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
+
+
+def export_onnx(checkpoint: Path, output: Path, photos: Path | None = None) -> ParityReport:
+    """Export a checkpoint and gate the file on parity; on any failure nothing is left at `output`.
+
+    Args:
+        checkpoint: a .safetensors file of `fashion-infer train`.
+        output: the .onnx file to write.
+        photos: a folder of pictures to compare ONNX Runtime and torch on; rendered garments when None.
+
+    Returns:
+        How closely they agree, per output.
+
+    Raises:
+        ModelNotFoundError, ModelError: the checkpoint is missing, damaged, or too large for one ONNX file.
+        ImageError: a picture to compare on cannot be read.
+        ParityError: the file does not give what the network gives.
+    """
+    network, spec = load_checkpoint(checkpoint)
+    deployed = Deployed(network, spec.temperature).eval()
+    _check_size(sum(t.numel() * t.element_size() for t in network.state_dict().values()))
+    images = read_pictures(photos, spec.image_size)
+    model = to_onnx(deployed, spec)
+    with torch.inference_mode():
+        expected = [deployed(torch.from_numpy(batch)) for batch in np.array_split(images, range(8, len(images), 8))]
+    reference = {name: torch.cat([row[i] for row in expected]).numpy() for i, name in enumerate(OUTPUT_NAMES)}
+    report: ParityReport | None = None
+
+    def write(temporary: Path) -> None:
+        nonlocal report
+        onnx.save_model(model, temporary)
+        report = check_parity(temporary, images, reference)
+        model.metadata_props.add(key=PARITY_KEY, value=report.to_json())
+        onnx.save_model(model, temporary)
+
+    write_atomically(output, write)
+    assert report is not None
+    return report
+
+
+def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
+    """Trace the network for any batch size; the LandmarkPool node keeps its name and brings its function body."""
+    example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that a user could act on
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES),
+            opset_version=OPSET,
+            custom_translation_table={torch.ops.fashion_infer.landmark_pool.default: _landmark_pool_operator()},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    del model.functions[:]
+    add_landmark_pool(model)
+    _strip_traces(model.graph)
+    model.ir_version = IR_VERSION
+    model.producer_name = "fashion-infer"
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _landmark_pool_operator() -> Callable[..., Any]:
+    """The operator as the torch exporter wants it: with a schema, or it would not know inputs from attributes."""
+    formal = onnx.defs.OpSchema.FormalParameter
+    attribute = onnx.defs.OpSchema.Attribute
+    floats = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"]
+    schema = onnx.defs.OpSchema(
+        NAME,
+        DOMAIN,
+        VERSION,
+        inputs=[formal("X", "T"), formal("L", "T1"), formal("V", "T2")],
+        outputs=[formal("Y", "T")],
+        type_constraints=[(name, floats, "") for name in ("T", "T1", "T2")],
+        attributes=[attribute(name, onnx.defs.OpSchema.AttrType.INT) for name in ("pooled_size", "bin_size")],
+    )
+    operator = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), NAME, op_schema=schema)
+
+    def translate(features: Any, landmarks: Any, gate: Any, pooled_size: int = 4, bin_size: int = 2) -> Any:
+        return operator(features, landmarks, gate, pooled_size=pooled_size, bin_size=bin_size)
+
+    return translate
+
+
+def _strip_traces(graph: onnx.GraphProto) -> None:
+    """Drop torch's notes on each node: they name source files of the machine that exported."""
+    for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del entry.metadata_props[:]
+    del graph.metadata_props[:]
+
+
+def _check_size(weights: int) -> None:
+    if weights > MAX_BYTES - 2**20:
+        raise ModelError(
+            f"the weights take {weights / 2**30:.2f} GiB and one ONNX file holds 2: "
+            "train with a smaller --width, or a smaller pooled size"
+        )

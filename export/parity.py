@@ -1,0 +1,109 @@
+"""Parity: does the exported file give what the network gives, on real pictures?
+
+The cell of a landmark is a floor, so a difference far below a pixel can move a pooling window by a whole cell and make
+the pooled features jump. Landmarks and visibility are therefore compared on every picture, the outputs behind the
+pooling only on those whose cells and gates agree; the share of those is part of the result.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.backends import Outputs
+from fashion_infer.data.synthetic import render
+from fashion_infer.errors import ParityError
+from fashion_infer.images import ImageSource, expand_paths, read_image
+from fashion_infer.preprocess import crop
+
+BEFORE_POOLING = ("landmarks", "visibility")
+TOLERANCE = 1e-4  # of every output, absolute: all of them lie in [-1, 1]
+MIN_SHARE = 0.5  # of pictures that must be left to compare
+STRIDE = 8  # of the map that LandmarkPool reads
+PICTURES = 64
+RENDER_SEED = 1_000_003  # far from the seeds that people train with
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The result of a comparison.
+
+    Attributes:
+        images: pictures compared.
+        same_cells: share of them in [0, 1] whose pooling cells and gates agree.
+        differences: greatest absolute difference of each output.
+        tolerance: that each had to stay within.
+    """
+
+    images: int
+    same_cells: float
+    differences: dict[str, float]
+    tolerance: float = TOLERANCE
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def read_pictures(photos: Path | None, size: int) -> NDArray[np.uint8]:
+    """Pictures to compare on, as the network sees them: the first of a folder, or rendered ones.
+
+    Args:
+        photos: a folder of pictures; rendered garments when None.
+        size: side S of the network's input, pixels.
+
+    Returns:
+        uint8 [N, S, S, 3] RGB, N at most 64.
+
+    Raises:
+        ImageError: the folder holds no pictures, or one cannot be read.
+    """
+    sources: list[ImageSource] = [render(RENDER_SEED, index).image for index in range(PICTURES)]
+    if photos is not None:
+        sources = list(expand_paths([str(photos)])[:PICTURES])
+    return np.stack([crop(read_image(source, side=size), None, size).pixels for source in sources])
+
+
+def check_parity(path: Path, images: NDArray[np.uint8], expected: Outputs) -> ParityReport:
+    """Run an ONNX file with ONNX Runtime on the CPU and compare it with outputs that are known to be right.
+
+    Args:
+        path: of the .onnx file.
+        images: uint8 [N, S, S, 3] RGB.
+        expected: what the network gives for them, as `Predictor.run` returns it.
+
+    Raises:
+        ParityError: an output differs by more than the tolerance, or too few pictures have the same cells.
+    """
+    from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # an extra of its own
+
+    found = OnnxRuntimeBackend(path).run(images)
+    return compare(found, expected, images.shape[1])
+
+
+def compare(found: Outputs, expected: Outputs, image_size: int) -> ParityReport:
+    """Compare two runs output by output; raises ParityError as `check_parity` does."""
+    same = (_cells(found, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
+    differences = {}
+    for name, values in expected.items():
+        rows = slice(None) if name in BEFORE_POOLING else same
+        # nan_to_num: a NaN on one side must not pass as "no difference"
+        gap = np.nan_to_num(np.abs(found[name][rows] - values[rows]), nan=np.inf)
+        differences[name] = float(gap.max(initial=0.0))
+    report = ParityReport(len(same), float(same.mean()), differences)
+    worst = max(differences, key=lambda name: differences[name])
+    if differences[worst] > TOLERANCE:
+        raise ParityError(
+            f"parity failed: {worst} differs by {differences[worst]:.2g}, more than {TOLERANCE:g} ({report})"
+        )
+    if report.same_cells < MIN_SHARE:
+        raise ParityError(f"parity failed: only {report.same_cells:.0%} of the pictures pool from the same cells")
+    return report
+
+
+def _cells(outputs: Outputs, image_size: int) -> NDArray[np.float32]:
+    """[N, 8, 3]: each landmark's cell (x, y) and whether its gate is open."""
+    cells = np.floor(outputs["landmarks"] * np.float32(image_size // STRIDE)).clip(0, image_size // STRIDE - 1)
+    return np.concatenate([cells, outputs["visibility"][..., :1] > 0.5], axis=2)
