@@ -1,0 +1,39 @@
+"""fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
+
+from fashion_infer.errors import (
+    DataError,
+    DeviceError,
+    FashionInferError,
+    ImageError,
+    MissingExtraError,
+    ModelError,
+    ModelNotFoundError,
+    ParityError,
+    PredictorClosedError,
+    TrainingError,
+    UsageError,
+)
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.prediction import Label, Landmark, Prediction
+from fashion_infer.predictor import Predictor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "DeviceError",
+    "FashionInferError",
+    "ImageError",
+    "Label",
+    "Landmark",
+    "MissingExtraError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelSpec",
+    "ParityError",
+    "Prediction",
+    "Predictor",
+    "PredictorClosedError",
+    "TrainingError",
+    "UsageError",
+]

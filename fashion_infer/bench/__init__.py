@@ -1,0 +1,1 @@
+"""How fast, honestly: end to end from encoded bytes, and the network alone."""

@@ -1,0 +1,68 @@
+"""What is installed here, which backends work, and why the others do not."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = {
+    "numpy": "",
+    "opencv-python-headless": "",
+    "pillow": "",
+    "typer": "",
+    "rich": "",
+    "onnxruntime": "cpu",
+    "onnxruntime-gpu": "gpu",
+    "tensorrt": "gpu",
+    "tensorrt-rtx-cu13": "rtx",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "timm": "export",
+    "torch": "export",
+    "tensorboard": "train",
+}
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """A backend that works, or why it does not and what to do about it."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+def installed() -> dict[str, str | None]:
+    """Version of each package this project can use, None where it is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def conflicts() -> list[str]:
+    """Packages that overwrite each other's files when both are installed."""
+    pairs = [("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless")]
+    both = [(a, b) for a, b in pairs if _version(a) and _version(b)]
+    return [f"{a} and {b} are both installed and share files: uninstall both, then install one" for a, b in both]
+
+
+def backends() -> list[BackendStatus]:
+    """Each backend of this release, tried."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        return [
+            BackendStatus("onnxruntime on cpu", False, f'{error}: pip install "fashion-infer[cpu]"'),
+            BackendStatus("onnxruntime on cuda", False, f'{error}: pip install "fashion-infer[gpu]"'),
+        ]
+    cuda = "CUDAExecutionProvider" in ort.get_available_providers()
+    why = "has the CUDA provider; the driver is tried when a model is loaded" if cuda else "this build has no CUDA provider"
+    return [
+        BackendStatus("onnxruntime on cpu", True, ort.__version__),
+        BackendStatus("onnxruntime on cuda", cuda, f"{ort.__version__} {why}"),
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
