@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_infer.errors import ModelError, PrecisionError, UsageError, missing_extra
+from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.export.landmark_pool import NAME
 from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
