@@ -80,6 +80,11 @@ class EngineFile:
             f"--precision {self.precision} --batch {batch}"
         )
 
+    @property
+    def pooling_layers(self) -> int:
+        """How many of its layers compute a part of LandmarkPool."""
+        return sum(any("LandmarkPool" in node for node in layer.nodes) for layer in self.layers)
+
     def to_json(self) -> str:
         """JSON that `from_json` reads back, for people to read too."""
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -167,8 +172,8 @@ def _fits(built: str, found: tuple[int, int]) -> bool:
 
 
 def _layer(fields: dict[str, Any]) -> Layer:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Layer(**values)
+    lists: dict[str, Any] = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return Layer(**fields | lists)
 
 
 def _check_types(engine_file: EngineFile) -> None:

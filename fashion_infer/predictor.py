@@ -62,8 +62,10 @@ class Predictor:
 
         Args:
             model: path of a file that `fashion-infer export` wrote.
-            device: "cpu" (the default), or "cuda:0" and so on. Nothing falls back to another device.
-            backend: "onnxruntime", the default and only one for .onnx files.
+            device: "cpu", the default for .onnx files, or "cuda:0" and so on, the default for .plan files. Nothing
+                falls back to another device.
+            backend: "onnxruntime" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU, and on a GPU
+                through a TensorRT engine that is built on first use and kept in the user's cache folder.
             max_batch: images that go through the network at once, at most.
             threads: of one inference; the runtime chooses when None.
             max_pixels: images with more pixels are refused from their header.
@@ -72,6 +74,7 @@ class Predictor:
         Raises:
             ModelNotFoundError: no such file.
             ModelError: not a model of ours, damaged, of another version or another hash.
+            EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
             UsageError: an unknown backend, or a batch below 1.
@@ -81,7 +84,7 @@ class Predictor:
         path = _find_model(model)
         if require_hash is not None and (found := sha256_of(path)) != require_hash.lower():
             raise ModelError(f"{path} has sha256 {found}, expected {require_hash}: it is another file, or was changed")
-        self._backend: Backend | None = _open_backend(path, backend, device or "cpu", threads)
+        self._backend: Backend | None = _open_backend(path, backend, device or _default_device(path), threads)
         self._path = path
         self._max_batch, self._max_pixels = max_batch, max_pixels
         self._decoders = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fashion-infer-decode")
@@ -261,11 +264,33 @@ def _find_model(model: str | os.PathLike[str]) -> Path:
     raise ModelNotFoundError(f"there is no model file {model}: give the path of a file written by fashion-infer export")
 
 
+def _default_device(path: Path) -> str:
+    return "cuda:0" if path.suffix == ".plan" else "cpu"
+
+
 def _open_backend(path: Path, backend: str | None, device: str, threads: int | None) -> Backend:
-    if path.suffix != ".onnx":
-        raise ModelError(f"{path} is not an .onnx file, the only kind this release runs")
-    if backend not in (None, "onnxruntime"):
-        raise UsageError(f"there is no backend {backend!r} for .onnx files: it is onnxruntime")
+    if path.suffix not in (".onnx", ".plan"):
+        raise ModelError(f"{path} is neither an .onnx nor a .plan file, the kinds this release runs")
+    if backend not in (None, "onnxruntime", "tensorrt") or (path.suffix, backend) == (".plan", "onnxruntime"):
+        raise UsageError(
+            f"there is no backend {backend!r} for {path}: it is onnxruntime or tensorrt, tensorrt for .plan"
+        )
+    if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device != "cpu"):
+        return _open_engine(path, device)
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # here, so that a missing extra is named on use
 
     return OnnxRuntimeBackend(path, device=device, threads=threads)
+
+
+def _open_engine(path: Path, device: str) -> Backend:
+    """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
+    from fashion_infer.backends.cuda import parse_device, use_gpu
+    from fashion_infer.backends.tensorrt import TensorRTBackend
+
+    if path.suffix == ".onnx":
+        index = parse_device(device)
+        use_gpu(index)  # before an engine is built for a GPU that is not there
+        from fashion_infer.export.engine import BuildOptions, cached_engine
+
+        path = cached_engine(path, BuildOptions(device=index))
+    return TensorRTBackend(path, device=device)

@@ -33,7 +33,7 @@ def ok(result: tuple[Any, ...]) -> Any:
     if code == rt.cudaError_t.cudaSuccess:
         return result[1] if len(result) == 2 else None
     if code in _NO_GPU:
-        raise DeviceError("there is no NVIDIA GPU here, or its driver is missing or too old: see fashion-infer doctor")
+        raise DeviceError("there is no NVIDIA GPU here, or its driver is missing or too old for this CUDA")
     if code == rt.cudaError_t.cudaErrorMemoryAllocation:
         raise DeviceError("the GPU is out of memory: use fewer sessions, or an engine with a smaller --batch")
     text = rt.cudaGetErrorString(code)[1].decode()

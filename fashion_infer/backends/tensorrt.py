@@ -14,15 +14,16 @@ from queue import LifoQueue
 from typing import Any
 
 import numpy as np
+from cuda.bindings import runtime as rt
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
-from fashion_infer.backends.cuda import ok, parse_device, rt, use_gpu
+from fashion_infer.backends.cuda import ok, parse_device, use_gpu
 from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.engine_file import EngineFile, check_fingerprint, read_engine
 from fashion_infer.errors import DeviceError, EngineMismatchError
 from fashion_infer.files import cache_folder, write_atomically
-from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
+from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 
 logger = logging.getLogger("fashion_infer")
 
@@ -146,7 +147,7 @@ class _Session:
 
 
 class _Kernels:
-    """Makes contexts. TensorRT for RTX compiles its kernels for the GPU then: those are kept from one start to the next."""
+    """Makes contexts; TensorRT for RTX then compiles its kernels, which are kept from one start to the next."""
 
     def __init__(self, trt: Any, engine: Any, engine_file: EngineFile, compute_capability: tuple[int, int]) -> None:
         self._engine = engine
@@ -175,8 +176,10 @@ class _Kernels:
     def save(self) -> None:
         """Keep the compiled kernels for the next start."""
         if self._config is not None:
-            kernels = bytes(self._cache.serialize())
-            write_atomically(self._path, lambda temporary: temporary.write_bytes(kernels))
+            write_atomically(self._path, self._write)
+
+    def _write(self, temporary: Path) -> None:
+        temporary.write_bytes(self._cache.serialize())
 
 
 class _Owned:
@@ -229,14 +232,14 @@ def _pinned(owned: _Owned, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     """A zeroed array in page-locked memory, which the GPU reads and writes without a copy in between."""
     nbytes = int(np.prod(shape)) * dtype.itemsize
     address = owned.keep(ok(rt.cudaHostAlloc(nbytes, rt.cudaHostAllocDefault)), rt.cudaFreeHost)
-    array = np.frombuffer((ctypes.c_byte * nbytes).from_address(address), dtype).reshape(shape)
+    array = np.frombuffer(memoryview((ctypes.c_byte * nbytes).from_address(address)), dtype).reshape(shape)
     array.fill(0)
     return array
 
 
 def _is_capturable(context: Any, stream: Any) -> bool:
     """TensorRT for RTX can tell; where it says no, kernels are launched one by one, and that is worth knowing."""
-    can = not hasattr(context, "is_stream_capturable") or context.is_stream_capturable(int(stream))
+    can = not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(int(stream)))
     if not can:
         logger.warning("this engine cannot be captured as a CUDA graph: batches take longer to launch")
     return can

@@ -68,7 +68,8 @@ def recording(trt: Any) -> Iterator[list[str]]:
     """The list that every message of the block goes to, as "SEVERITY: text"; one block at a time in a process."""
     log = log_of(trt)
     with _one_recording:
-        log.lines = lines = []
+        lines: list[str] = []
+        log.lines = lines
         try:
             yield lines
         finally:
