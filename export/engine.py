@@ -90,7 +90,7 @@ def build_engine(
         plan: where to write; beside `source`, named after it and the GPU, when None.
         options: what to build for.
         source: the file that the user would build from again, where `onnx_file` is a temporary one.
-        report: is told about the progress, and cancels the build by returning False.
+        report: is told about the progress, and cancels the build by returning False; it must not raise.
 
     Returns:
         The path of the plan, and what is in the JSON beside it.
@@ -209,6 +209,7 @@ def _build(trt: Any, path: Path, size: int, options: BuildOptions, report: Repor
         text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
         raise ModelError(f"TensorRT cannot read {path}: {text or errors_in(lines)}")
     config = _configure(trt, builder, size, options)
+    times = None if options.timing_cache is None else _timing_cache(config, options.timing_cache)
     with _interruptible() as interrupted:
         monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
         config.progress_monitor = monitor
@@ -220,8 +221,8 @@ def _build(trt: Any, path: Path, size: int, options: BuildOptions, report: Repor
             f"TensorRT could not build an engine of {path}: {errors_in(lines)}; where memory is "
             "short, a smaller --batch or a larger --workspace helps"
         )
-    if options.timing_cache is not None:
-        _write(options.timing_cache, bytes(config.get_timing_cache().serialize()))
+    if options.timing_cache is not None and times is not None:
+        _write(options.timing_cache, bytes(times.serialize()))
     return bytes(data)
 
 
@@ -235,13 +236,18 @@ def _configure(trt: Any, builder: Any, size: int, options: BuildOptions) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if options.timing_cache is not None:
-        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), False)
     profile = builder.create_optimization_profile()
     profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in options.batch))
     config.add_optimization_profile(profile)
     return config
+
+
+def _timing_cache(config: Any, path: Path) -> Any:
+    """The cache in a file, attached to `config`; it must live as long as the build."""
+    times = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if times is None or not config.set_timing_cache(times, False):
+        raise UsageError(f"{path} is no timing cache of this GPU and TensorRT: name another file, or delete it")
+    return times
 
 
 def _monitor(trt: Any, report: Report) -> Any:

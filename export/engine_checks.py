@@ -9,12 +9,16 @@ import re
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from fashion_infer.backends.tensorrt_api import log_of
 from fashion_infer.engine_file import Layer
-from fashion_infer.errors import EngineBuildError, PrecisionError
+from fashion_infer.errors import EngineBuildError, PrecisionError, missing_extra
 from fashion_infer.export.onnx_file import PRODUCTS, QUANTIZERS
+
+try:
+    from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+except ImportError as error:
+    raise missing_extra("onnx", "export") from error
 
 _TYPES: dict[int, str] = {TensorProto.FLOAT: "Float", TensorProto.FLOAT16: "Half", TensorProto.BFLOAT16: "BFloat16"}
 _SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN)

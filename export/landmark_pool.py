@@ -5,8 +5,13 @@ at the end, one gather, one maximum. A cell outside the map or behind a closed g
 exactly 0 even where the features are infinite or NaN.
 """
 
-import onnx
-import onnx.parser
+from fashion_infer.errors import missing_extra
+
+try:
+    import onnx
+    import onnx.parser
+except ImportError as error:
+    raise missing_extra("onnx", "export") from error
 
 DOMAIN, NAME, VERSION = "fashion_infer", "LandmarkPool", 1
 OPSET = 20

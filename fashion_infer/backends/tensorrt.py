@@ -150,33 +150,40 @@ class _Kernels:
     """Makes contexts; TensorRT for RTX then compiles its kernels, which are kept from one start to the next."""
 
     def __init__(self, trt: Any, engine: Any, engine_file: EngineFile, compute_capability: tuple[int, int]) -> None:
-        self._engine = engine
-        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._config: Any = None
+        self._trt, self._engine = trt, engine
+        self._cache: Any = None
         if engine_file.flavour != "rtx":
             return
-        self._config = engine.create_runtime_config()
-        self._config.set_execution_context_allocation_strategy(self._strategy)
-        # LAZY would compile the right kernels behind the first runs, and a capture would hold the slow ones
-        self._config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        self._cache = self._config.create_runtime_cache()
+        self._cache = engine.create_runtime_config().create_runtime_cache()
         name = f"{engine_file.plan_sha256}.sm{compute_capability[0]}{compute_capability[1]}.kernels"
         self._path = cache_folder() / "kernels" / name
         if self._path.is_file() and not self._cache.deserialize(self._path.read_bytes()):
             logger.warning("%s was not usable: the kernels are compiled again", self._path)
-        _must(self._config.set_runtime_cache(self._cache), "set_runtime_cache")
 
     def context(self) -> Any:
         """A context without memory of its own for activations."""
-        context = self._engine.create_execution_context(self._strategy if self._config is None else self._config)
+        how: Any = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._cache is not None:
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(how)
+            # LAZY would compile the right kernels behind the first runs, and a capture would hold the slow ones
+            eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = eager
+            _must(config.set_runtime_cache(self._cache), "set_runtime_cache")
+            how = config
+        context = self._engine.create_execution_context(how)
         if context is None:
             raise DeviceError("TensorRT could not make an execution context: the GPU may be out of memory")
         return context
 
     def save(self) -> None:
-        """Keep the compiled kernels for the next start."""
-        if self._config is not None:
+        """Keep the compiled kernels for the next start; where they cannot be written it only takes longer."""
+        if self._cache is None:
+            return
+        try:
             write_atomically(self._path, self._write)
+        except OSError as error:
+            logger.warning("the compiled kernels cannot be kept, the next start compiles them again: %s", error)
 
     def _write(self, temporary: Path) -> None:
         temporary.write_bytes(self._cache.serialize())
@@ -210,10 +217,9 @@ def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, engine_file: E
         if engine_file.flavour == "rtx":  # only it can tell before it loads: the GPU may be one it does not know
             validity, diagnostics = runtime.get_engine_validity(plan)
             if validity == trt.EngineValidity.INVALID:
-                raise EngineMismatchError(
-                    f"{path} does not run on this GPU (TensorRT's diagnostics {diagnostics}): {errors_in(lines)}; "
-                    f"run {engine_file.rebuild_command}"
-                )
+                bits = trt.EngineInvalidityDiagnostics.__members__.items()
+                why = ", ".join(name for name, bit in bits if diagnostics & int(bit)) or "no reason given"
+                raise EngineMismatchError(f"{path} does not run on this GPU, TensorRT says {why}")
         engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineMismatchError(f"TensorRT cannot load {path}: {errors_in(lines)}; run {engine_file.rebuild_command}")

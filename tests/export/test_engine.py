@@ -305,6 +305,13 @@ def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
+@pytest.mark.parametrize("module", ["steps", "precision", "engine", "engine_checks", "onnx_file"])
+def test_a_missing_onnx_is_named(module: str) -> None:
+    code = f"import sys; sys.modules['onnx'] = None; import fashion_infer.export.{module}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stderr.splitlines()[-1].startswith("fashion_infer.errors.MissingExtraError: onnx is not installed")
+
+
 def test_the_command_line_builds_without_torch(onnx_model: Path, tmp_path: Path) -> None:
     source = shutil.copy(onnx_model, tmp_path / "net.onnx")
     command = [
