@@ -1,4 +1,4 @@
-"""What a model file is: its spec, operators, sizes and hashes. Reads .onnx files and checkpoints, runs nothing."""
+"""What a model file is: its spec, operators, sizes and hashes. Reads .onnx, .plan and checkpoints, runs nothing."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fashion_infer.engine_file import read_engine
 from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
 from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.files import sha256_of
@@ -24,11 +25,13 @@ def inspect_file(path: Path) -> dict[str, Any]:
     Raises:
         ModelNotFoundError: no such file.
         ModelError: not a file of ours, or damaged.
+        EngineMismatchError: a plan without its description, or another plan than it describes.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"there is no file {path}")
     facts = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    return facts | (_inspect_onnx(path) if path.suffix == ".onnx" else _inspect_checkpoint(path))
+    kinds = {".onnx": _inspect_onnx, ".plan": _inspect_engine}
+    return facts | kinds.get(path.suffix, _inspect_checkpoint)(path)
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
@@ -46,6 +49,11 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
         "parity": json.loads(metadata.get(PARITY_KEY, "null")),
         "spec": dataclasses.asdict(spec),
     }
+
+
+def _inspect_engine(path: Path) -> dict[str, Any]:
+    _, engine_file = read_engine(path)
+    return {"kind": "TensorRT engine", **dataclasses.asdict(engine_file)}
 
 
 def _inspect_checkpoint(path: Path) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def export(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="An .onnx file, a .plan or a checkpoint.")], as_json: Json = False
 ) -> None:
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 

@@ -174,6 +174,7 @@ class _Kernels:
         context = self._engine.create_execution_context(how)
         if context is None:
             raise DeviceError("TensorRT could not make an execution context: the GPU may be out of memory")
+        context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE  # what was inspected would cost time at each launch
         return context
 
     def save(self) -> None:

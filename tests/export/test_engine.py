@@ -15,9 +15,17 @@ import onnx
 import pytest
 
 from fashion_infer.engine_file import EngineFile, read_engine, side_file
-from fashion_infer.errors import EngineBuildError, MissingExtraError, ModelError, PrecisionError, UsageError
+from fashion_infer.errors import (
+    EngineBuildError,
+    EngineMismatchError,
+    MissingExtraError,
+    ModelError,
+    PrecisionError,
+    UsageError,
+)
 from fashion_infer.export.engine import BuildOptions, build_engine, cached_engine
 from fashion_infer.export.engine_checks import check_precision, product_types
+from fashion_infer.export.inspect import inspect_file
 from fashion_infer.export.onnx_file import load_onnx
 from fashion_infer.export.precision import to_precision
 from fashion_infer.files import sha256_of
@@ -57,6 +65,16 @@ def test_what_is_known_about_an_engine(engine: tuple[Path, EngineFile], onnx_mod
     assert facts.activation_bytes > 0
     assert facts.layers[-1].kind
     assert {path.name for path in plan.parent.iterdir()} == {"net.plan", "net.plan.json", "net.plan.log"}
+
+
+def test_inspect_says_what_is_known(engine: tuple[Path, EngineFile], tmp_path: Path) -> None:
+    plan, facts = engine
+    found = inspect_file(plan)
+    assert found["kind"] == "TensorRT engine"
+    assert (found["sha256"], found["precision"], found["tensorrt"]) == (facts.plan_sha256, "fp32", facts.tensorrt)
+    json.dumps(found)
+    with pytest.raises(EngineMismatchError, match="is missing"):
+        inspect_file(Path(shutil.copy(plan, tmp_path)))
 
 
 def test_the_plan_is_plain(engine: tuple[Path, EngineFile]) -> None:
