@@ -26,7 +26,8 @@ TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "float16"}
 def onnx_model(features: str, locations: str, k: int, s: int) -> onnx.ModelProto:
     text = f"""
         <ir_version: 10, opset_import: ["" : {OPSET}, "fashion_infer" : 1]>
-        pool ({features}[N, C, H, W] X, {locations}[N, P, 2] L, {locations}[N, P] V) => ({features}[N, P, C, k, k2] Y) {{
+        pool ({features}[N, C, H, W] X, {locations}[N, P, 2] L, {locations}[N, P] V)
+            => ({features}[N, P, C, k, k2] Y) {{
             Y = fashion_infer.LandmarkPool <pooled_size = {k}, bin_size = {s}> (X, L, V)
         }}"""
     model = onnx.parser.parse_model(text)
