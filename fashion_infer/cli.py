@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import cv2
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.pretty import pprint
 from rich.progress import track
 from rich.table import Table
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         app()
     except FashionInferError as error:
-        errors.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
+        _say(error)
         sys.exit(error.exit_code)
 
 
@@ -83,7 +84,7 @@ def predict(
             elif prediction.error is None:
                 table.add_row(*_row(prediction))
             if prediction.error is not None:
-                errors.print(f"[red]error:[/red] {prediction.error}", soft_wrap=True)
+                _say(prediction.error)
             elif save_vis is not None:
                 _save_picture(prediction, save_vis)
     if not as_json and table.row_count:
@@ -274,6 +275,11 @@ def demo(
 
     report = run_demo(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
+
+
+def _say(error: FashionInferError) -> None:
+    """On stderr, to the letter: an extra's name is in brackets, which are no markup."""
+    errors.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
 
 
 def _row(prediction: Prediction) -> list[str]:
