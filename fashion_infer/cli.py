@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import typer
@@ -67,6 +67,7 @@ def predict(
     """Recognise the garment of each image. Exit code 4 when some of them could not be read.
 
     Examples:
+
         fashion-infer predict fashionnet.onnx photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
@@ -109,6 +110,7 @@ def export(
     On failure no file is left, and the exit code is 1 for a failed check.
 
     Example:
+
         fashion-infer export run/model.safetensors -o fashionnet.onnx
     """
     from fashion_infer.export.onnx_model import export_onnx
@@ -135,6 +137,7 @@ def inspect(
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
     Example:
+
         fashion-infer inspect fashionnet.onnx
     """
     from fashion_infer.export.inspect import inspect_file
@@ -150,28 +153,51 @@ def inspect(
 def bench(
     model: Annotated[Path, typer.Argument(help="A file that fashion-infer export wrote.")],
     images: Annotated[Path | None, typer.Option(help="Folder of photos to time on; rendered ones by default.")] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes for throughput.")] = "1,8,32",
-    seconds: Annotated[float, typer.Option(help="That each measurement takes at most.")] = 12,
     as_json: Json = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for report.html, result.json and loadgen's logs.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An earlier result (JSON) to set beside this one.")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(help="With --compare: a change that exits with code 1.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="20 seconds, one process start, no load generator.")] = False,
+    mlperf: Annotated[bool, typer.Option("--mlperf", help="MLPerf's own minimum durations: hours.")] = False,
+    starts: Annotated[int, typer.Option(help="Process starts, 1 to 10: more make the intervals narrower.")] = 3,
+    seconds: Annotated[float | None, typer.Option(help="Of measuring in all; about two minutes by default.")] = None,
     device: Device = None,
+    backend: Annotated[str | None, typer.Option(help="The runtime, where the file leaves a choice.")] = None,
+    sessions: Annotated[int | None, typer.Option(help="Inferences at once; chosen by the machine by default.")] = None,
     threads: Threads = None,
 ) -> None:
     """Time a model end to end (encoded bytes in, Prediction out) and the network alone.
 
-    A percentile is shown only with enough samples for it: 44 for p90, 459 for p99.
+    Needs the extra bench (MLCommons' load generator, matplotlib, onnx); --quick without --report does not, and leaves
+    out the MLPerf scenarios and the ceiling. A percentile is shown only with enough samples for it: 44 for p90, 459
+    for p99, 4603 for p99.9; the intervals are of 95 % over process starts. A change that lies within its interval
+    does not fail.
 
-    Example:
-        fashion-infer bench fashionnet.onnx --images photos/
+    Examples:
+
+        fashion-infer bench fashionnet.onnx --images photos/ --report report/
+
+        fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'
     """
-    from fashion_infer.bench import report, scenarios
+    from fashion_infer.bench.command import run_bench
 
-    result = scenarios.bench_model(
-        model, images, batch_sizes=_integers(batch), seconds=seconds, device=device, threads=threads
+    run_bench(
+        model,
+        images,
+        out,
+        as_json=as_json,
+        report=report,
+        compare=compare,
+        fail_if=fail_if or [],
+        starts=starts,
+        seconds=seconds,
+        quick=quick,
+        mlperf=mlperf,
+        device=device,
+        backend=backend,
+        sessions=sessions,
+        threads=threads,
     )
-    if as_json:
-        typer.echo(json.dumps(result.to_dict()))
-    else:
-        out.print(report.latency_table(result), report.stage_table(result), report.throughput_table(result))
 
 
 @app.command("doctor")
@@ -179,6 +205,7 @@ def doctor_(as_json: Json = False) -> None:
     """Say what is installed and which backends work. Exit code 3 when none does.
 
     Example:
+
         fashion-infer doctor
     """
     installed, backends, conflicts = doctor.installed(), doctor.backends(), doctor.conflicts()
@@ -221,6 +248,7 @@ def train(
     """Train a FashionNet: the paper's losses and its two stages, pooling at predicted landmarks.
 
     Example:
+
         fashion-infer train --data data/category_attribute --pairs data/in_shop -o run --epochs 5 --image-size 128
     """
     from fashion_infer.training.trainer import TrainConfig, train_folder
@@ -252,6 +280,7 @@ def synth(
     """Render garments with true labels in DeepFashion's own layout.
 
     Example:
+
         fashion-infer data synth data --images 500
     """
     from fashion_infer.data.synthetic import write_dataset
@@ -269,6 +298,7 @@ def demo(
     """Go through the whole chain on this machine: render, train, export, predict, bench, report.
 
     Example:
+
         fashion-infer demo -o demo
     """
     from fashion_infer.demo import run_demo
@@ -294,10 +324,3 @@ def _save_picture(prediction: Prediction, folder: Path) -> None:
     name = str(prediction.image).lstrip("./").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / f"{name}.jpg"), cv2.cvtColor(prediction.plot(), cv2.COLOR_RGB2BGR))
-
-
-def _integers(text: str) -> list[int]:
-    values: list[Any] = [part.strip() for part in text.split(",")]
-    if not all(value.isdigit() and int(value) > 0 for value in values):
-        raise typer.BadParameter(f"{text!r} is not a list of batch sizes such as 1,8,32")
-    return [int(value) for value in values]
