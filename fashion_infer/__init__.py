@@ -2,6 +2,7 @@
 
 from fashion_infer.errors import (
     DataError,
+    DeadlineExceededError,
     DeviceError,
     FashionInferError,
     ImageError,
@@ -10,6 +11,7 @@ from fashion_infer.errors import (
     ModelNotFoundError,
     ParityError,
     PredictorClosedError,
+    QueueFullError,
     TrainingError,
     UsageError,
 )
@@ -21,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataError",
+    "DeadlineExceededError",
     "DeviceError",
     "FashionInferError",
     "ImageError",
@@ -34,6 +37,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorClosedError",
+    "QueueFullError",
     "TrainingError",
     "UsageError",
 ]
