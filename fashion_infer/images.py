@@ -44,7 +44,7 @@ class Picture:
     """An upright picture, perhaps decoded smaller than it is.
 
     Attributes:
-        pixels: uint8 [h, w, 3] RGB.
+        pixels: uint8 [h, w, 3] RGB; perhaps the very array that was given, so not to be written to.
         width: of the upright picture as it was given, pixels; `pixels` may be smaller by up to 8 times.
         height: likewise.
     """
@@ -178,6 +178,8 @@ def _from_array(array: NDArray[np.generic]) -> Pixels:
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"an array image must be RGB [H, W, 3], [H, W], [H, W, 1] or [H, W, 4], got {array.shape}")
     eight_bits = _to_uint8(array)
+    if eight_bits.shape[2:] == (3,):
+        return np.ascontiguousarray(eight_bits)
     return _on_white(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
 
 
