@@ -3,6 +3,7 @@
 from fashion_infer.errors import (
     BenchError,
     DataError,
+    DeadlineExceededError,
     DeviceError,
     FashionInferError,
     ImageError,
@@ -11,6 +12,7 @@ from fashion_infer.errors import (
     ModelNotFoundError,
     ParityError,
     PredictorClosedError,
+    QueueFullError,
     TrainingError,
     UsageError,
 )
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BenchError",
     "DataError",
+    "DeadlineExceededError",
     "DeviceError",
     "FashionInferError",
     "ImageError",
@@ -36,6 +39,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorClosedError",
+    "QueueFullError",
     "TrainingError",
     "UsageError",
 ]
