@@ -1,6 +1,7 @@
 """fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
 
 from fashion_infer.errors import (
+    BenchError,
     DataError,
     DeviceError,
     FashionInferError,
@@ -20,6 +21,7 @@ from fashion_infer.predictor import Predictor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchError",
     "DataError",
     "DeviceError",
     "FashionInferError",

@@ -4,11 +4,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.pretty import pprint
 from rich.progress import track
 from rich.table import Table
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         app()
     except FashionInferError as error:
-        errors.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
+        _say(error)
         sys.exit(error.exit_code)
 
 
@@ -84,7 +85,7 @@ def predict(
             elif prediction.error is None:
                 table.add_row(*_row(prediction))
             if prediction.error is not None:
-                errors.print(f"[red]error:[/red] {prediction.error}", soft_wrap=True)
+                _say(prediction.error)
             elif save_vis is not None:
                 _save_picture(prediction, save_vis)
     if not as_json and table.row_count:
@@ -96,8 +97,12 @@ def predict(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-describing ONNX file and check that it gives what the network gives.
@@ -119,12 +124,16 @@ def export(
     table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
     for name, difference in report.differences.items():
         table.add_row(name, f"{difference:.2g}")
-    out.print(table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}")
+    out.print(
+        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
+    )
     out.print(f"{output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
 
 
 @app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False
+) -> None:
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
     Example:
@@ -144,29 +153,51 @@ def inspect(file: Annotated[Path, typer.Argument(help="An .onnx file or a checkp
 def bench(
     model: Annotated[Path, typer.Argument(help="A file that fashion-infer export wrote.")],
     images: Annotated[Path | None, typer.Option(help="Folder of photos to time on; rendered ones by default.")] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes for throughput.")] = "1,8,32",
-    seconds: Annotated[float, typer.Option(help="That each measurement takes at most.")] = 12,
     as_json: Json = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for report.html, result.json and loadgen's logs.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An earlier result (JSON) to set beside this one.")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(help="With --compare: a change that exits with code 1.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="20 seconds, one process start, no load generator.")] = False,
+    mlperf: Annotated[bool, typer.Option("--mlperf", help="MLPerf's own minimum durations: hours.")] = False,
+    starts: Annotated[int, typer.Option(help="Process starts, 1 to 10: more make the intervals narrower.")] = 3,
+    seconds: Annotated[float | None, typer.Option(help="Of measuring in all; about two minutes by default.")] = None,
     device: Device = None,
+    backend: Annotated[str | None, typer.Option(help="The runtime, where the file leaves a choice.")] = None,
+    sessions: Annotated[int | None, typer.Option(help="Inferences at once; chosen by the machine by default.")] = None,
     threads: Threads = None,
 ) -> None:
     """Time a model end to end (encoded bytes in, Prediction out) and the network alone.
 
-    A percentile is shown only with enough samples for it: 44 for p90, 459 for p99.
+    Needs the extra bench (MLCommons' load generator, matplotlib, onnx); --quick without --report does not, and leaves
+    out the MLPerf scenarios and the ceiling. A percentile is shown only with enough samples for it: 44 for p90, 459
+    for p99, 4603 for p99.9; the intervals are of 95 % over process starts. A change that lies within its interval
+    does not fail.
 
-    Example:
+    Examples:
 
-        fashion-infer bench fashionnet.onnx --images photos/
+        fashion-infer bench fashionnet.onnx --images photos/ --report report/
+
+        fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'
     """
-    from fashion_infer.bench import report, scenarios
+    from fashion_infer.bench.command import run_bench
 
-    result = scenarios.bench_model(
-        model, images, batch_sizes=_integers(batch), seconds=seconds, device=device, threads=threads
+    run_bench(
+        model,
+        images,
+        out,
+        as_json=as_json,
+        report=report,
+        compare=compare,
+        fail_if=fail_if or [],
+        starts=starts,
+        seconds=seconds,
+        quick=quick,
+        mlperf=mlperf,
+        device=device,
+        backend=backend,
+        sessions=sessions,
+        threads=threads,
     )
-    if as_json:
-        typer.echo(json.dumps(result.to_dict()))
-    else:
-        out.print(report.latency_table(result), report.stage_table(result), report.throughput_table(result))
 
 
 @app.command("doctor")
@@ -197,7 +228,9 @@ def doctor_(as_json: Json = False) -> None:
 def train(
     data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute Prediction benchmark, unpacked.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    arch: Annotated[str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")] = "tf_efficientnet_lite0",
+    arch: Annotated[
+        str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
+    ] = "tf_efficientnet_lite0",
     pairs: Annotated[Path | None, typer.Option(help="In-shop Retrieval benchmark, for the triplet loss.")] = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
@@ -257,7 +290,9 @@ def synth(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")
+    ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
 ) -> None:
     """Go through the whole chain on this machine: render, train, export, predict, bench, report.
@@ -272,6 +307,11 @@ def demo(
     out.print(f"open {report}", soft_wrap=True)
 
 
+def _say(error: FashionInferError) -> None:
+    """On stderr, to the letter: an extra's name is in brackets, which are no markup."""
+    errors.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
+
+
 def _row(prediction: Prediction) -> list[str]:
     attributes = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.attributes[:5])
     visible = sum(point.visibility == "visible" for point in prediction.landmarks)
@@ -284,10 +324,3 @@ def _save_picture(prediction: Prediction, folder: Path) -> None:
     name = str(prediction.image).lstrip("./").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / f"{name}.jpg"), cv2.cvtColor(prediction.plot(), cv2.COLOR_RGB2BGR))
-
-
-def _integers(text: str) -> list[int]:
-    values: list[Any] = [part.strip() for part in text.split(",")]
-    if not all(value.isdigit() and int(value) > 0 for value in values):
-        raise typer.BadParameter(f"{text!r} is not a list of batch sizes such as 1,8,32")
-    return [int(value) for value in values]

@@ -6,6 +6,7 @@ FashionInferError
 ├── ParityError             1   two runs of the same model disagree
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
+├── BenchError              1   a benchmark that broke off, or slower than was allowed
 ├── ModelError              3   not a model of ours, or a damaged one
 ├── DeviceError             3   the device asked for cannot be used
 ├── MissingExtraError       3   an optional package is not installed
@@ -46,6 +47,10 @@ class DataError(FashionInferError):
 
 class TrainingError(FashionInferError):
     """A training run cannot start or go on; its last good state is kept."""
+
+
+class BenchError(FashionInferError):
+    """A benchmark broke off, or a model became slower than was allowed."""
 
 
 class ModelError(FashionInferError):
