@@ -45,7 +45,7 @@ def spec_of(data: FashionData) -> ModelSpec:
 
 
 def oracle(data: FashionData, spec: ModelSpec) -> Run:
-    """Knows the truth, image by image in order, and says it in the model's order of names and in the crop's frame."""
+    """Knows the truth, in order, and says it by the model's names and in the crop's frame."""
     rows = iter(range(len(data)))
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
