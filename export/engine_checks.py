@@ -140,7 +140,7 @@ def _layer_of_json(layer: dict[str, Any]) -> Layer:
 def _type_of_json(tensor: dict[str, Any]) -> str:
     """TensorRT 11 has a field for the type; in 10 it is somewhere in the description of the format."""
     text = str(tensor.get("Datatype", tensor.get("Format/Datatype", "")))
-    return next((name for part, name in _OLD_TYPES.items() if part in text), text)
+    return next((name for part, name in _OLD_TYPES.items() if re.search(rf"\b{part}\b", text.upper())), text)
 
 
 def _is_dequantized(node: NodeProto | None) -> bool:
