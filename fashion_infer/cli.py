@@ -66,7 +66,6 @@ def predict(
     """Recognise the garment of each image. Exit code 4 when some of them could not be read.
 
     Examples:
-
         fashion-infer predict fashionnet.onnx photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
@@ -96,8 +95,12 @@ def predict(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-describing ONNX file and check that it gives what the network gives.
@@ -105,7 +108,6 @@ def export(
     On failure no file is left, and the exit code is 1 for a failed check.
 
     Example:
-
         fashion-infer export run/model.safetensors -o fashionnet.onnx
     """
     from fashion_infer.export.onnx_model import export_onnx
@@ -119,16 +121,19 @@ def export(
     table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
     for name, difference in report.differences.items():
         table.add_row(name, f"{difference:.2g}")
-    out.print(table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}")
+    out.print(
+        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
+    )
     out.print(f"{output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
 
 
 @app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False
+) -> None:
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
     Example:
-
         fashion-infer inspect fashionnet.onnx
     """
     from fashion_infer.export.inspect import inspect_file
@@ -155,7 +160,6 @@ def bench(
     A percentile is shown only with enough samples for it: 44 for p90, 459 for p99.
 
     Example:
-
         fashion-infer bench fashionnet.onnx --images photos/
     """
     from fashion_infer.bench import report, scenarios
@@ -174,7 +178,6 @@ def doctor_(as_json: Json = False) -> None:
     """Say what is installed and which backends work. Exit code 3 when none does.
 
     Example:
-
         fashion-infer doctor
     """
     installed, backends, conflicts = doctor.installed(), doctor.backends(), doctor.conflicts()
@@ -197,7 +200,9 @@ def doctor_(as_json: Json = False) -> None:
 def train(
     data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute Prediction benchmark, unpacked.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    arch: Annotated[str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")] = "tf_efficientnet_lite0",
+    arch: Annotated[
+        str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
+    ] = "tf_efficientnet_lite0",
     pairs: Annotated[Path | None, typer.Option(help="In-shop Retrieval benchmark, for the triplet loss.")] = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
@@ -215,7 +220,6 @@ def train(
     """Train a FashionNet: the paper's losses and its two stages, pooling at predicted landmarks.
 
     Example:
-
         fashion-infer train --data data/category_attribute --pairs data/in_shop -o run --epochs 5 --image-size 128
     """
     from fashion_infer.training.trainer import TrainConfig, train_folder
@@ -247,7 +251,6 @@ def synth(
     """Render garments with true labels in DeepFashion's own layout.
 
     Example:
-
         fashion-infer data synth data --images 500
     """
     from fashion_infer.data.synthetic import write_dataset
@@ -257,13 +260,14 @@ def synth(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")
+    ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
 ) -> None:
     """Go through the whole chain on this machine: render, train, export, predict, bench, report.
 
     Example:
-
         fashion-infer demo -o demo
     """
     from fashion_infer.demo import run_demo

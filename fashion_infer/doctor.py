@@ -54,7 +54,11 @@ def backends() -> list[BackendStatus]:
             BackendStatus("onnxruntime on cuda", False, f'{error}: pip install "fashion-infer[gpu]"'),
         ]
     cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    why = "has the CUDA provider; the driver is tried when a model is loaded" if cuda else "this build has no CUDA provider"
+    why = (
+        "has the CUDA provider; the driver is tried when a model is loaded"
+        if cuda
+        else "this build has no CUDA provider"
+    )
     return [
         BackendStatus("onnxruntime on cpu", True, ort.__version__),
         BackendStatus("onnxruntime on cuda", cuda, f"{ort.__version__} {why}"),

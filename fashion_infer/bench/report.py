@@ -7,7 +7,9 @@ from fashion_infer.bench.scenarios import BenchResult
 
 def latency_table(result: BenchResult) -> Table:
     """One row for each way of measuring; a dash where the samples are too few for a percentile."""
-    table = Table("latency, one image", "p50 ms", "p90 ms", "p99 ms", "samples", title=_title(result), title_justify="left")
+    table = Table(
+        "latency, one image", "p50 ms", "p90 ms", "p99 ms", "samples", title=_title(result), title_justify="left"
+    )
     for name, row in result.latency.items():
         cells = ["-" if (value := row[p]) is None else f"{value:.2f}" for p in ("p50", "p90", "p99")]
         table.add_row(name.replace("_", " "), *cells, f"{row['samples']:.0f}")

@@ -129,7 +129,10 @@ def bench(
         },
         environment=environment(),
         images={"count": len(images), "mean_bytes": fmean(map(len, images))},
-        latency={name: {"samples": len(ms), **percentiles(ms)} for name, ms in zip(("end_to_end", "engine_only"), raw)},
+        latency={
+            name: {"samples": len(ms), **percentiles(ms)}
+            for name, ms in zip(("end_to_end", "engine_only"), raw, strict=True)
+        },
         stages={stage: fmean(timing[stage] for timing in stages) for stage in stages[0]},
         throughput=throughput,
         raw=dict(zip(("end_to_end", "engine_only"), raw, strict=True)),
@@ -147,7 +150,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _alternate(calls: Sequence[Callable[[int], None]], seconds: float, advance: Callable[[], None]) -> list[list[float]]:
+def _alternate(
+    calls: Sequence[Callable[[int], None]], seconds: float, advance: Callable[[], None]
+) -> list[list[float]]:
     """Latencies of each call in milliseconds, taken in turn."""
     taken: list[list[float]] = [[] for _ in calls]
     start = perf_counter()
@@ -177,7 +182,9 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _version(package: str) -> str | None:

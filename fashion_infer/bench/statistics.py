@@ -18,6 +18,8 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float | None]:
     """p50, p90 and p99; None for those that have too few samples to be known."""
     values = np.asarray(milliseconds, np.float64)
     return {
-        f"p{percentile:g}": float(np.percentile(values, percentile)) if len(values) >= samples_needed(percentile) else None
+        f"p{percentile:g}": float(np.percentile(values, percentile))
+        if len(values) >= samples_needed(percentile)
+        else None
         for percentile in PERCENTILES
     }
