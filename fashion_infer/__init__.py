@@ -2,6 +2,7 @@
 
 from fashion_infer.errors import (
     DataError,
+    DeadlineExceededError,
     DeviceError,
     EngineBuildError,
     EngineMismatchError,
@@ -13,6 +14,7 @@ from fashion_infer.errors import (
     ParityError,
     PrecisionError,
     PredictorClosedError,
+    QueueFullError,
     TrainingError,
     UsageError,
 )
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataError",
+    "DeadlineExceededError",
     "DeviceError",
     "EngineBuildError",
     "EngineMismatchError",
@@ -40,6 +43,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorClosedError",
+    "QueueFullError",
     "TrainingError",
     "UsageError",
 ]

@@ -13,6 +13,8 @@ FashionInferError
 ├── DeviceError             3   the device asked for cannot be used
 ├── MissingExtraError       3   an optional package is not installed
 ├── ImageError              4   an image or a box that cannot be used
+├── QueueFullError              too many requests wait already
+├── DeadlineExceededError       a request waited longer than it could
 └── PredictorClosedError        the Predictor was closed
 
 Each takes its message as the only argument, so that every error survives pickling.
@@ -91,8 +93,16 @@ class ImageError(FashionInferError):
     exit_code = 4
 
 
+class QueueFullError(FashionInferError):
+    """As many requests as are allowed wait already: try again later, or elsewhere."""
+
+
+class DeadlineExceededError(FashionInferError):
+    """The deadline of a request passed before the network could start on it."""
+
+
 class PredictorClosedError(FashionInferError):
-    """The Predictor was used after `close()`."""
+    """The Predictor was used after `close()`, or in a process forked from the one that loaded it."""
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:
