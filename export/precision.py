@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_infer.errors import ModelError, PrecisionError, UsageError, missing_extra
+from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.export.landmark_pool import NAME
 from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
@@ -79,7 +79,7 @@ def to_precision(model: ModelProto, precision: str) -> ModelProto:
         PrecisionError: a weight does not fit the precision.
     """
     if precision not in NARROW:
-        raise UsageError(f"unknown precision {precision!r}: it is fp32, fp16, bf16 or int8")
+        raise UsageError(f"unknown precision {precision!r}: it is fp32, fp16 or bf16")
     if (found := precision_of(model)) != "fp32":
         raise UsageError(f"the model is {found} already: convert an fp32 one to {precision}")
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
