@@ -78,8 +78,8 @@ class Predictor:
             model: path of a file that `fashion-infer export` wrote.
             device: "cpu", the default for .onnx files, or "cuda:0" and so on, the default for .plan files; a list of
                 devices shares the work. Nothing falls back to another device.
-            backend: "onnxruntime" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU, and on a GPU
-                through a TensorRT engine that is built on first use and kept in the user's cache folder.
+            backend: "onnxruntime", "openvino" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU,
+                and on a GPU through a TensorRT engine that is built on first use and kept in the user's cache folder.
             max_batch: images that go through the network at once, at most. Where they do not fit in memory, fewer go,
                 with a warning.
             max_delay_ms: milliseconds that a submitted image may wait for others when the network is idle.
@@ -109,8 +109,7 @@ class Predictor:
         path = _find_model(model)
         if require_hash is not None and (found := sha256_of(path)) != require_hash.lower():
             raise ModelError(f"{path} has sha256 {found}, expected {require_hash}: it is another file, or was changed")
-        default = _default_device(path)
-        devices = [device or default] if device is None or isinstance(device, str) else list(device)
+        devices = [device or _default_device(path)] if device is None or isinstance(device, str) else list(device)
         if not devices:
             raise UsageError("device is an empty list: name one or more")
         backends = [_open_backend(path, backend, name, sessions, threads) for name in devices]
@@ -337,13 +336,16 @@ def _default_device(path: Path) -> str:
 def _open_backend(path: Path, backend: str | None, device: str, sessions: int | None, threads: int | None) -> Backend:
     if path.suffix not in (".onnx", ".plan"):
         raise ModelError(f"{path} is neither an .onnx nor a .plan file, the kinds this release runs")
-    if backend not in (None, "onnxruntime", "tensorrt") or (path.suffix, backend) == (".plan", "onnxruntime"):
-        raise UsageError(
-            f"there is no backend {backend!r} for {path}: it is onnxruntime or tensorrt, tensorrt for .plan"
-        )
+    known = ("onnxruntime", "openvino", "tensorrt") if path.suffix == ".onnx" else ("tensorrt",)
+    if backend not in (None, *known):
+        raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
     if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device != "cpu"):
         return _open_engine(path, device, sessions)
     # here, so that a missing extra is named on use
+    if backend == "openvino":
+        from fashion_infer.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, device=device, sessions=sessions, threads=threads)
     from fashion_infer.backends.calibration import choose_layout
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 
