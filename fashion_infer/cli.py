@@ -5,24 +5,31 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.pretty import pprint
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
 from fashion_infer import __version__, doctor
-from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError
+from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
 from fashion_infer.images import MAX_PIXELS, expand_paths
 from fashion_infer.judge import Judgement, Run, judge_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+
+if TYPE_CHECKING:
+    from fashion_infer.engine_file import EngineFile
+    from fashion_infer.export.engine import BuildOptions
+    from fashion_infer.export.parity import ParityReport
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
@@ -100,38 +107,76 @@ def predict(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train.")],
+    model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train, or an .onnx file.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")
+        Path | None,
+        typer.Option("-o", "--output", help="The .onnx file; with --engine and an .onnx file given, the .plan file."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or bf16; by default fp32, or what the .onnx file has.")
+    ] = None,
+    engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
+    flavour: Annotated[
+        str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Smallest, best and greatest batch of the engine.")] = "1:8:64",
+    workspace: Annotated[int | None, typer.Option(help="MiB that a layer may take for scratch.")] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File that measured times are kept in; flavour tensorrt.")
+    ] = None,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For every GPU from sm80 on; flavour tensorrt.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write one self-describing ONNX file and check that it gives what the network gives.
+    """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
 
-    On failure no file is left, and the exit code is 1 for a failed check.
+    On failure no file is left but an engine's build log, and the exit code is 1 for a failed check.
 
     Example:
 
         fashion-infer export run/model.safetensors -o fashionnet.onnx
-    """
-    from fashion_infer.export.onnx_model import export_onnx
 
-    output = output or checkpoint.with_suffix(".onnx")
-    with errors.status("exporting and checking parity"):
-        report = export_onnx(checkpoint, output, images)
-    if as_json:
-        typer.echo(report.to_json())
-        return
-    table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
-    for name, difference in report.differences.items():
-        table.add_row(name, f"{difference:.2g}")
-    out.print(
-        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
-    )
-    out.print(f"{output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
+        fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
+
+        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+    """
+    from fashion_infer.export.steps import write_onnx
+
+    if model.suffix == ".onnx" and precision is None and not engine:
+        raise UsageError(f"{model} is an ONNX file already: say --precision or --engine, or give a checkpoint")
+    options = None
+    if engine:
+        from fashion_infer.export.engine import BuildOptions, resolve
+
+        options = BuildOptions(flavour, _batch_range(batch), workspace, timing_cache, hardware_compatible)
+        resolve(options)  # what is missing is said now, not after minutes of exporting
+    with TemporaryDirectory(prefix="fashion-infer-") as scratch:
+        to_plan = engine and model.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+        with errors.status("exporting and checking parity"):
+            target = Path(scratch) / "model.onnx" if to_plan else output
+            onnx_file, report = write_onnx(model, target, precision, images)
+        plan, facts = None, None
+        if options is not None:
+            source = model if to_plan else onnx_file
+            plan, facts = _build(onnx_file, output if to_plan else None, options, source)
+        if as_json:
+            result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
+            typer.echo(json.dumps(result | {"plan": plan and str(plan), "engine": facts and asdict(facts)}))
+            return
+        if report is not None:
+            _print_parity(report)
+        for path in [plan] if to_plan else [onnx_file, plan]:
+            if path is not None:
+                out.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
+        if facts is not None:
+            out.print(
+                f"{facts.precision}, TensorRT {facts.tensorrt} ({facts.flavour}), {len(facts.layers)} layers, of them "
+                f"{facts.pooling_layers} for LandmarkPool; {facts.activation_bytes / 2**20:.0f} MiB of activations"
+            )
 
 
 @app.command()
@@ -394,6 +439,29 @@ def _say(error: FashionInferError) -> None:
     errors.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
 
 
+def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":
+    """Build an engine with a progress bar."""
+    from fashion_infer.export.engine import build_engine
+
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("building", total=None)
+
+        def report(phase: str, step: int, steps: int) -> bool:
+            progress.update(task, description=phase, completed=step + 1, total=steps)
+            return True
+
+        return build_engine(onnx_file, plan, options, source=source, report=report)
+
+
+def _print_parity(report: "ParityReport") -> None:
+    table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(
+        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
+    )
+
+
 @contextmanager
 def _runner(model: Path, device: str | None, threads: int | None, batch_size: int) -> Iterator[tuple[Run, ModelSpec]]:
     """A model's `run` and spec: of a checkpoint by torch, of anything else by a Predictor."""
@@ -430,3 +498,11 @@ def _save_picture(prediction: Prediction, folder: Path) -> None:
     name = str(prediction.image).lstrip("./").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / f"{name}.jpg"), cv2.cvtColor(prediction.plot(), cv2.COLOR_RGB2BGR))
+
+
+def _batch_range(text: str) -> tuple[int, int, int]:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} is no batch range: it is smallest:best:greatest, such as 1:8:64")
+    smallest, best, greatest = map(int, parts)
+    return smallest, best, greatest

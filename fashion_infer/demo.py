@@ -80,7 +80,8 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
             held_out = read_category(data).split("test")
             judgement = judge(predictor.run, predictor.spec, held_out, progress=True)
             shown = [_on_box(predictor, held_out, row) for row in _spread(len(held_out), SHOWN)]
-            real = [predictor.predict(astronaut())]
+            photo: Pixels = astronaut()
+            real = [predictor.predict(photo)]
             mine = predictor.predict(list(own))
             console.rule("5 of 5: time it")
             encoded = [(held_out.image_root / name).read_bytes() for name in held_out.images[:32]]
@@ -90,9 +91,7 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
                 _pictures("Rendered garments the network never saw", shown),
                 _pictures("A real photo: Eileen Collins in her flight suit (NASA, public domain)", real),
                 *([_pictures("Your photos", mine)] if mine else []),
-                _table(
-                    "Latency of one image, ms", {NAMES[name]: _cells(row) for name, row in latency.items()}, COLUMNS
-                ),
+                _latency(latency),
                 _parity(parity),
                 _table("Measured on", {name: [str(value)] for name, value in environment().items()}, ()),
             ]
@@ -113,11 +112,12 @@ def _on_box(predictor: Predictor, data: FashionData, row: int) -> Prediction:
 
 def _introduction(seconds: float, held_out: FashionData, judgement: Judgement) -> str:
     metrics = judgement.evaluation.to_dict()
+    top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error"))
     return f"""<p>A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered
 garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On {len(held_out)}
-rendered pictures of items that it never saw, the category is right in {metrics["category_top1"]:.0%} and among the best
-three in {metrics["category_top3"]:.0%}; visible landmarks lie {metrics["landmark_error"]:.3f} of the picture's side off.
-It has never seen a real photo: these numbers say nothing about real clothes, and nothing about DeepFashion.</p>"""
+rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the best three in {top3:.0%};
+visible landmarks lie {error:.3f} of the picture's side off. It has never seen a real photo: these numbers say nothing
+about real clothes, and nothing about DeepFashion.</p>"""
 
 
 def _pictures(title: str, predictions: Sequence[Prediction]) -> str:
@@ -144,8 +144,11 @@ def _parity(report: ParityReport) -> str:
     return _table(f"ONNX Runtime against torch, greatest difference ({share})", rows, ())
 
 
-def _cells(row: Mapping[str, Estimate | None]) -> list[str]:
-    return ["-" if estimate is None else str(estimate) for estimate in row.values()]
+def _latency(latency: Mapping[str, Mapping[str, Estimate | None]]) -> str:
+    cells = {
+        NAMES[name]: ["-" if cell is None else str(cell) for cell in row.values()] for name, row in latency.items()
+    }
+    return _table("Latency of one image, ms", cells, COLUMNS)
 
 
 def _table(title: str, rows: Mapping[str, Iterable[str]], columns: Iterable[str]) -> str:

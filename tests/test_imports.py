@@ -59,8 +59,8 @@ print(sorted(sys.modules.keys() & set({NOT_AT_RUN_TIME!r})))
 
 
 def test_what_import_fashion_infer_loads() -> None:
-    code = "before = set(sys.modules); import fashion_infer; print(*{name.split('.')[0] for name in set(sys.modules) - before})"
-    loaded = set(run(code).stdout.split())
+    code = "before = set(sys.modules); import fashion_infer; print(*set(sys.modules) - before)"
+    loaded = {name.split(".")[0] for name in run(code).stdout.split()}
     third_party = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert third_party <= {"fashion_infer", "numpy", "cv2", "PIL", "defusedxml"}
 

@@ -77,7 +77,10 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.input, *graph.value_info, *graph.output)
+    }
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     quantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     counted = {"fp32": 0, "int8": 0}

@@ -97,5 +97,5 @@ def _throughput_against_latency(result: BenchResult) -> Figure:
 
 def _svg(figure: Figure) -> str:
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     return drawn.getvalue().partition("<svg")[2].join(["<svg", ""])

@@ -40,7 +40,7 @@ def notes(result: BenchResult) -> list[str]:
         lines.append("the machine's ceiling was not measured")
     if result.settings["starts"] == 1:
         lines.append("one process start: no intervals")
-    return lines
+    return lines + _invalid(result)
 
 
 def latency_table(result: BenchResult) -> Table:
@@ -68,15 +68,13 @@ def throughput_table(result: BenchResult) -> Table:
 
 
 def scenario_table(result: BenchResult) -> Table:
-    """The load generator's runs and its verdicts."""
-    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", "p50", "p90", "p99", "queries", "verdict")
+    """The load generator's runs and in how many of them it was satisfied; `notes` say why not."""
+    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", "p50", "p90", "p99", "queries", "VALID")
     for run in result.scenarios:
-        load = "" if run["load"] is None else f" at {run['load']:.0%}"
-        times = [str(run["milliseconds"].get(p, "")) for p in ("p50", "p90", "p99")]
-        verdict = "\n".join(sorted(set(run["validity"])))
-        queries = str(sum(run["queries"]))
+        times = [f"{run['milliseconds'][p].value:.3g}" if run["milliseconds"] else "" for p in ("p50", "p90", "p99")]
+        valid = f"{run['validity'].count('VALID')} of {len(run['validity'])}"
         table.add_row(
-            f"{run['scenario']}{load}", NAMES[run["system"]], str(run["images_per_s"]), *times, queries, verdict
+            _title(run), NAMES[run["system"]], str(run["images_per_s"]), *times, str(sum(run["queries"])), valid
         )
     return table
 
@@ -95,6 +93,20 @@ _START_UP = {
     "first_memory_mib": "MiB of memory until then",
     "peak_memory_mib": "at the peak",
 }
+
+
+def _title(run: dict[str, Any]) -> str:
+    return str(run["scenario"]) if run["load"] is None else f"{run['scenario']} at {run['load']:.0%}"
+
+
+def _invalid(result: BenchResult) -> list[str]:
+    """Each of loadgen's complaints once, with the runs that it was about."""
+    runs: dict[str, dict[str, None]] = {}
+    for run in result.scenarios:
+        for verdict in run["validity"]:
+            if verdict != "VALID":
+                runs.setdefault(verdict, {})[f"{_title(run)} {NAMES[run['system']]}"] = None
+    return [f"{verdict} ({', '.join(names)})" for verdict, names in runs.items()]
 
 
 def _known(facts: Any) -> str:

@@ -25,7 +25,7 @@ from fashion_infer.errors import BenchError, ModelNotFoundError, UsageError, mis
 from fashion_infer.images import expand_paths, read_image
 from fashion_infer.model_spec import METADATA_KEY
 
-SECONDS, QUICK_SECONDS = 112.0, 17.0  # of the measurements; loading the model and the first predictions come on top
+SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
 STARTS = 3
 MAX_IMAGES = 64
 RENDERED, RENDER_SEED = 32, 1_000_003
@@ -48,7 +48,7 @@ def bench_model(
         model: path of a file that `fashion-infer export` wrote.
         photos: a folder of encoded images; rendered garments when None.
         starts: how many processes, 1 to 10; `quick` takes one.
-        seconds: that the measurements take in all, about; 112 when None, 17 when `quick`.
+        seconds: that the measurements take in all, about; 100 when None, 17 when `quick`.
         quick: only what needs no extra: latency, stages and throughput.
         mlperf: MLPerf's own minimum durations for each scenario: hours.
         logs: where to keep the load generator's logs; they are dropped when None.

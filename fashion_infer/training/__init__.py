@@ -3,8 +3,8 @@
 from fashion_infer.errors import missing_extra
 
 try:
-    import safetensors
-    import timm
-    import torch  # noqa: F401 - tried here once for every module of this folder
+    import safetensors as safetensors
+    import timm as timm
+    import torch as torch  # tried here once for every module of this folder
 except ImportError as error:
     raise missing_extra(error.name or "torch", "train") from error
