@@ -196,8 +196,8 @@ def train(
     """
     if not len(training):
         raise DataError("there are no images to train on")
+    device = _device(config.device)
     torch.manual_seed(config.seed)
-    device = torch.device(config.device)
     spec = _spec(config, training)
     state = _new_state(config, spec, backbone_weights)
     open_folder(folder, {**dataclasses.asdict(config), "training_data": _fingerprint(training)}, state, resume)
@@ -318,7 +318,6 @@ def _keep(judgement: Judgement, state: State, spec: ModelSpec, folder: Path, log
 
 
 def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | None) -> State:
-    device = _device(config.device)
     shared = {name: getattr(config, name) for name in ARCHITECTURE}
     arch = Architecture(
         num_categories=len(spec.categories),
@@ -329,9 +328,9 @@ def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | No
     model = FashionNet(arch)
     if backbone_weights is not None:
         load_backbone(model, backbone_weights)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
     return State(model, copy.deepcopy(model).eval(), optimizer, scaler)
 
 
@@ -366,7 +365,8 @@ def _positive_share(data: FashionData) -> Tensor:
     positive, known = (data.attributes > 0).sum(0), (data.attributes != 0).sum(0)
     alike = (positive == 0) | (positive == known)
     if names := [name for name, same in zip(data.attribute_names, alike, strict=True) if same]:
-        logger.warning("%d attributes have no positive or no negative label: %s", len(names), ", ".join(names[:10]))
+        some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        logger.warning("%d attributes have no positive or no negative label: %s", len(names), some)
     return torch.from_numpy(np.where(alike, 0.5, positive / np.maximum(known, 1)).astype(np.float32))
 
 

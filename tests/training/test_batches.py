@@ -96,24 +96,20 @@ def test_landmarks_follow_the_picture(tmp_path: Path, training: FashionData) -> 
     """A dot on a landmark is still there after the crop, the mirror and the jitter."""
     row = int(np.flatnonzero((training.visibility[:, 0] == 0) & (training.landmarks[:, 0] > 8).all(1))[0])
     data = copied(training.select([row]), tmp_path)
-    size = np.zeros((64, 64, 3), np.uint8)
+    black = np.zeros((64, 64, 3), np.uint8)
     x, y = data.landmarks[0, 0]
-    cv2.circle(size, (round(float(x)), round(float(y))), 3, (255, 255, 255), -1)
-    cv2.imwrite(str(tmp_path / data.images[0]), size)
+    cv2.circle(black, (round(float(x)), round(float(y))), 3, (255, 255, 255), -1)
+    cv2.imwrite(str(tmp_path / data.images[0]), black)
     samples = Samples(data, 64, seed=0)
+    slots = set()
     for draw in range(12):
         sample = samples[0, draw]
-        slot = int(np.flatnonzero(sample.visibility == 0)[np.argmin(_distance_to_white(sample))])
-        assert slot in (0, 1)
-        assert _distance_to_white(sample).min() < 0.06
-    mirrored = {int(np.argmin(_distance_to_white(samples[0, draw]))) for draw in range(12)}
-    assert len(mirrored) == 2, "some draws are mirrored, some are not"
-
-
-def _distance_to_white(sample: object) -> np.ndarray:
-    image, landmarks, visibility = sample.image, sample.landmarks, sample.visibility  # type: ignore[attr-defined]
-    y, x = np.argwhere(image[..., 0] > 100).mean(axis=0) + 0.5
-    return np.hypot(*(landmarks[visibility == 0] - np.array([x, y]) / len(image)).T)
+        y, x = np.argwhere(sample.image[..., 0] > 100).mean(axis=0) + 0.5
+        distances = np.hypot(*(sample.landmarks - np.array([x, y]) / 64).T)
+        distances[sample.visibility != 0] = np.inf
+        assert distances.min() < 0.06
+        slots.add(int(distances.argmin()))
+    assert slots == {0, 1}, "some draws are mirrored, some are not"
 
 
 # -------------------------------------------------------------------------------------------------- rows
