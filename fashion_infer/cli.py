@@ -9,6 +9,7 @@ from typing import Annotated
 import cv2
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.pretty import pprint
 from rich.progress import track
 from rich.table import Table
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         app()
     except FashionInferError as error:
-        errors.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
+        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
 
 
