@@ -96,7 +96,8 @@ def _operations(node: Any, shapes: Mapping[str, list[int]]) -> int:
     """Two for each multiplication and addition."""
     weight_at = 3 if node.op_type.startswith("QLinear") else 1
     output, weight = (shapes.get(name, [0]) for name in (node.output[0], node.input[weight_at]))
-    if 0 in (*output, *weight):
+    output = [output[0] or 1, *output[1:]]  # the batch of one, where inference lost sight of it
+    if len(output) < 2 or 0 in (*output, *weight):
         raise ModelError(f"the operations of {node.op_type} {node.name} cannot be counted: its shapes are not known")
     if node.op_type not in PRODUCTS:
         each = int(np.prod(weight[1:]))
