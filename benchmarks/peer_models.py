@@ -9,7 +9,7 @@ import onnx
 import onnx.inliner
 from onnx.utils import Extractor
 
-from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
+from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
 
 BACKBONES = {"light": "tf_efficientnet_lite0", "fashionnet": "vgg16"}
 CATEGORIES, ATTRIBUTES = 50, 1000  # the paper's
@@ -95,6 +95,9 @@ def without_preprocessing(model: onnx.ModelProto) -> onnx.ModelProto:
     """Begin at the first convolution: what comes before is the cast, the normalisation and the transposition."""
     inferred = onnx.shape_inference.infer_shapes(model)
     first = next(node.input[0] for node in inferred.graph.node if node.op_type == "Conv")
+    for node in inferred.graph.node:
+        if node.op_type == "Shape":  # the batch size is read off the images: the convolution's input has the same
+            node.input[0] = first if node.input[0] == INPUT_NAME else node.input[0]
     return Extractor(inferred).extract_model([first], list(OUTPUT_NAMES))
 
 

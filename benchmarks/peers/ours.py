@@ -34,7 +34,9 @@ def overhead(predictor: Predictor, model: str, source: str, seconds: float) -> d
     """Milliseconds of `predict` on a decoded picture and of a bare ONNX Runtime session, in turn."""
     import onnxruntime as ort
 
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would disturb the other's turn
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     pixels = np.load(source)
     batch, names = pixels[None], [output.name for output in session.get_outputs()]
     times: dict[str, list[float]] = {"predict": [], "session.run": []}
