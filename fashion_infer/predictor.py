@@ -150,12 +150,14 @@ class Predictor:
                 raise TypeError("boxes go with one image: call predict once an image")
             return list(self.stream(images))
         self._batcher.check_open()
+        if boxes is not None and len(boxes) == 0:
+            return []
         source = _keep_bytes(images)
         cuts = self._prepare(source, boxes)
-        futures = iter(self._enqueue([cut for cut in cuts if isinstance(cut, _Garment)]))
+        predictions = iter(self._batcher.call([cut for cut in cuts if isinstance(cut, _Garment)]))
         if boxes is None:
-            return next(futures).result()
-        return [Prediction.failed(source, c) if isinstance(c, ImageError) else next(futures).result() for c in cuts]
+            return next(predictions)
+        return [Prediction.failed(source, cut) if isinstance(cut, ImageError) else next(predictions) for cut in cuts]
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction]:
         """Recognise images lazily and in order; a bad image gives a Prediction with `error` set.
@@ -255,15 +257,6 @@ class Predictor:
             self._batcher.fail(request, error)
         else:
             self._batcher.put(request, cut, max_delay=max_delay)
-
-    def _enqueue(self, garments: list[_Garment]) -> list[Future[Prediction]]:
-        """Queue the garments of one image; all but the last may wait for the others, so that they share a batch."""
-        futures = []
-        for left, garment in zip(reversed(range(len(garments))), garments, strict=True):
-            request = self._batcher.accept(wait=True)
-            self._batcher.put(request, garment, max_delay=self._max_delay if left else 0.0)
-            futures.append(request.future)
-        return futures
 
     def _prepare(self, source: ImageSource, boxes: Sequence[Box] | None) -> list[_Garment | ImageError]:
         """Decode an image and cut its garments out: one for each box, or one for the whole image.

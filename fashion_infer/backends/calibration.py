@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import onnxruntime as ort
@@ -19,8 +19,9 @@ from fashion_infer.backends import usable_cores
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 from fashion_infer.files import sha256_of, write_atomically
 
-ROUNDS, SECONDS = 5, 0.05
+ROUNDS, SECONDS = 5, 0.03
 BATCH = 4  # of each run under load, where requests gather
+QUIET = 0.8  # share of the cores that must have been free for a result to be remembered
 GAIN = 1.05  # that a layout must bring to be worth a change
 MAX_BYTES = 256 * 2**20  # larger models are not copied to try layouts; their products are large enough for all cores
 
@@ -53,16 +54,26 @@ def best_layout(path: Path) -> Layout:
     try:
         return Layout(**json.loads(remembered.read_text()))
     except (OSError, ValueError, TypeError):
-        layout = measure(path, cores)
+        layout, share = measure(path, cores)
+    if share < QUIET:
+        logger.info(
+            "%s was measured on a busy machine (%.0f %% of the cores were free): not remembered", layout, share * 100
+        )
+        return layout
+    text = json.dumps(dataclasses.asdict(layout))
     try:
-        write_atomically(remembered, lambda temporary: temporary.write_text(json.dumps(dataclasses.asdict(layout))))
+        write_atomically(remembered, lambda temporary: temporary.write_text(text))
     except OSError as error:
         logger.warning("%s was measured but cannot be remembered, pass sessions and threads: %s", layout, error)
     return layout
 
 
-def measure(path: Path, cores: int) -> Layout:
-    """Try each way to split the cores, interleaved: one run at a time, and as many as there are sessions."""
+def measure(path: Path, cores: int) -> tuple[Layout, float]:
+    """Try each way to split the cores, interleaved: one run at a time, and as many as there are sessions.
+
+    Returns:
+        The best layout, and the share of the cores, in [0, 1], that was ours when we wanted all of them.
+    """
     splits = [cores, *(2**k for k in reversed(range(cores.bit_length())) if 2**k < cores)]
     backends = {
         threads: OnnxRuntimeBackend(path, layout=Layout(cores // threads, threads, threads)) for threads in splits
@@ -74,8 +85,12 @@ def measure(path: Path, cores: int) -> Layout:
         return lambda: _rate(lambda: backend.run(images[:batch]), callers)
 
     lone = _fastest({threads: rate_of(backend, 1, 1) for threads, backend in backends.items()}, cores)
-    busy = _fastest({threads: rate_of(backend, backend.sessions, BATCH) for threads, backend in backends.items()}, lone)
-    return Layout(cores // busy, busy, lone)
+    under_load = {threads: rate_of(backend, backend.sessions, BATCH) for threads, backend in backends.items()}
+    busy = _fastest(under_load, lone)
+    wall, cpu = perf_counter(), process_time()
+    under_load[1]()  # a thread for each core, and none waits for another
+    share = (process_time() - cpu) / (perf_counter() - wall) / cores
+    return Layout(cores // busy, busy, lone), share
 
 
 def cache_folder() -> Path:

@@ -17,6 +17,9 @@ except ImportError as error:
     raise missing_extra("onnxruntime", "cpu") from error
 
 
+OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")  # in the messages of ONNX Runtime
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a backend spreads over the cores.
@@ -65,7 +68,7 @@ class OnnxRuntimeBackend:
         try:
             return dict(zip(OUTPUT_NAMES, session.run(OUTPUT_NAMES, {INPUT_NAME: batch}), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions share no base class but this
-            if "allocate memory" in str(error) or "out of memory" in str(error):
+            if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
                 raise MemoryError(f"a batch of {len(batch)} does not fit in the memory of {self.device}") from error
             raise ModelError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
         finally:
