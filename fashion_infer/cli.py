@@ -3,22 +3,30 @@
 import json
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, cast
 
 import cv2
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.pretty import pprint
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
 from fashion_infer import __version__, doctor
-from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError
+from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
 from fashion_infer.images import MAX_PIXELS, expand_paths
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+
+if TYPE_CHECKING:
+    from fashion_infer.engine_file import EngineFile
+    from fashion_infer.export.engine import BuildOptions
+    from fashion_infer.export.parity import ParityReport
+    from fashion_infer.export.quantize import Int8Options, Int8Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
@@ -67,7 +75,6 @@ def predict(
     """Recognise the garment of each image. Exit code 4 when some of them could not be read.
 
     Examples:
-
         fashion-infer predict fashionnet.onnx photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
@@ -85,7 +92,7 @@ def predict(
             elif prediction.error is None:
                 table.add_row(*_row(prediction))
             if prediction.error is not None:
-                errors.print(f"[red]error:[/red] {prediction.error}", soft_wrap=True)
+                errors.print(f"[red]error:[/red] {escape(str(prediction.error))}", soft_wrap=True)
             elif save_vis is not None:
                 _save_picture(prediction, save_vis)
     if not as_json and table.row_count:
@@ -96,40 +103,98 @@ def predict(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file; beside the checkpoint by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")] = None,
+    model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train, or an .onnx file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The .onnx file; with --engine and an .onnx file given, the .plan file."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8; by default fp32, or what the .onnx file has.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: folder of at least 16 photos like those to come.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; its val split is judged.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="For int8: how much worse than fp32's a metric on --data may be, as a share of it.")
+    ] = 0.02,
+    engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
+    flavour: Annotated[
+        str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Smallest, best and greatest batch of the engine.")] = "1:8:64",
+    workspace: Annotated[int | None, typer.Option(help="MiB that a layer may take for scratch.")] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File that measured times are kept in; flavour tensorrt.")
+    ] = None,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For every GPU from sm80 on; flavour tensorrt.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write one self-describing ONNX file and check that it gives what the network gives.
+    """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
 
-    On failure no file is left, and the exit code is 1 for a failed check.
+    On failure no file is left but an engine's build log, and the exit code is 1 for a failed check.
 
     Example:
-
         fashion-infer export run/model.safetensors -o fashionnet.onnx
-    """
-    from fashion_infer.export.onnx_model import export_onnx
 
-    output = output or checkpoint.with_suffix(".onnx")
-    with errors.status("exporting and checking parity"):
-        report = export_onnx(checkpoint, output, images)
-    if as_json:
-        typer.echo(report.to_json())
-        return
-    table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
-    for name, difference in report.differences.items():
-        table.add_row(name, f"{difference:.2g}")
-    out.print(table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}")
-    out.print(f"{output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
+        fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
+
+        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+
+        fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data category_attribute/
+    """
+    from fashion_infer.export.steps import write_onnx
+
+    if model.suffix == ".onnx" and precision is None and not engine:
+        raise UsageError(f"{model} is an ONNX file already: say --precision or --engine, or give a checkpoint")
+    int8 = _int8_options(precision, calibration, data, budget, engine)
+    options = None
+    if engine:
+        from fashion_infer.export.engine import BuildOptions, resolve
+
+        options = BuildOptions(flavour, _batch_range(batch), workspace, timing_cache, hardware_compatible)
+        resolve(options)  # what is missing is said now, not after minutes of exporting
+    with TemporaryDirectory(prefix="fashion-infer-") as scratch:
+        to_plan = engine and model.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+        with errors.status("exporting and checking parity"):
+            target = Path(scratch) / "model.onnx" if to_plan else output
+            onnx_file, report = write_onnx(model, target, precision, images, int8)
+        plan, facts = None, None
+        if options is not None:
+            source = model if to_plan else onnx_file
+            plan, facts = _build(onnx_file, output if to_plan else None, options, source)
+        if as_json:
+            result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
+            typer.echo(json.dumps(result | {"plan": plan and str(plan), "engine": facts and asdict(facts)}))
+            return
+        if int8 is not None and report is not None:
+            _print_int8(cast("Int8Report", report))
+        elif report is not None:
+            _print_parity(cast("ParityReport", report))
+        for path in [plan] if to_plan else [onnx_file, plan]:
+            if path is not None:
+                out.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
+        if facts is not None:
+            out.print(
+                f"{facts.precision}, TensorRT {facts.tensorrt} ({facts.flavour}), {len(facts.layers)} layers, of them "
+                f"{facts.pooling_layers} for LandmarkPool; {facts.activation_bytes / 2**20:.0f} MiB of activations"
+            )
 
 
 @app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An .onnx file or a checkpoint.")], as_json: Json = False
+) -> None:
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
     Example:
-
         fashion-infer inspect fashionnet.onnx
     """
     from fashion_infer.export.inspect import inspect_file
@@ -166,7 +231,6 @@ def bench(
     does not fail.
 
     Examples:
-
         fashion-infer bench fashionnet.onnx --images photos/ --report report/
 
         fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'
@@ -197,7 +261,6 @@ def doctor_(as_json: Json = False) -> None:
     """Say what is installed and which backends work. Exit code 3 when none does.
 
     Example:
-
         fashion-infer doctor
     """
     installed, backends, conflicts = doctor.installed(), doctor.backends(), doctor.conflicts()
@@ -220,7 +283,9 @@ def doctor_(as_json: Json = False) -> None:
 def train(
     data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute Prediction benchmark, unpacked.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    arch: Annotated[str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")] = "tf_efficientnet_lite0",
+    arch: Annotated[
+        str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
+    ] = "tf_efficientnet_lite0",
     pairs: Annotated[Path | None, typer.Option(help="In-shop Retrieval benchmark, for the triplet loss.")] = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
@@ -238,7 +303,6 @@ def train(
     """Train a FashionNet: the paper's losses and its two stages, pooling at predicted landmarks.
 
     Example:
-
         fashion-infer train --data data/category_attribute --pairs data/in_shop -o run --epochs 5 --image-size 128
     """
     from fashion_infer.training.trainer import TrainConfig, train_folder
@@ -270,7 +334,6 @@ def synth(
     """Render garments with true labels in DeepFashion's own layout.
 
     Example:
-
         fashion-infer data synth data --images 500
     """
     from fashion_infer.data.synthetic import write_dataset
@@ -280,19 +343,73 @@ def synth(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")
+    ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
 ) -> None:
     """Go through the whole chain on this machine: render, train, export, predict, bench, report.
 
     Example:
-
         fashion-infer demo -o demo
     """
     from fashion_infer.demo import run_demo
 
     report = run_demo(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
+
+
+def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":
+    """Build an engine with a progress bar."""
+    from fashion_infer.export.engine import build_engine
+
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("building", total=None)
+
+        def report(phase: str, step: int, steps: int) -> bool:
+            progress.update(task, description=phase, completed=step + 1, total=steps)
+            return True
+
+        return build_engine(onnx_file, plan, options, source=source, report=report)
+
+
+def _int8_options(
+    precision: str | None, calibration: Path | None, data: Path | None, budget: float, engine: bool
+) -> "Int8Options | None":
+    if precision != "int8" and (calibration or data):
+        raise UsageError("--calibration and --data go with --precision int8")
+    if precision != "int8" or calibration is None:
+        return None
+    from fashion_infer.data.deepfashion import read_category
+    from fashion_infer.export.quantize import Int8Options
+
+    labelled = None if data is None else read_category(data).split("val")
+    return Int8Options(calibration, "tensorrt" if engine else "cpu", labelled, budget)
+
+
+def _print_int8(report: "Int8Report") -> None:
+    table = Table(
+        "output", "mean difference", title=f"int8 against fp32 on {report.images} pictures", title_justify="left"
+    )
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(table, f"{report.layers - len(report.float_layers)} of {report.layers} layers in 8 bits")
+    if report.accuracy is None:
+        out.print("accuracy unverified: there was no --data to judge it on")
+        return
+    metrics = Table("metric", "fp32", "int8")
+    for name, (before, after) in report.accuracy.items():
+        metrics.add_row(name, f"{before:.4f}", f"{after:.4f}")
+    out.print(metrics)
+
+
+def _print_parity(report: "ParityReport") -> None:
+    table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(
+        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
+    )
 
 
 def _row(prediction: Prediction) -> list[str]:
@@ -307,3 +424,11 @@ def _save_picture(prediction: Prediction, folder: Path) -> None:
     name = str(prediction.image).lstrip("./").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / f"{name}.jpg"), cv2.cvtColor(prediction.plot(), cv2.COLOR_RGB2BGR))
+
+
+def _batch_range(text: str) -> tuple[int, int, int]:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} is no batch range: it is smallest:best:greatest, such as 1:8:64")
+    smallest, best, greatest = map(int, parts)
+    return smallest, best, greatest

@@ -70,7 +70,7 @@ class FashionNet(nn.Module):
         features, deep = self.backbone.channels
         deep_features = deep * (arch.image_size // 32) ** 2 if paper else deep
         pose, whole, local, fused = (round(arch.width * n) for n in (PAPER_WIDTHS if paper else LIGHT_WIDTHS))
-        self.squeeze: nn.Module = nn.Flatten() if paper else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.squeeze: nn.Module = nn.Flatten() if paper else GlobalAverage()
         self.pose = FullyConnectedPose(deep_features, pose) if paper else HeatMapPose(features, deep, pose)
         dropout = 0.5 if paper else 0.2
         self.fc6_global = _dense(deep_features, whole, dropout)
@@ -173,6 +173,14 @@ class TimmBackbone(nn.Module):
         """[N, 3, S, S] -> the stride-8 stage, and the last stage twice."""
         features, deep = self.net(x)
         return features, deep, deep
+
+
+class GlobalAverage(nn.Module):
+    """[N, C, H, W] -> [N, C]; nn.AdaptiveAvgPool2d would be exported with a gather beside the mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean over H and W."""
+        return x.mean((2, 3))
 
 
 class FullyConnectedPose(nn.Module):

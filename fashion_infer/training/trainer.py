@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from fashion_infer.backends import Outputs
 from fashion_infer.data.deepfashion import FashionData
 from fashion_infer.errors import TrainingError
-from fashion_infer.evaluation import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.judge import Run, judge
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
 from fashion_infer.training.checkpoint import load_backbone, save_checkpoint
@@ -152,28 +154,23 @@ def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def validate(model: FashionNet, spec: ModelSpec, data: FashionData, config: TrainConfig) -> dict[str, float]:
-    """The paper's metrics on a validation set, pooled at predicted landmarks as in deployment.
+    """The paper's metrics on a validation set, by the code that judges exported models: what is a number, by name."""
+    run = network_run(model, spec, config.device, config.precision)
+    metrics = judge(run, spec, data, batch_size=config.batch_size).evaluation.to_dict()
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
-    Landmarks are measured within the box that the network is given, not within the whole photo.
-    """
-    loader = Loader(data, config.image_size, config.seed, config.workers)
-    deployed, rows = Deployed(model, spec.temperature).eval(), []
-    with torch.inference_mode(), _autocast(config):
-        for batch in loader.validation(config.batch_size):
-            outputs = deployed(batch.images.to(config.device))
-            labels = (batch.landmarks, batch.visibility, batch.categories, batch.attributes)
-            rows.append([t.cpu().numpy() for t in (*outputs, *labels)])
-    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    category, attributes, landmarks, *_ = columns
-    true_landmarks, visibility, categories, true_attributes = columns[len(OUTPUT_NAMES) :]
-    accuracy = category_accuracy(category, categories, ks=(1, 3))
-    recall = attribute_recall(attributes, true_attributes, spec.attribute_groups, ks=(3,))
-    return {
-        "category_top1": accuracy[1],
-        "category_top3": accuracy[3],
-        "attribute_recall3": recall["all"][3],
-        "landmark_error": landmark_error(landmarks, true_landmarks, visibility.astype(np.int8)).mean,
-    }
+
+def network_run(model: FashionNet, spec: ModelSpec, device: str = "cpu", precision: str = "fp32") -> Run:
+    """The `run` of a network that was not exported: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them."""
+    deployed = Deployed(model, spec.temperature).eval().to(device)
+
+    @torch.inference_mode()
+    def run(batch: NDArray[np.uint8]) -> Outputs:
+        with _autocast(device, precision):
+            outputs = deployed(torch.from_numpy(batch).to(device))
+        return {name: tensor.cpu().numpy() for name, tensor in zip(OUTPUT_NAMES, outputs, strict=True)}
+
+    return run
 
 
 def _step(
@@ -183,7 +180,7 @@ def _step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.model.train()
-    with _autocast(config):
+    with _autocast(config.device, config.precision):
         outputs = state.model(batch.images)
         losses = fashionnet_losses(outputs, batch, positive_share, stage)
     values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
@@ -245,8 +242,8 @@ def _positive_share(data: FashionData) -> Tensor:
     return torch.from_numpy((positive / np.maximum(known, 1)).astype(np.float32))
 
 
-def _autocast(config: TrainConfig) -> torch.autocast:
-    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bf16")
+def _autocast(device: str, precision: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _progress() -> Progress:
