@@ -238,7 +238,6 @@ def bench(
     does not fail.
 
     Examples:
-
         fashion-infer bench fashionnet.onnx --images photos/ --report report/
 
         fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'
