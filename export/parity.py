@@ -47,22 +47,26 @@ class ParityReport:
         return json.dumps(asdict(self))
 
 
-def read_pictures(photos: Path | None, size: int) -> NDArray[np.uint8]:
-    """Pictures to compare on, as the network sees them: the first of a folder, or rendered ones.
+def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDArray[np.uint8]:
+    """Pictures to compare on, as the network sees them: some of a folder, spread over it, or rendered ones.
 
     Args:
         photos: a folder of pictures; rendered garments when None.
         size: side S of the network's input, pixels.
+        count: how many, at most.
 
     Returns:
-        uint8 [N, S, S, 3] RGB, N at most 64.
+        uint8 [N, S, S, 3] RGB, N at most `count`.
 
     Raises:
         ImageError: the folder holds no pictures, or one cannot be read.
     """
-    sources: list[ImageSource] = [render(RENDER_SEED, index).image for index in range(PICTURES)]
-    if photos is not None:
-        sources = list(expand_paths([str(photos)])[:PICTURES])
+    sources: list[ImageSource]
+    if photos is None:
+        sources = [render(RENDER_SEED, index).image for index in range(count)]
+    else:
+        paths = expand_paths([str(photos)])
+        sources = [paths[i * len(paths) // count] for i in range(count)] if len(paths) > count else list(paths)
     return np.stack([crop(read_image(source, side=size), None, size).pixels for source in sources])
 
 

@@ -1,7 +1,9 @@
 """fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
 
 from fashion_infer.errors import (
+    BenchError,
     DataError,
+    DeadlineExceededError,
     DeviceError,
     EngineBuildError,
     EngineMismatchError,
@@ -13,6 +15,7 @@ from fashion_infer.errors import (
     ParityError,
     PrecisionError,
     PredictorClosedError,
+    QueueFullError,
     TrainingError,
     UsageError,
 )
@@ -23,7 +26,9 @@ from fashion_infer.predictor import Predictor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchError",
     "DataError",
+    "DeadlineExceededError",
     "DeviceError",
     "EngineBuildError",
     "EngineMismatchError",
@@ -40,6 +45,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorClosedError",
+    "QueueFullError",
     "TrainingError",
     "UsageError",
 ]

@@ -7,12 +7,15 @@ FashionInferError
 ├── PrecisionError          1   a model cannot have, or was not built with, the precision asked for
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
+├── BenchError              1   a benchmark that broke off, or slower than was allowed
 ├── ModelError              3   not a model of ours, or a damaged one
 ├── EngineBuildError        3   TensorRT could not build an engine
 ├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
 ├── DeviceError             3   the device asked for cannot be used
 ├── MissingExtraError       3   an optional package is not installed
 ├── ImageError              4   an image or a box that cannot be used
+├── QueueFullError              too many requests wait already
+├── DeadlineExceededError       a request waited longer than it could
 └── PredictorClosedError        the Predictor was closed
 
 Each takes its message as the only argument, so that every error survives pickling.
@@ -55,6 +58,10 @@ class TrainingError(FashionInferError):
     """A training run cannot start or go on; its last good state is kept."""
 
 
+class BenchError(FashionInferError):
+    """A benchmark broke off, or a model became slower than was allowed."""
+
+
 class ModelError(FashionInferError):
     """A file is not a FashionNet of ours, is damaged, or was made for another release."""
 
@@ -91,8 +98,16 @@ class ImageError(FashionInferError):
     exit_code = 4
 
 
+class QueueFullError(FashionInferError):
+    """As many requests as are allowed wait already: try again later, or elsewhere."""
+
+
+class DeadlineExceededError(FashionInferError):
+    """The deadline of a request passed before the network could start on it."""
+
+
 class PredictorClosedError(FashionInferError):
-    """The Predictor was used after `close()`."""
+    """The Predictor was used after `close()`, or in a process forked from the one that loaded it."""
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

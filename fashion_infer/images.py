@@ -44,7 +44,7 @@ class Picture:
     """An upright picture, perhaps decoded smaller than it is.
 
     Attributes:
-        pixels: uint8 [h, w, 3] RGB.
+        pixels: uint8 [h, w, 3] RGB; perhaps the very array that was given, so not to be written to.
         width: of the upright picture as it was given, pixels; `pixels` may be smaller by up to 8 times.
         height: likewise.
     """
@@ -84,13 +84,35 @@ def read_image(
     try:
         if isinstance(source, Image.Image):
             return _from_pillow(source, max_pixels)
-        return _from_bytes(_read_bytes(source), side, boxes, max_pixels)
+        return _from_bytes(read_bytes(source), side, boxes, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error.__cause__
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is above the limit of {max_pixels} pixels, or above Pillow's own: {error}") from error
     except Exception as error:  # decoders meet untrusted bytes and raise nearly anything on them
         raise ImageError(f"{name} is damaged or truncated: {str(error).strip()}") from error
+
+
+def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
+    """The encoded bytes of a path, a file or bytes, never none.
+
+    Raises:
+        ImageError: missing, unreadable or empty; its message goes on from the name of the image.
+    """
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, str | os.PathLike) or hasattr(source, "read"):
+        try:
+            data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a closed file
+            raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    else:
+        raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
+    if not isinstance(data, bytes):
+        raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
+    if not data:
+        raise ImageError("is empty")
+    return data
 
 
 def expand_paths(inputs: Sequence[str]) -> list[str]:
@@ -112,23 +134,6 @@ def expand_paths(inputs: Sequence[str]) -> list[str]:
             raise ImageError(f"{given} holds no images ({', '.join(SUFFIXES)})")
         paths += sorted(found)
     return paths
-
-
-def _read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    elif isinstance(source, str | os.PathLike) or hasattr(source, "read"):
-        try:
-            data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
-        except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a closed file
-            raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    else:
-        raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
-    if not isinstance(data, bytes):
-        raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
-    if not data:
-        raise ImageError("is empty")
-    return data
 
 
 def _from_bytes(data: bytes, side: int | None, boxes: Sequence[ArrayLike] | None, max_pixels: int) -> Picture:
@@ -173,6 +178,8 @@ def _from_array(array: NDArray[np.generic]) -> Pixels:
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"an array image must be RGB [H, W, 3], [H, W], [H, W, 1] or [H, W, 4], got {array.shape}")
     eight_bits = _to_uint8(array)
+    if eight_bits.shape[2:] == (3,):
+        return np.ascontiguousarray(eight_bits)
     return _on_white(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
 
 

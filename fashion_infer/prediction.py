@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -153,12 +154,13 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
     """
     order = np.argsort(-row["category"], kind="stable")
     scores = row["attributes"]
-    above = [a for a in np.argsort(-scores, kind="stable") if scores[a] > spec.threshold]
+    above = np.flatnonzero(scores > spec.threshold)
+    above = above[np.argsort(-scores[above], kind="stable")]
     (x, y), (width, height) = crop.origin, crop.size
     return Prediction(
         box=(x, y, x + width, y + height),
-        categories=tuple(Label(spec.categories[c], float(row["category"][c])) for c in order),
-        attributes=tuple(Label(spec.attributes[a], float(scores[a]), spec.attribute_groups[a]) for a in above),
+        categories=_labels(spec.categories, row["category"], order),
+        attributes=_labels(spec.attributes, scores, above, spec.attribute_groups),
         attribute_scores=scores.copy(),  # a view would keep the whole batch alive
         landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
         embedding=row["embedding"].copy(),
@@ -167,9 +169,15 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
     )
 
 
+def _labels(
+    names: Sequence[str], scores: Float32s, which: NDArray[np.intp], groups: Sequence[str] | None = None
+) -> tuple[Label, ...]:
+    # plain lists: indexing numpy arrays one by one would take most of the time of a Prediction
+    pairs = zip(which.tolist(), scores[which].tolist(), strict=True)
+    return tuple(Label(names[i], score, "" if groups is None else groups[i]) for i, score in pairs)
+
+
 def _landmarks(points: NDArray[np.floating], visibility: Float32s, spec: ModelSpec) -> tuple[Landmark, ...]:
-    best = visibility.argmax(axis=1)
-    return tuple(
-        Landmark(name, float(x), float(y), VISIBILITY_NAMES[v], float(scores[v]))
-        for name, (x, y), v, scores in zip(spec.landmarks, points, best, visibility, strict=True)
-    )
+    best = visibility.argmax(axis=1).tolist()
+    rows = zip(spec.landmarks, points.tolist(), best, visibility.tolist(), strict=True)
+    return tuple(Landmark(name, x, y, VISIBILITY_NAMES[v], scores[v]) for name, (x, y), v, scores in rows)

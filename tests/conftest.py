@@ -1,10 +1,13 @@
 """A small real model for every test that needs one: a FashionNet with random weights, saved and exported for real."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fashion_infer.model_spec import ModelSpec
+from fashion_infer.model_spec import METADATA_KEY, ModelSpec
 
 SPEC = ModelSpec(
     arch="vgg16",
@@ -45,3 +48,29 @@ def onnx_model(checkpoint: Path) -> Path:
     path = checkpoint.with_suffix(".onnx")
     export_onnx(checkpoint, path)
     return path
+
+
+@pytest.fixture
+def with_spec(onnx_model: Path, tmp_path: Path) -> Callable[[Any], Path]:
+    """Gives a copy of that model with other text where the ModelSpec is, or with none for None."""
+
+    def change(spec: str | ModelSpec | None) -> Path:
+        import onnx
+
+        model = onnx.load(onnx_model)
+        kept = [prop for prop in model.metadata_props if prop.key != METADATA_KEY]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        if spec is not None:
+            model.metadata_props.add(key=METADATA_KEY, value=spec if isinstance(spec, str) else spec.to_json())
+        path = tmp_path / "changed.onnx"
+        onnx.save(model, path)
+        return path
+
+    return change
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is remembered between runs of this package must not reach its tests, nor come from them."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

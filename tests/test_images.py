@@ -117,8 +117,13 @@ def test_arrays(array: np.ndarray, expected: tuple[int, int, int]) -> None:
     picture = read_image(array)
     assert (picture.width, picture.height) == (5, 4)
     np.testing.assert_array_equal(picture.pixels, np.full((4, 5, 3), expected))
-    picture.pixels[:] = 99  # a copy: the caller's array stays as it was
     np.testing.assert_array_equal(array, before)
+    assert picture.pixels.flags.c_contiguous
+
+
+def test_an_array_that_is_right_already_is_not_copied() -> None:
+    array = np.full((4, 5, 3), 200, np.uint8)
+    assert read_image(array).pixels is array
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """ONNX Runtime: the default for .onnx files, on the CPU and, when asked for, on an NVIDIA GPU."""
 
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.backends import Outputs
+from fashion_infer.backends import Outputs, usable_cores
 from fashion_infer.errors import DeviceError, ModelError, missing_extra
 from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelSpec
 
@@ -15,40 +17,75 @@ except ImportError as error:
     raise missing_extra("onnxruntime", "cpu") from error
 
 
-class OnnxRuntimeBackend:
-    """One ONNX Runtime session over a file that `fashion-infer export` wrote."""
+REQUANTIZER = "WeightBiasQuantization"  # would take layers that int8 files left in float to int8, one scale a layer
+OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")  # in the messages of ONNX Runtime
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+
+@dataclass(frozen=True)
+class Layout:
+    """How a backend spreads over the cores.
+
+    Attributes:
+        sessions: runs at once, on one copy of the weights.
+        threads: of each of them.
+        lone_threads: of a run that is alone. Where it is not `threads`, a second copy of the weights is loaded.
+    """
+
+    sessions: int
+    threads: int
+    lone_threads: int
+
+
+class OnnxRuntimeBackend:
+    """A file that `fashion-infer export` wrote, in ONNX Runtime."""
+
+    def __init__(self, path: Path, *, device: str = "cpu", layout: Layout | None = None) -> None:
         """Load the file.
 
         Args:
             path: of the .onnx file.
             device: "cpu", or "cuda:0" and so on with onnxruntime-gpu.
-            threads: of one inference; ONNX Runtime chooses when None.
+            layout: one run at a time on all cores when None.
 
         Raises:
             ModelError: not an ONNX file, damaged, or not one of ours.
             DeviceError: ONNX Runtime cannot use the device.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = (
-            3  # errors only: its warnings are about graph rewriting, not about the user's input
-        )
         self.path, self.device = path, device
-        self._session = _session(path, device, options)
+        self.layout = layout or Layout(1, usable_cores(), usable_cores())
+        self.sessions, threads = self.layout.sessions, self.layout.threads
+        # the runs of one session share its pool, and each brings the thread that called it
+        self._session = _session(path, device, 1 + self.sessions * (threads - 1))
         self.spec = _read_spec(path, self._session)
+        lone = self.layout.lone_threads
+        self._lone_session = self._session if lone == threads else _session(path, device, lone)
+        self._running, self._lock = 0, threading.Lock()
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; N may be 0."""
-        return dict(zip(OUTPUT_NAMES, self._session.run(list(OUTPUT_NAMES), {INPUT_NAME: batch}), strict=True))
+        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`."""
+        with self._lock:
+            session = self._lone_session if self._running == 0 else self._session
+            self._running += 1
+        try:
+            return dict(zip(OUTPUT_NAMES, session.run(OUTPUT_NAMES, {INPUT_NAME: batch}), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+            if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+                raise MemoryError(f"a batch of {len(batch)} does not fit in the memory of {self.device}") from error
+            raise ModelError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
+        finally:
+            with self._lock:
+                self._running -= 1
 
 
-def _session(path: Path, device: str, options: ort.SessionOptions) -> ort.InferenceSession:
+def _session(path: Path, device: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take cores from the decoders
+    options.log_severity_level = 4  # every error is raised, and its warnings are about graphs, not the user's input
     provider = _provider(device)
     try:
-        session = ort.InferenceSession(path, options, providers=[provider])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+        session = ort.InferenceSession(path, options, providers=[provider], disabled_optimizers=[REQUANTIZER])
+    except Exception as error:  # as above
         raise ModelError(f"{path} is not an ONNX file that ONNX Runtime can load, or is damaged: {error}") from error
     name = provider if isinstance(provider, str) else provider[0]
     if name not in session.get_providers():  # ONNX Runtime falls back to the CPU with no more than a log line

@@ -62,7 +62,7 @@ def _gather(features: Tensor, index: Tensor) -> Tensor:
 
 
 def _to_output(pooled: Tensor, k: int) -> Tensor:
-    return pooled.transpose(2, 3).reshape(*pooled.shape[:2], pooled.shape[3], k, k)
+    return pooled.transpose(2, 3).reshape(*pooled.shape[:2], pooled.shape[3], k, k).contiguous()  # as the fake says
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

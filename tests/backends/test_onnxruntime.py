@@ -1,0 +1,185 @@
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from fashion_infer.backends import Network, usable_cores
+from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.errors import DeviceError, ModelError
+from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
+
+
+@pytest.fixture(scope="module")
+def backend(onnx_model: Path) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(onnx_model, layout=Layout(1, 1, 1))
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+
+def test_it_says_what_it_loaded(backend: OnnxRuntimeBackend, onnx_model: Path) -> None:
+    assert (backend.path, backend.device, backend.sessions) == (onnx_model, "cpu", 1)
+    assert (backend.spec.arch, backend.spec.image_size, backend.spec.categories) == (
+        "vgg16",
+        64,
+        ("Tee", "Dress", "Jeans"),
+    )
+    assert OnnxRuntimeBackend(onnx_model).layout == Layout(1, usable_cores(), usable_cores())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+def test_outputs_are_float32_of_the_shapes_the_spec_says(backend: OnnxRuntimeBackend, count: int) -> None:
+    outputs = backend.run(images(count))
+    assert tuple(outputs) == OUTPUT_NAMES
+    assert {name: values.shape for name, values in outputs.items()} == {
+        name: (count, *shape) for name, shape in backend.spec.output_shapes().items()
+    }
+    assert {values.dtype for values in outputs.values()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(outputs["category"].sum(1), np.ones(count), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), np.ones(count), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [Layout(1, 2, 2), Layout(2, 1, 2), Layout(2, 2, 1), Layout(3, 2, 2)])
+def test_every_layout_gives_the_same_from_many_threads(
+    layout: Layout, backend: OnnxRuntimeBackend, onnx_model: Path
+) -> None:
+    other = OnnxRuntimeBackend(onnx_model, layout=layout)
+    assert other.sessions == layout.sessions
+    batches = [images(n) for n in range(1, 9)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(other.run, batches))
+    for batch, outputs in zip(batches, found, strict=True):
+        for name, expected in backend.run(batch).items():
+            np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
+    assert other._running == 0
+
+
+# ---- what is no model of ours
+
+
+@pytest.mark.parametrize("content", [b"", b"no ONNX", b"\x08\x0a" + bytes(500)])
+def test_what_is_not_onnx(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(str(path)) + " is not an ONNX file that ONNX Runtime can load"):
+        OnnxRuntimeBackend(path)
+
+
+def test_a_truncated_file(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(onnx_model.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="or is damaged"):
+        OnnxRuntimeBackend(path)
+
+
+def test_the_onnx_file_of_another_model(with_spec: Callable[[Any], Path]) -> None:
+    with pytest.raises(ModelError, match=r"not one that fashion-infer export wrote \(no fashion_infer.model_spec\)"):
+        OnnxRuntimeBackend(with_spec(None))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "the ModelSpec is not JSON"),
+        ("{}", "version None"),
+        ('{"version": 99}', "export the model again"),
+        ("[]", "version None"),
+    ],
+)
+def test_a_spec_that_cannot_be_read(text: str, expected: str, with_spec: Callable[[Any], Path]) -> None:
+    path = with_spec(text)
+    with pytest.raises(ModelError, match=re.escape(f"{path}: ") + ".*" + expected):
+        OnnxRuntimeBackend(path)
+
+
+@pytest.mark.parametrize("change", [{"image_size": 32}, {"categories": ("Tee",)}, {"embedding_dim": 7}])
+def test_a_spec_of_another_network(
+    change: dict[str, Any], backend: OnnxRuntimeBackend, with_spec: Callable[[ModelSpec], Path]
+) -> None:
+    with pytest.raises(ModelError, match=r"has inputs and outputs .* its ModelSpec says"):
+        OnnxRuntimeBackend(with_spec(dataclasses.replace(backend.spec, **change)))
+
+
+# ---- devices
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:x", "cuda:-1", "cpu:0", "CPU"])
+def test_unknown_devices(device: str, onnx_model: Path) -> None:
+    with pytest.raises(DeviceError, match=r"unknown device .* it is cpu, cuda, cuda:0"):
+        OnnxRuntimeBackend(onnx_model, device=device)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:1"])
+def test_a_gpu_that_this_build_cannot_use_is_not_replaced_by_the_cpu(device: str, onnx_model: Path) -> None:
+    with pytest.raises(DeviceError, match=r'has no CUDA .* pip install "fashion-infer\[gpu\]"'):
+        OnnxRuntimeBackend(onnx_model, device=device)
+
+
+# ---- runs that fail
+
+
+def test_a_run_that_fails(backend: OnnxRuntimeBackend) -> None:
+    with pytest.raises(ModelError, match="ONNX Runtime failed on a batch of 2: "):
+        backend.run(np.zeros((2, 32, 32, 3), np.uint8))
+    assert backend._running == 0
+
+
+LITTLE_MEMORY = """
+import logging, resource, sys
+import numpy as np
+from pathlib import Path
+from fashion_infer.backends import Network
+from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.errors import DeviceError
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+network = Network(OnnxRuntimeBackend(Path(sys.argv[1]), layout=Layout(1, 1, 1)), 512)
+images = np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), dtype=np.uint8)
+expected = network.run(images[:3]) if sys.argv[2] != "0" else {}
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
+try:
+    outputs = network.run(images)
+except DeviceError as error:
+    sys.exit(str(error))
+assert all(len(values) == 512 for values in outputs.values())
+assert all(np.allclose(outputs[name][:3], values, atol=1e-5) for name, values in expected.items())
+print("went down to", network.max_batch)
+"""
+
+
+def run_with_memory(onnx_model: Path, mebibytes: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(onnx_model), str(mebibytes)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_batch_larger_than_memory_is_split(onnx_model: Path) -> None:
+    result = run_with_memory(onnx_model, 60)
+    assert (result.returncode, result.stderr) == (0, "")
+    *warnings, last = result.stdout.splitlines()
+    assert warnings[0] == "a batch of 512 does not fit in the memory of cpu: going on with batches of 256"
+    assert int(last.removeprefix("went down to ")) < 512
+
+
+def test_no_memory_for_a_single_image(onnx_model: Path) -> None:
+    result = run_with_memory(onnx_model, 0)
+    assert (result.returncode, result.stderr) == (1, "cpu has too little memory free for one image of this model\n")
+
+
+def test_a_batch_of_any_size_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:
+    network = Network(backend, 4)
+    for count in (0, 1, 4, 5, 11):
+        batch = images(count)
+        for name, expected in backend.run(batch).items():
+            np.testing.assert_allclose(network.run(batch)[name], expected, atol=1e-5)
+    assert network.max_batch == 4
