@@ -45,7 +45,7 @@ def test_what_is_installed_is_listed_with_its_version() -> None:
 
 ABSENT = """
 import sys
-for name in ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch"):
+for name in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"):
     sys.modules[name] = None
 sys.argv = ["fashion-infer", "doctor", *sys.argv[1:]]
 from fashion_infer.cli import main
@@ -60,7 +60,7 @@ def test_exit_code_3_when_no_backend_works() -> None:
     facts = json.loads(result.stdout)
     assert not any(backend["works"] for backend in facts["backends"])
     details = " ".join(backend["detail"] for backend in facts["backends"])
-    for extra in ("cpu", "gpu", "rtx"):
+    for extra in ("cpu", "gpu", "openvino", "rtx"):
         assert f"fashion-infer[{extra}]" in details
 
 
