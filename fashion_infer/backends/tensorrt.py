@@ -87,7 +87,7 @@ class _Session:
 
     def __init__(self, trt: Any, engine: Any, kernels: "_Kernels", batch: tuple[int, int, int], graphs: bool) -> None:
         owned = _Owned()
-        weakref.finalize(self, owned.free)
+        weakref.finalize(self, owned.free).atexit = False  # a thread may still run then; the driver frees it all
         self._stream = owned.keep(ok(rt.cudaStreamCreateWithFlags(rt.cudaStreamNonBlocking)), rt.cudaStreamDestroy)
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, int] = {}
@@ -109,6 +109,7 @@ class _Session:
             ok(rt.cudaStreamSynchronize(self._stream))
             if graphs and _is_capturable(context, self._stream):
                 self._graphs[size] = owned.keep(self._capture(size), rt.cudaGraphExecDestroy)
+        self._kernels = kernels  # last, since attributes go in order: the contexts' kernels must outlive them
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
         """Run 1 to the greatest batch images; what fills the batch up to a size are pictures of earlier runs."""
@@ -152,6 +153,7 @@ class _Kernels:
     def __init__(self, trt: Any, engine: Any, engine_file: EngineFile, compute_capability: tuple[int, int]) -> None:
         self._trt, self._engine = trt, engine
         self._cache: Any = None
+        self._configs: list[Any] = []
         if engine_file.flavour != "rtx":
             return
         self._cache = engine.create_runtime_config().create_runtime_cache()
@@ -170,6 +172,7 @@ class _Kernels:
             eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
             config.dynamic_shapes_kernel_specialization_strategy = eager
             _must(config.set_runtime_cache(self._cache), "set_runtime_cache")
+            self._configs.append(config)
             how = config
         context = self._engine.create_execution_context(how)
         if context is None:
@@ -239,9 +242,15 @@ def _pinned(owned: _Owned, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     """A zeroed array in page-locked memory, which the GPU reads and writes without a copy in between."""
     nbytes = int(np.prod(shape)) * dtype.itemsize
     address = owned.keep(ok(rt.cudaHostAlloc(nbytes, rt.cudaHostAllocDefault)), rt.cudaFreeHost)
-    array = np.frombuffer(memoryview((ctypes.c_byte * nbytes).from_address(address)), dtype).reshape(shape)
+    array = view(address, shape, dtype)
     array.fill(0)
     return array
+
+
+def view(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array over memory that is somebody else's; valid as long as that is."""
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    return np.frombuffer(memoryview((ctypes.c_byte * nbytes).from_address(address)), dtype).reshape(shape)
 
 
 def _is_capturable(context: Any, stream: Any) -> bool:

@@ -31,7 +31,7 @@ trt = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings.runtime")
 
 from fashion_infer.backends.cuda import ok, parse_device, rt, use_gpu  # noqa: E402
-from fashion_infer.backends.tensorrt import TensorRTBackend, batch_sizes  # noqa: E402
+from fashion_infer.backends.tensorrt import TensorRTBackend, batch_sizes, view  # noqa: E402
 
 HAS_GPU = rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess
 no_gpu = pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
@@ -174,6 +174,18 @@ def test_without_a_gpu_none_can_be_used() -> None:
 )
 def test_sizes_of_batches(batch: tuple[int, int, int], sizes: list[int]) -> None:
     assert batch_sizes(*batch) == sizes
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_array_over_foreign_memory_reads_and_writes_it(dtype: type[np.generic]) -> None:
+    memory = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+    array = view(memory.ctypes.data, (2, 3, 4), np.dtype(dtype))
+    assert array.dtype == dtype
+    assert np.array_equal(array, memory)
+    array[1] = 7
+    assert (memory[1] == 7).all()
+    assert array[:1].ctypes.data == memory.ctypes.data
+    assert array[:1].nbytes == memory[:1].nbytes
 
 
 def test_the_first_installed_flavour_is_chosen() -> None:
