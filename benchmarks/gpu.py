@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -91,13 +90,14 @@ def machine() -> dict[str, Any]:
     """What is here, whether or not it is enough."""
     facts: dict[str, Any] = {"packages": {name: _version(name) for name in PACKAGES}, "gpus": []}
     try:
+        from cuda.bindings import runtime as rt
+
         from fashion_infer.backends.cuda import ok, use_gpu
 
-        rt = import_module("cuda.bindings.runtime")
-
         facts["gpus"] = [asdict(use_gpu(index)) for index in range(ok(rt.cudaGetDeviceCount()))]
+        use_gpu(0)  # the current one again
         facts["cuda"] = {"driver": ok(rt.cudaDriverGetVersion()), "runtime": ok(rt.cudaRuntimeGetVersion())}
-    except FashionInferError as error:
+    except (ImportError, FashionInferError) as error:
         facts["no_gpu"] = str(error)
     return facts
 
@@ -226,15 +226,17 @@ def torch_run(checkpoint: Path, batch: int, compiled: bool) -> Run:
     host = torch.zeros(batch, spec.image_size, spec.image_size, 3, dtype=torch.uint8).pin_memory()
     device = host.cuda()
     with torch.inference_mode():
-        if compiled:
+        if compiled:  # max-autotune makes graphs of its own
             deployed = torch.compile(deployed, mode="max-autotune", dynamic=False)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # a capture must not hold the work of first runs
             for _ in range(3):
                 deployed(device)
-        torch.cuda.current_stream().wait_stream(side)
-        if not compiled:  # max-autotune makes graphs of its own
+        else:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # a capture must not hold the work of first runs
+                for _ in range(3):
+                    deployed(device)
+            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 captured = deployed(device)
