@@ -117,7 +117,7 @@ def test_export_prints_its_parity_and_writes_beside_the_checkpoint(checkpoint: P
     copy.write_bytes(checkpoint.read_bytes())
     result = run("export", copy, "--json")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["same_cells"] > 0.5
+    assert json.loads(result.stdout)["parity"]["same_cells"] > 0.5
     assert (tmp_path / "model.onnx").is_file()
 
 

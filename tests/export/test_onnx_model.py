@@ -109,7 +109,7 @@ def test_photos_of_ones_own_are_compared_on(checkpoint: Path, tmp_path: Path) ->
 def test_a_failed_gate_leaves_the_old_file(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "fashionnet.onnx"
     output.write_text("the old one")
-    monkeypatch.setattr("fashion_infer.export.parity.TOLERANCE", -1.0)
+    monkeypatch.setattr("fashion_infer.export.parity.MIN_SHARE", 1.1)
     with pytest.raises(ParityError, match="parity failed"):
         export_onnx(checkpoint, output)
     assert output.read_text() == "the old one"
