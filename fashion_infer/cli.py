@@ -158,8 +158,6 @@ def export(
     """
     from fashion_infer.export.steps import write_onnx
 
-    if model.suffix == ".onnx" and precision is None and not engine:
-        raise UsageError(f"{model} is an ONNX file already: say --precision or --engine, or give a checkpoint")
     int8 = _int8_options(precision, calibration, data, budget, engine)
     options = None
     if engine:
@@ -172,6 +170,10 @@ def export(
         with errors.status("exporting and checking parity"):
             target = Path(scratch) / "model.onnx" if to_plan else output
             onnx_file, report = write_onnx(model, target, precision, images, int8)
+        if report is None and not engine:
+            raise UsageError(
+                f"{model} is an ONNX file already: say another --precision or --engine, or give a checkpoint"
+            )
         plan, facts = None, None
         if options is not None:
             source = model if to_plan else onnx_file
