@@ -111,7 +111,7 @@ def test_items_that_came_while_all_were_busy_share_a_batch_in_the_order_they_cam
     assert runner.batches == [[0], [5, 3, 9, 1], [8, 2]]
 
 
-def test_what_is_left_over_wakes_another_thread() -> None:
+def test_idle_runners_share_what_waits() -> None:
     runners = [Runner(), Runner()]
     with batching(*runners, max_batch=1) as batcher:
         for runner in runners:
