@@ -29,7 +29,7 @@ class Runner:
         self.batches.append(items)
         self.threads.append(threading.get_ident())
         self.started.release()
-        assert self.gate.wait(SOON)
+        assert self.gate.wait(2 * SOON)
         if 13 in items:
             raise RuntimeError("13 in the batch")
         return [item**2 for item in items if item != 7]  # a 7 is forgotten
@@ -293,6 +293,22 @@ def test_closing_finishes_what_was_accepted() -> None:
         batcher.put(accepted, 3)
         closing.result(SOON)
         assert accepted.future.result(0) == 9
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_last_request_ends_every_thread(fails: bool) -> None:
+    with batching(Runner(), Runner(), Runner()) as batcher, ThreadPoolExecutor() as threads:
+        accepted = batcher.accept(wait=False)
+        closing = threads.submit(batcher.close)
+        while not batcher._closed:
+            sleep(0.001)
+        sleep(0.05)  # all wait for it
+        if fails:
+            batcher.fail(accepted, ValueError("no picture"))
+        else:
+            batcher.put(accepted, 2)
+        closing.result(SOON)
+        assert accepted.future.done()
 
 
 def test_closing_without_draining_fails_what_waits() -> None:
