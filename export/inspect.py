@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
+from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.files import sha256_of
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
 
 try:
     import onnx
-    from google.protobuf.message import DecodeError
     from safetensors import SafetensorError, safe_open
 except ImportError as error:
     raise missing_extra(error.name or "onnx", "export") from error
@@ -32,23 +32,19 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    try:
-        model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+    model, spec = load_onnx(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if METADATA_KEY not in metadata:
-        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
     return {
         "kind": "ONNX model",
         "ir_version": model.ir_version,
         "opset": {opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
+        "precision": precision_of(model),
         "nodes": len(model.graph.node),
         "functions": [f"{function.domain}.{function.name}" for function in model.functions],
         "inputs": {value.name: _shape(value) for value in model.graph.input},
         "outputs": {value.name: _shape(value) for value in model.graph.output},
         "parity": json.loads(metadata.get(PARITY_KEY, "null")),
-        "spec": dataclasses.asdict(ModelSpec.from_json(metadata[METADATA_KEY])),
+        "spec": dataclasses.asdict(spec),
     }
 
 

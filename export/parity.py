@@ -47,32 +47,39 @@ class ParityReport:
         return json.dumps(asdict(self))
 
 
-def read_pictures(photos: Path | None, size: int) -> NDArray[np.uint8]:
-    """Pictures to compare on, as the network sees them: the first of a folder, or rendered ones.
+def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDArray[np.uint8]:
+    """Pictures to compare on, as the network sees them: some of a folder, spread over it, or rendered ones.
 
     Args:
         photos: a folder of pictures; rendered garments when None.
         size: side S of the network's input, pixels.
+        count: how many, at most.
 
     Returns:
-        uint8 [N, S, S, 3] RGB, N at most 64.
+        uint8 [N, S, S, 3] RGB, N at most `count`.
 
     Raises:
         ImageError: the folder holds no pictures, or one cannot be read.
     """
-    sources: list[ImageSource] = [render(RENDER_SEED, index).image for index in range(PICTURES)]
-    if photos is not None:
-        sources = list(expand_paths([str(photos)])[:PICTURES])
+    sources: list[ImageSource]
+    if photos is None:
+        sources = [render(RENDER_SEED, index).image for index in range(count)]
+    else:
+        paths = expand_paths([str(photos)])
+        sources = [paths[i * len(paths) // count] for i in range(count)] if len(paths) > count else list(paths)
     return np.stack([crop(read_image(source, side=size), None, size).pixels for source in sources])
 
 
-def check_parity(path: Path, images: NDArray[np.uint8], expected: Outputs) -> ParityReport:
+def check_parity(
+    path: Path, images: NDArray[np.uint8], expected: Outputs, tolerance: float = TOLERANCE
+) -> ParityReport:
     """Run an ONNX file with ONNX Runtime on the CPU and compare it with outputs that are known to be right.
 
     Args:
         path: of the .onnx file.
         images: uint8 [N, S, S, 3] RGB.
         expected: what the network gives for them, as `Predictor.run` returns it.
+        tolerance: greatest absolute difference of any output.
 
     Raises:
         ParityError: an output differs by more than the tolerance, or too few pictures have the same cells.
@@ -80,10 +87,10 @@ def check_parity(path: Path, images: NDArray[np.uint8], expected: Outputs) -> Pa
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # an extra of its own
 
     found = OnnxRuntimeBackend(path).run(images)
-    return compare(found, expected, images.shape[1])
+    return compare(found, expected, images.shape[1], tolerance)
 
 
-def compare(found: Outputs, expected: Outputs, image_size: int) -> ParityReport:
+def compare(found: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
     """Compare two runs output by output; raises ParityError as `check_parity` does."""
     same = (_cells(found, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
     differences = {}
@@ -92,11 +99,11 @@ def compare(found: Outputs, expected: Outputs, image_size: int) -> ParityReport:
         # nan_to_num: a NaN on one side must not pass as "no difference"
         gap = np.nan_to_num(np.abs(found[name][rows] - values[rows]), nan=np.inf)
         differences[name] = float(gap.max(initial=0.0))
-    report = ParityReport(len(same), float(same.mean()), differences)
+    report = ParityReport(len(same), float(same.mean()), differences, tolerance)
     worst = max(differences, key=lambda name: differences[name])
-    if differences[worst] > TOLERANCE:
+    if differences[worst] > tolerance:
         raise ParityError(
-            f"parity failed: {worst} differs by {differences[worst]:.2g}, more than {TOLERANCE:g} ({report})"
+            f"parity failed: {worst} differs by {differences[worst]:.2g}, more than {tolerance:g} ({report})"
         )
     if report.same_cells < MIN_SHARE:
         raise ParityError(f"parity failed: only {report.same_cells:.0%} of the pictures pool from the same cells")

@@ -1,15 +1,19 @@
 """fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
 
 from fashion_infer.errors import (
+    BenchError,
     DataError,
     DeadlineExceededError,
     DeviceError,
+    EngineBuildError,
+    EngineMismatchError,
     FashionInferError,
     ImageError,
     MissingExtraError,
     ModelError,
     ModelNotFoundError,
     ParityError,
+    PrecisionError,
     PredictorClosedError,
     QueueFullError,
     TrainingError,
@@ -22,9 +26,12 @@ from fashion_infer.predictor import Predictor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchError",
     "DataError",
     "DeadlineExceededError",
     "DeviceError",
+    "EngineBuildError",
+    "EngineMismatchError",
     "FashionInferError",
     "ImageError",
     "Label",
@@ -34,6 +41,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSpec",
     "ParityError",
+    "PrecisionError",
     "Prediction",
     "Predictor",
     "PredictorClosedError",

@@ -4,6 +4,9 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from fashion_infer.backends.tensorrt_api import MODULES, load_tensorrt
+from fashion_infer.errors import FashionInferError
+
 PACKAGES = {
     "numpy": "",
     "opencv-python-headless": "",
@@ -14,6 +17,8 @@ PACKAGES = {
     "onnxruntime-gpu": "gpu",
     "tensorrt": "gpu",
     "tensorrt-rtx-cu13": "rtx",
+    "cuda-python": "rtx",
+    "openvino": "openvino",
     "onnx": "export",
     "onnxscript": "export",
     "safetensors": "export",
@@ -46,6 +51,10 @@ def conflicts() -> list[str]:
 
 def backends() -> list[BackendStatus]:
     """Each backend of this release, tried."""
+    return [*_onnxruntime(), _openvino(), *(_tensorrt(flavour) for flavour in MODULES)]
+
+
+def _onnxruntime() -> list[BackendStatus]:
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -54,11 +63,40 @@ def backends() -> list[BackendStatus]:
             BackendStatus("onnxruntime on cuda", False, f'{error}: pip install "fashion-infer[gpu]"'),
         ]
     cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    why = "has the CUDA provider; the driver is tried when a model is loaded" if cuda else "this build has no CUDA provider"
+    why = (
+        "has the CUDA provider; the driver is tried when a model is loaded"
+        if cuda
+        else "this build has no CUDA provider"
+    )
     return [
         BackendStatus("onnxruntime on cpu", True, ort.__version__),
         BackendStatus("onnxruntime on cuda", cuda, f"{ort.__version__} {why}"),
     ]
+
+
+def _openvino() -> BackendStatus:
+    try:
+        import onnx.inliner  # noqa: F401
+        import openvino as ov
+    except ImportError as error:
+        return BackendStatus("openvino on cpu", False, f'{error}: pip install "fashion-infer[openvino]"')
+    return BackendStatus("openvino on cpu", True, ov.__version__)
+
+
+def _tensorrt(flavour: str) -> BackendStatus:
+    """Whether engines of a flavour run here: its package, cuda-python, a driver and a GPU."""
+    name, building = f"tensorrt ({flavour})", ""
+    try:
+        _, trt = load_tensorrt(flavour)
+        building = f"{trt.__version__}" + (" builds engines here; " if flavour == "rtx" else " ")
+        from fashion_infer.backends.cuda import use_gpu
+
+        gpu = use_gpu(0)
+    except FashionInferError as error:
+        return BackendStatus(name, False, f"{building}{error}")
+    return BackendStatus(
+        name, True, f"{building}{gpu.name}, compute capability {'{}.{}'.format(*gpu.compute_capability)}"
+    )
 
 
 def _version(package: str) -> str | None:

@@ -4,9 +4,13 @@ FashionInferError
 ├── UsageError              2   an argument with a value that cannot be used
 ├── ModelNotFoundError      2   no such model file, no such backbone
 ├── ParityError             1   two runs of the same model disagree
+├── PrecisionError          1   a model cannot have, or was not built with, the precision asked for
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
+├── BenchError              1   a benchmark that broke off, or slower than was allowed
 ├── ModelError              3   not a model of ours, or a damaged one
+├── EngineBuildError        3   TensorRT could not build an engine
+├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
 ├── DeviceError             3   the device asked for cannot be used
 ├── MissingExtraError       3   an optional package is not installed
 ├── ImageError              4   an image or a box that cannot be used
@@ -42,6 +46,10 @@ class ParityError(FashionInferError):
     """An exported model does not give what the model it was made from gives."""
 
 
+class PrecisionError(FashionInferError):
+    """A model cannot have the precision that was asked for, or was built with another."""
+
+
 class DataError(FashionInferError):
     """An annotation file is missing or malformed; the message names file and line."""
 
@@ -50,8 +58,24 @@ class TrainingError(FashionInferError):
     """A training run cannot start or go on; its last good state is kept."""
 
 
+class BenchError(FashionInferError):
+    """A benchmark broke off, or a model became slower than was allowed."""
+
+
 class ModelError(FashionInferError):
     """A file is not a FashionNet of ours, is damaged, or was made for another release."""
+
+    exit_code = 3
+
+
+class EngineBuildError(FashionInferError):
+    """TensorRT could not build an engine; the message says why and names the build log."""
+
+    exit_code = 3
+
+
+class EngineMismatchError(FashionInferError):
+    """An engine was built for another GPU, TensorRT or model, or was changed; the message says what to run."""
 
     exit_code = 3
 

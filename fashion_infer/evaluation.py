@@ -2,7 +2,8 @@
 
 They do not know where the numbers came from, so that a checkpoint, an ONNX file and an engine are judged alike. All
 shares are in [0, 1]; a share of nothing is NaN. Ties never help: a wrong answer that scores exactly as high as a right
-one is ranked before it, so that a network that says the same of everything earns nothing. A NaN score is a miss.
+one is ranked before it, so that a network that says the same of everything earns nothing. A NaN score is a miss, and
+so is -inf, the score of a class that the network does not have.
 """
 
 import math
@@ -269,7 +270,7 @@ def _sure_hits(scores: Floats, positive: NDArray[np.bool_], k: int) -> int:
         return 0
     lowest = max(0, scores.shape[1] - k)
     bar = np.partition(scores, lowest, axis=1)[:, lowest, None]  # NaN ranks highest
-    level = scores == bar
+    level = (scores == bar) & (bar > -np.inf)
     places = k - np.count_nonzero(~(scores <= bar) | (level & ~positive), axis=1)
     sure = np.clip(places, 0, np.count_nonzero(level & positive, axis=1))
     return int(np.count_nonzero((scores > bar) & positive) + sure.sum())

@@ -76,23 +76,26 @@ class Predictor:
 
         Args:
             model: path of a file that `fashion-infer export` wrote.
-            device: "cpu" (the default), or "cuda:0" and so on; a list of devices shares the work. Nothing falls back to
-                another device.
-            backend: "onnxruntime", the default and only one for .onnx files.
+            device: "cpu", the default for .onnx files, or "cuda:0" and so on, the default for .plan files; a list of
+                devices shares the work. Nothing falls back to another device.
+            backend: "onnxruntime", "openvino" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU,
+                and on a GPU through a TensorRT engine that is built on first use and kept in the user's cache folder.
             max_batch: images that go through the network at once, at most. Where they do not fit in memory, fewer go,
                 with a warning.
             max_delay_ms: milliseconds that a submitted image may wait for others when the network is idle.
             max_queue: images that wait for the network at once, at most; one more is refused by `submit` and held back
                 by the other methods.
             sessions: batches that run at once on each device.
-            threads: of one batch. Given one of the two, the cores are shared out; given neither, what is fastest on
-                this machine is measured when a model is first loaded, and remembered in the user's cache folder.
+            threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, what is
+                fastest on this machine is measured when a model is first loaded, and remembered in the user's cache
+                folder.
             max_pixels: images with more pixels are refused from their header.
             require_hash: sha256 that the file must have, in hexadecimal.
 
         Raises:
             ModelNotFoundError: no such file.
             ModelError: not a model of ours, damaged, of another version or another hash.
+            EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
             UsageError: an unknown backend, no device, or a number that must be larger.
@@ -106,7 +109,7 @@ class Predictor:
         path = _find_model(model)
         if require_hash is not None and (found := sha256_of(path)) != require_hash.lower():
             raise ModelError(f"{path} has sha256 {found}, expected {require_hash}: it is another file, or was changed")
-        devices = [device or "cpu"] if device is None or isinstance(device, str) else list(device)
+        devices = [device or _default_device(path)] if device is None or isinstance(device, str) else list(device)
         if not devices:
             raise UsageError("device is an empty list: name one or more")
         backends = [_open_backend(path, backend, name, sessions, threads) for name in devices]
@@ -328,13 +331,38 @@ def _find_model(model: str | os.PathLike[str]) -> Path:
     raise ModelNotFoundError(f"there is no model file {model}: give the path of a file written by fashion-infer export")
 
 
+def _default_device(path: Path) -> str:
+    return "cuda:0" if path.suffix == ".plan" else "cpu"
+
+
 def _open_backend(path: Path, backend: str | None, device: str, sessions: int | None, threads: int | None) -> Backend:
-    if path.suffix != ".onnx":
-        raise ModelError(f"{path} is not an .onnx file, the only kind this release runs")
-    if backend not in (None, "onnxruntime"):
-        raise UsageError(f"there is no backend {backend!r} for .onnx files: it is onnxruntime")
+    if path.suffix not in (".onnx", ".plan"):
+        raise ModelError(f"{path} is neither an .onnx nor a .plan file, the kinds this release runs")
+    known = ("onnxruntime", "openvino", "tensorrt") if path.suffix == ".onnx" else ("tensorrt",)
+    if backend not in (None, *known):
+        raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
+    if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device != "cpu"):
+        return _open_engine(path, device, sessions)
     # here, so that a missing extra is named on use
+    if backend == "openvino":
+        from fashion_infer.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, device=device, sessions=sessions, threads=threads)
     from fashion_infer.backends.calibration import choose_layout
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, device=device, layout=choose_layout(path, device, sessions, threads))
+
+
+def _open_engine(path: Path, device: str, sessions: int | None) -> Backend:
+    """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
+    from fashion_infer.backends.cuda import parse_device, use_gpu
+    from fashion_infer.backends.tensorrt import TensorRTBackend
+
+    if path.suffix == ".onnx":
+        index = parse_device(device)
+        use_gpu(index)  # before an engine is built for a GPU that is not there
+        from fashion_infer.export.engine import BuildOptions, cached_engine
+
+        path = cached_engine(path, BuildOptions(device=index))
+    return TensorRTBackend(path, device=device, sessions=sessions or 2)

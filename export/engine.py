@@ -1,0 +1,297 @@
+"""An ONNX file in, a TensorRT engine out, inspected: is it in the precision that the file is typed to?"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
+from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError
+from fashion_infer.export.engine_checks import check_precision, check_quantizers, inspect_log, inspect_plan
+from fashion_infer.export.onnx_file import load_onnx, precision_of
+from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.model_spec import INPUT_NAME
+
+Batch = tuple[int, int, int]
+Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
+
+logger = logging.getLogger("fashion_infer")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What an engine is built for.
+
+    Attributes:
+        flavour: "tensorrt" or "rtx"; the first that is installed when None.
+        batch: smallest, best and greatest batch.
+        workspace: MiB that a layer may take for scratch; TensorRT decides when None.
+        timing_cache: file that measured times are read from and kept in; flavour tensorrt only.
+        hardware_compatible: for every GPU from compute capability 8.0 on; flavour tensorrt only, rtx always is.
+        device: index of the GPU to build on, for flavour tensorrt.
+    """
+
+    flavour: str | None = None
+    batch: Batch = (1, 8, 64)
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    hardware_compatible: bool = False
+    device: int = 0
+
+    def __post_init__(self) -> None:
+        smallest, best, greatest = self.batch
+        if not 1 <= smallest <= best <= greatest:
+            raise UsageError(
+                f"batch {smallest}:{best}:{greatest} is no range: it is smallest:best:greatest, such as 1:8:64"
+            )
+        if self.workspace is not None and self.workspace < 1:
+            raise UsageError(f"workspace must be at least 1 MiB, got {self.workspace}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The TensorRT that builds and the GPU it builds for."""
+
+    flavour: str
+    trt: Any
+    gpu: str
+    compute_capability: str
+
+    @property
+    def label(self) -> str:
+        """The part of a plan's name: rtx, sm90, sm80+."""
+        return "rtx" if self.flavour == "rtx" else "sm" + self.compute_capability.replace(".", "")
+
+
+def build_engine(
+    onnx_file: Path,
+    plan: Path | None = None,
+    options: BuildOptions | None = None,
+    *,
+    source: Path | None = None,
+    report: Report | None = None,
+) -> tuple[Path, EngineFile]:
+    """Build an engine from an ONNX file of ours, in the precision the file is typed to, and check that it is.
+
+    TensorRT's messages go to `<plan>.log`, what is known about the engine to `<plan>.json`; on failure only the log is
+    left. Flavour rtx needs no GPU.
+
+    Args:
+        onnx_file: fp32, fp16, bf16, or int8 with signed, zero-centred quantizers.
+        plan: where to write; beside `source`, named after it and the GPU, when None.
+        options: what to build for.
+        source: the file that the user would build from again, where `onnx_file` is a temporary one.
+        report: is told about the progress, and cancels the build by returning False.
+
+    Returns:
+        The path of the plan, and what is in the JSON beside it.
+
+    Raises:
+        ModelNotFoundError, ModelError: no such file, not one of ours, or with an operator that TensorRT does not have.
+        UsageError: an option that the flavour does not have.
+        PrecisionError: quantizers that TensorRT would get wrong, or an engine in another precision than the file.
+        EngineBuildError: TensorRT could not build it, it was cancelled, or it cannot be written.
+        DeviceError: flavour tensorrt, and no GPU.
+        MissingExtraError: TensorRT is not installed.
+    """
+    options, source = options or BuildOptions(), source or onnx_file
+    target = resolve(options)
+    model, spec = load_onnx(onnx_file)
+    check_quantizers(model)
+    precision = precision_of(model)
+    plan = plan or _plan_name(source, precision, target)
+    with recording(target.trt) as lines:
+        try:
+            data = _build(target.trt, onnx_file, spec.image_size, options, report, lines)
+            layers = inspect_log(lines) if target.flavour == "rtx" else inspect_plan(target.trt, data)
+        finally:
+            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode())
+    check_precision(model, layers)
+    engine_file = EngineFile(
+        spec=spec,
+        plan_sha256=hashlib.sha256(data).hexdigest(),
+        onnx_sha256=sha256_of(source),
+        source=source.name,
+        flavour=target.flavour,
+        tensorrt=target.trt.__version__,
+        gpu=target.gpu,
+        compute_capability=target.compute_capability,
+        precision=precision,
+        batch=options.batch,
+        activation_bytes=_activation_bytes(lines),
+        layers=layers,
+    )
+    _write(plan, data)
+    try:
+        _write(side_file(plan), engine_file.to_json().encode())
+    except EngineBuildError:
+        plan.unlink()
+        raise
+    return plan, engine_file
+
+
+def cached_engine(source: Path, options: BuildOptions, folder: Path | None = None) -> Path:
+    """The engine of an ONNX file, built on first use and kept; of two processes that ask at once, one builds.
+
+    Args:
+        source: an .onnx file of ours.
+        options: what to build for.
+        folder: where engines are kept; in the user's cache folder when None.
+
+    Raises:
+        FashionInferError: what `build_engine` raises.
+    """
+    folder = folder or cache_folder() / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    target, onnx_sha256 = resolve(options), sha256_of(source)
+    facts = [onnx_sha256, target.flavour, target.trt.__version__, target.gpu, target.compute_capability, options.batch]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    plan = folder / f"{source.stem}-{key}.{target.label}.plan"
+    with plan.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or its process dies
+        if plan.is_file():
+            try:
+                _, engine_file = read_engine(plan)
+                check_fingerprint(plan, engine_file, tensorrt=target.trt.__version__, onnx_sha256=onnx_sha256)
+                return plan
+            except EngineMismatchError as error:
+                logger.warning("a cached engine is built again: %s", error)
+        logger.warning("building an engine for %s, this once: %s", source, plan)
+        build_engine(source, plan, options)
+    return plan
+
+
+def resolve(options: BuildOptions) -> Target:
+    """The TensorRT and the GPU that `options` mean here.
+
+    Raises:
+        MissingExtraError: that TensorRT is not installed.
+        UsageError: an option that the flavour does not have.
+        DeviceError: flavour tensorrt, and no GPU.
+    """
+    flavour, trt = load_tensorrt(options.flavour)
+    if flavour == "rtx":
+        if options.timing_cache is not None:
+            raise UsageError("flavour rtx has no timing cache: it compiles for the GPU when an engine is loaded")
+        if options.hardware_compatible:
+            raise UsageError("flavour rtx has no hardware compatibility: its engines are portable as they are")
+        return Target(flavour, trt, "any", PORTABLE)
+    from fashion_infer.backends.cuda import use_gpu  # flavour rtx needs no CUDA to build
+
+    gpu = use_gpu(options.device)
+    major, minor = gpu.compute_capability
+    if options.hardware_compatible:
+        return Target(flavour, trt, gpu.name, "8.0+")
+    return Target(flavour, trt, gpu.name, f"{major}.{minor}")
+
+
+def _plan_name(source: Path, precision: str, target: Target) -> Path:
+    said = precision == "fp32" or source.stem.endswith(f".{precision}")
+    return source.with_name(f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan")
+
+
+def _build(trt: Any, path: Path, size: int, options: BuildOptions, report: Report | None, lines: list[str]) -> bytes:
+    """Parse and build; returns the serialized engine."""
+    builder = trt.Builder(log_of(trt))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
+    parser = trt.OnnxParser(network, log_of(trt))
+    if not parser.parse(path.read_bytes()):
+        found = [parser.get_error(i) for i in range(parser.num_errors)]
+        text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
+        raise ModelError(f"TensorRT cannot read {path}: {text or errors_in(lines)}")
+    config = _configure(trt, builder, size, options)
+    with _interruptible() as interrupted:
+        monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
+        config.progress_monitor = monitor
+        data = builder.build_serialized_network(network, config)
+    if data is None:
+        if monitor.cancelled:
+            raise EngineBuildError("the build was cancelled, nothing was written")
+        raise EngineBuildError(
+            f"TensorRT could not build an engine of {path}: {errors_in(lines)}; where memory is "
+            "short, a smaller --batch or a larger --workspace helps"
+        )
+    if options.timing_cache is not None:
+        _write(options.timing_cache, bytes(config.get_timing_cache().serialize()))
+    return bytes(data)
+
+
+def _configure(trt: Any, builder: Any, size: int, options: BuildOptions) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the layers could not be inspected
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # flavour rtx: or no CUDA graph could be captured
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.timing_cache is not None:
+        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), False)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in options.batch))
+    config.add_optimization_profile(profile)
+    return config
+
+
+def _monitor(trt: Any, report: Report) -> Any:
+    """TensorRT's progress as calls of `report`; `cancelled` says whether one of them ended the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: dict[str, int] = {}
+            self.cancelled = False
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.steps[phase] = steps
+
+        def phase_finish(self, phase: str) -> None:
+            self.steps.pop(phase, None)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            self.cancelled = self.cancelled or not report(phase, step, self.steps.get(phase, step + 1))
+            return not self.cancelled
+
+    return Monitor()
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event and is raised at the end of the block: an exception cannot pass through TensorRT."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if event.is_set():
+        raise KeyboardInterrupt
+
+
+def _activation_bytes(lines: list[str]) -> int:
+    found = re.search(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))
+    return int(found[1]) if found else 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise EngineBuildError(f"cannot write {path}: {error.strerror or error}; nothing is left of it") from error

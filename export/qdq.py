@@ -1,0 +1,157 @@
+"""Q/DQ: the ranges of a graph's tensors on real pictures, and the graph with 8-bit layers written from them.
+
+One calibration, two writers, since no single file is fast everywhere. A CPU wants unsigned activations and a rounding
+after every operator. TensorRT wants activations signed around zero (it reads unsigned ones at the same scale and loses
+their upper half), a rounding only before what computes in 8 bits, and float biases. Weights are signed, with one scale
+a channel, in both. The measuring and the writing are onnxruntime.quantization's.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.errors import missing_extra
+from fashion_infer.model_spec import INPUT_NAME
+
+try:
+    import onnx
+    from onnx import GraphProto, ModelProto
+except ImportError as error:
+    raise missing_extra("onnx", "export") from error
+try:
+    from onnxruntime.quantization import CalibrationMethod, QuantType, create_calibrator
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+except ImportError as error:
+    raise missing_extra("onnxruntime", "cpu") from error
+
+Target = Literal["cpu", "tensorrt"]
+Ranges = Any  # onnxruntime.quantization's TensorsData: lowest and highest value by tensor
+
+LAYERS = ("Conv", "Gemm")
+CARRIERS = ("Relu", "Clip", "MaxPool", "Resize", "Reshape", "Add", "Concat")  # work on 8 bits between two layers
+ACTIVATIONS = ("Relu", "Clip")
+JOINS = ("Add", "Concat")  # all their inputs are data, of the others the first
+
+
+def calibrate(source: Path, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Ranges]:
+    """Measure the lowest and highest value that each tensor takes.
+
+    Args:
+        source: an fp32 .onnx file.
+        pictures: uint8 [N, S, S, 3] RGB.
+
+    Returns:
+        The model, with the shapes of its tensors, and their ranges: what `to_int8` takes.
+    """
+    with TemporaryDirectory() as folder:
+        model = Path(folder, "model.onnx")
+        model.symlink_to(source.resolve())  # the library writes beside the file that it is given
+        calibrator = create_calibrator(
+            model, (*LAYERS, *CARRIERS), str(Path(folder, "augmented.onnx")), CalibrationMethod.MinMax
+        )
+        calibrator.collect_data(_Reader(pictures))
+        return load_model_with_shape_infer(model), calibrator.compute_data()
+
+
+class _Reader:
+    """Pictures one by one, in the shape that the library asks for."""
+
+    def __init__(self, pictures: NDArray[np.uint8]) -> None:
+        self._inputs = iter(pictures[:, None])
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        picture = next(self._inputs, None)
+        return None if picture is None else {INPUT_NAME: picture}
+
+
+def layers_of(graph: GraphProto) -> list[str]:
+    """The names of the nodes worth 8 bits, in order: the products of activations and weights.
+
+    A convolution that feeds no other product is none of them: it would have to round its result, a heat map.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in LAYERS and node.input[1] in weights]
+    before = _tensors_before(graph, {node.name for node in products})
+    return [node.name for node in products if node.op_type != "Conv" or node.output[0] in before]
+
+
+def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Target) -> ModelProto:
+    """A copy of a model with these layers in 8 bits, and what carries data between two of them.
+
+    Args:
+        model: of `calibrate`.
+        ranges: likewise.
+        layers: names of nodes out of `layers_of`, at least one.
+        target: "cpu" or "tensorrt".
+    """
+    chosen = set(layers)
+    if target == "cpu":
+        activations = QuantType.QUInt8
+        nodes = chosen | _between(model.graph, chosen, CARRIERS)
+        options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": ["Gemm"]}  # logits, and ReLUs that join it
+    else:
+        activations = QuantType.QInt8
+        nodes = chosen | _between(model.graph, chosen, ("Add",))  # a residual joins its convolution
+        options = {
+            "OpTypesToExcludeOutputQuantization": [*LAYERS, "Add"],
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+        }
+    result = ModelProto()
+    result.CopyFrom(model)
+    quantizer = QDQQuantizer(
+        result,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=activations,
+        tensors_range=ranges,
+        nodes_to_quantize=sorted(nodes),
+        nodes_to_exclude=[],
+        op_types_to_quantize=[*LAYERS, *CARRIERS],
+        extra_options=options,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized: ModelProto = quantizer.model.model
+    return quantized
+
+
+def _between(graph: GraphProto, layers: set[str], operators: Iterable[str]) -> set[str]:
+    """The names of the carriers of these kinds that are given only what layers made, and that lead to a layer.
+
+    An activation need not lead to one: a convolution has to round its result, and should do so after it.
+    """
+    after, before = _tensors_after(graph, layers), _tensors_before(graph, layers)
+    carriers = [node for node in graph.node if node.op_type in operators and node.output[0] in after]
+    return {node.name for node in carriers if node.output[0] in before or node.op_type in ACTIVATIONS}
+
+
+def _tensors_after(graph: GraphProto, layers: set[str]) -> set[str]:
+    """What layers made, and what carriers made of nothing else."""
+    after: set[str] = set()
+    for node in graph.node:
+        carries = node.op_type in CARRIERS and all(name in after for name in _data(node))
+        if node.name in layers or carries:
+            after.add(node.output[0])
+    return after
+
+
+def _tensors_before(graph: GraphProto, layers: set[str]) -> set[str]:
+    """What layers are given, and what carriers make that of."""
+    before: set[str] = set()
+    for node in reversed(graph.node):
+        if node.name in layers:
+            before.add(node.input[0])
+        elif node.op_type in CARRIERS and node.output[0] in before:
+            before.update(_data(node))
+    return before
+
+
+def _data(node: onnx.NodeProto) -> list[str]:
+    return list(node.input if node.op_type in JOINS else node.input[:1])

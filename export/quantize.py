@@ -1,0 +1,246 @@
+"""int8: an exported ONNX file in 8 bits, with the layers that hurt left in float, gated on what comes out.
+
+    pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> the worst ones to float -> gate
+
+Every fourth picture takes no part in the calibration: on these the outputs are compared with fp32's. Outputs that agree
+are no proof of accuracy. With labelled data both files are judged and their metrics compared; without it the file says
+that its accuracy is unverified.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.backends import Outputs
+from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
+from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
+from fashion_infer.export.onnx_file import load_onnx, precision_of
+from fashion_infer.export.parity import read_pictures
+from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
+from fashion_infer.files import write_atomically
+from fashion_infer.judge import judge
+from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
+
+try:
+    import onnx
+    from onnx import ModelProto
+except ImportError as error:
+    raise missing_extra("onnx", "export") from error
+
+PICTURES = 128  # to calibrate and compare on, at most
+MIN_PICTURES = 16
+HELD_OUT = 4  # every fourth is compared on
+RANKED_ON = 8  # pictures, when each layer is tried alone
+BATCH = 8
+LIMITS = {  # of the mean difference over the pictures
+    "category": 0.05,  # half the sum over the categories, which is the share of the probability that moved
+    "attributes": 0.1,  # the greatest of all attributes
+    "landmarks": 0.01,  # distance, in shares of the input's side; two people differ by more
+    "visibility": 0.05,  # as of the categories
+    "embedding": 0.15,  # distance of two vectors of unit length; 0.15 is a cosine of 0.989
+}
+METRICS = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error", "retrieval_hit20")
+ERRORS = ("landmark_error",)  # of these, less is better
+BUDGET = 0.02
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How to go to 8 bits.
+
+    Attributes:
+        calibration: a folder of at least 16 pictures like those to come; 128 of them, spread over it, are used.
+        target: "cpu" (ONNX Runtime, OpenVINO) or "tensorrt".
+        data: labelled images to judge both files on.
+        budget: how much worse than fp32's a metric on `data` may be, as a share of it.
+    """
+
+    calibration: Path
+    target: Target = "cpu"
+    data: FashionData | None = None
+    budget: float = BUDGET
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """What the 8 bits cost.
+
+    Attributes:
+        target: "cpu" or "tensorrt", which want different files.
+        images: pictures compared on, none of which was calibrated on.
+        differences: mean difference from fp32 of each output, as `LIMITS` measures it.
+        layers: how many layers could be in 8 bits.
+        float_layers: the names of those left in float, the worst first.
+        accuracy: {metric: (fp32's, int8's)} on labelled data; None where there was none.
+    """
+
+    target: Target
+    images: int
+    differences: dict[str, float]
+    layers: int
+    float_layers: list[str]
+    accuracy: dict[str, tuple[float, float]] | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON; the accuracy is "unverified" where there was no labelled data."""
+        return json.dumps(asdict(self) | {"accuracy": self.accuracy or "unverified"})
+
+
+def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Report:
+    """Write an fp32 ONNX file of ours in 8 bits; on any failure nothing is left at `output`.
+
+    Args:
+        source: an fp32 .onnx file that `fashion-infer export` wrote.
+        output: the .onnx file to write.
+        options: see there.
+
+    Raises:
+        ModelNotFoundError, ModelError: no such file, or not one of ours.
+        UsageError: the source is not fp32, or there are too few pictures.
+        ImageError: a picture cannot be read.
+        DataError: the data has no image or no label that the model knows.
+        ParityError: with half of the layers in float the outputs still differ, or the metrics do.
+    """
+    model, spec = load_onnx(source)
+    if (found := precision_of(model)) != "fp32":
+        raise UsageError(f"{source} is {found} already: give the fp32 file or its checkpoint")
+    pictures = read_pictures(options.calibration, spec.image_size, PICTURES)
+    if len(pictures) < MIN_PICTURES:
+        raise UsageError(
+            f"{options.calibration} holds {len(pictures)} pictures, calibration needs at least {MIN_PICTURES}"
+        )
+    held_out = pictures[::HELD_OUT]
+    prepared, ranges = calibrate(source, np.delete(pictures, slice(None, None, HELD_OUT), axis=0))
+    gate = _Gate(spec, held_out, _run(source, held_out), options, _judge(source, spec, options.data))
+    report: Int8Report | None = None
+
+    def write(temporary: Path) -> None:
+        nonlocal report
+        report = _search(temporary, prepared, ranges, gate)
+
+    write_atomically(output, write)
+    assert report is not None
+    return report
+
+
+def differences(found: Outputs, expected: Outputs) -> dict[str, float]:
+    """How far two runs are apart: the mean over the pictures of what `LIMITS` speaks of, by output."""
+    result = {}
+    for name, values in expected.items():
+        gap = np.nan_to_num(np.abs(found[name] - values), nan=np.inf)  # a NaN must not pass as "no difference"
+        if name == "attributes":
+            apart = gap.max(axis=-1, initial=0)
+        elif name in ("landmarks", "embedding"):
+            apart = np.sqrt(np.square(gap).sum(axis=-1))
+        else:
+            apart = gap.sum(axis=-1) / 2
+        result[name] = float(apart.mean())
+    return result
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """What a file has to pass.
+
+    Attributes:
+        spec: of the network.
+        pictures: uint8 [N, S, S, 3] to compare on.
+        expected: what the fp32 file gives for them.
+        options: with the labelled images and the budget.
+        metrics: the fp32 file's on these images.
+    """
+
+    spec: ModelSpec
+    pictures: NDArray[np.uint8]
+    expected: Outputs
+    options: Int8Options
+    metrics: dict[str, float]
+
+    def accuracy(self, path: Path) -> dict[str, tuple[float, float]] | None:
+        """{metric: (fp32's, this file's)}, None without labelled data."""
+        metrics = _judge(path, self.spec, self.options.data)
+        return {name: (before, metrics[name]) for name, before in self.metrics.items()} or None
+
+    def complaints(self, apart: dict[str, float], accuracy: dict[str, tuple[float, float]] | None) -> list[str]:
+        """What is out of bounds, in words."""
+        found = [f"{name} differs by {apart[name]:.2g} (limit {LIMITS[name]:g})" for name in apart]
+        found = [words for words, name in zip(found, apart, strict=True) if not apart[name] <= LIMITS[name]]
+        for name, (before, after) in (accuracy or {}).items():
+            worse = after - before if name in ERRORS else before - after
+            if worse > self.options.budget * before:
+                found.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.options.budget:.1%} of it)")
+        return found
+
+
+def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8Report:
+    """Write the file at `path` with as few layers in float as pass the gate: none, or the worst 1, 2, 4 ... of them."""
+    layers, target = layers_of(model.graph), gate.options.target
+    counts = [0, *(2**i for i in range((len(layers) // 2).bit_length()))]
+    worst_first: list[str] = []
+    complaints: list[str] = []
+    for count in counts:
+        if count == 1:  # only now: it takes a run a layer
+            worst_first = _worst_first(model, ranges, layers, gate)
+        in_float = worst_first[:count]
+        quantized = to_int8(model, ranges, [layer for layer in layers if layer not in in_float], target)
+        _save(quantized, path, gate.spec)
+        apart = differences(_run(path, gate.pictures), gate.expected)
+        if complaints := gate.complaints(apart, None):
+            continue
+        accuracy = gate.accuracy(path)
+        if complaints := gate.complaints(apart, accuracy):
+            continue
+        report = Int8Report(target, len(gate.pictures), apart, len(layers), in_float, accuracy)
+        _save(quantized, path, gate.spec, report)
+        return report
+    raise ParityError(
+        f"int8 changes too much, even with the worst {counts[-1]} of {len(layers)} layers in float: "
+        f"{'; '.join(complaints)}. Calibrate on pictures more like those to come, or stay with fp32 or bf16"
+    )
+
+
+def _worst_first(model: ModelProto, ranges: Ranges, layers: list[str], gate: _Gate) -> list[str]:
+    """The layers in the order of the harm that each does alone, by rounding its input and its weights."""
+    pictures = gate.pictures[:RANKED_ON]
+    expected = {name: values[:RANKED_ON] for name, values in gate.expected.items()}
+
+    def harm(layer: str) -> float:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "alone.onnx")
+            _save(to_int8(model, ranges, [layer], "tensorrt"), path, gate.spec)  # that writer rounds no results
+            apart = differences(_run(path, pictures), expected)
+        return max(apart[name] / LIMITS[name] for name in apart)
+
+    return sorted(layers, key=harm, reverse=True)
+
+
+def _run(path: Path, pictures: NDArray[np.uint8]) -> Outputs:
+    backend = OnnxRuntimeBackend(path)
+    parts = [backend.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _judge(path: Path, spec: ModelSpec, data: FashionData | None) -> dict[str, float]:
+    """The metrics of a file on labelled data, those of `METRICS` that it has labels for; none without data."""
+    if data is None:
+        return {}
+    metrics = judge(OnnxRuntimeBackend(path).run, spec, data, batch_size=BATCH).evaluation.to_dict()
+    found = {name: value for name in METRICS if isinstance(value := metrics.get(name), float)}
+    if not found:
+        raise DataError(f"the data has no labels for any of {', '.join(METRICS)}")
+    return found
+
+
+def _save(model: ModelProto, path: Path, spec: ModelSpec, report: Int8Report | None = None) -> None:
+    model.producer_name, model.producer_version = "fashion-infer", ""
+    del model.metadata_props[:]  # of the fp32 file, and the library's own
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    if report is not None:
+        model.metadata_props.add(key=PARITY_KEY, value=report.to_json())
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
