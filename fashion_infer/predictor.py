@@ -341,7 +341,7 @@ def _open_backend(path: Path, backend: str | None, device: str, sessions: int | 
     known = ("onnxruntime", "openvino", "tensorrt") if path.suffix == ".onnx" else ("tensorrt",)
     if backend not in (None, *known):
         raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
-    if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device != "cpu"):
+    if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
         return _open_engine(path, device, sessions)
     # here, so that a missing extra is named on use
     if backend == "openvino":

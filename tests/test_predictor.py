@@ -280,7 +280,7 @@ def test_what_is_not_onnx(tmp_path: Path, checkpoint: Path) -> None:
     path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="is not an ONNX file that ONNX Runtime can load"):
         Predictor(path)
-    with pytest.raises(ModelError, match=r"is not an \.onnx file"):
+    with pytest.raises(ModelError, match=r"is neither an \.onnx nor a \.plan file"):
         Predictor(checkpoint)
 
 
@@ -305,6 +305,7 @@ def test_another_hash(onnx_model: Path) -> None:
         ({"backend": "tflite"}, UsageError, "there is no backend 'tflite'"),
         ({"device": "tpu"}, DeviceError, "unknown device 'tpu'"),
         ({"device": ["cpu", "tpu"]}, DeviceError, "unknown device 'tpu'"),
+        ({"device": "cuda:x"}, DeviceError, "not on 'cuda:x'"),
         ({"device": []}, UsageError, "device is an empty list"),
         ({"max_batch": 0}, UsageError, "max_batch must be at least 1, got 0"),
         ({"max_queue": 0}, UsageError, "max_queue must be at least 1, got 0"),
