@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Result]):
     def call(self, items: list[Item]) -> list[Result]:
         """Run some items and wait for the results: at once and in this thread, if a runner is idle and nobody waits.
 
-        Waking another thread takes a tenth of a millisecond, and many times that where the cores are busy.
+        Waking another thread would take longer than all else that is done here, most of all where the cores are busy.
 
         Raises:
             PredictorClosedError: closed, or in a forked process.
@@ -205,12 +205,10 @@ class Batcher(Generic[Item, Result]):
             while (pause := self._pause()) is None or pause > 0:
                 if self._closed and self._waiting == 0:
                     return None
-                self._work.wait(pause)
+                self._work.wait(None if pause is None else min(pause, threading.TIMEOUT_MAX))
             batch = [self._ready.popleft() for _ in range(min(self._max_batch, len(self._ready)))]
             run = self._idle.pop()
             self._leave(len(batch))
-            if self._ready:
-                self._work.notify()  # for another thread: this one was woken for more than it could take
         return run, batch
 
     def _give_back(self, run: Run[Item, Result]) -> None:

@@ -41,7 +41,7 @@ out = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Device = Annotated[str | None, typer.Option(help="cpu (the default), or cuda:0; nothing falls back to another.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of one inference; the runtime chooses by default.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of one batch; measured once for a model by default.")]
 
 
 def main() -> None:

@@ -195,7 +195,7 @@ class Predictor:
 
     async def apredict(self, image: ImageSource, *, deadline_ms: float | None = None) -> Prediction:
         """`submit` for asyncio: raises what it and its future raise; cancelling the task cancels the request."""
-        import asyncio  # a tenth of what importing this package takes, and whoever awaits has it already
+        import asyncio  # here, because it is slow to import; whoever awaits has it already
 
         return await asyncio.wrap_future(self.submit(image, deadline_ms=deadline_ms))
 

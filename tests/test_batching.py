@@ -29,7 +29,7 @@ class Runner:
         self.batches.append(items)
         self.threads.append(threading.get_ident())
         self.started.release()
-        assert self.gate.wait(SOON)
+        assert self.gate.wait(2 * SOON)
         if 13 in items:
             raise RuntimeError("13 in the batch")
         return [item**2 for item in items if item != 7]  # a 7 is forgotten
@@ -63,6 +63,13 @@ def submit(
     request = batcher.accept(wait=False, deadline_ms=deadline_ms)
     batcher.put(request, item, max_delay=max_delay)
     return request.future
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = monotonic() + SOON
+    while not condition():
+        assert monotonic() < end
+        sleep(0.001)
 
 
 # ---- which batches
@@ -111,7 +118,7 @@ def test_items_that_came_while_all_were_busy_share_a_batch_in_the_order_they_cam
     assert runner.batches == [[0], [5, 3, 9, 1], [8, 2]]
 
 
-def test_what_is_left_over_wakes_another_thread() -> None:
+def test_idle_runners_share_what_waits() -> None:
     runners = [Runner(), Runner()]
     with batching(*runners, max_batch=1) as batcher:
         for runner in runners:
@@ -138,8 +145,7 @@ def test_a_call_joins_the_queue_when_all_are_busy() -> None:
         first = runner.shut(batcher)
         waiting = submit(batcher, 2, max_delay=LONG)
         called = threads.submit(batcher.call, [3, 4])
-        while batcher._waiting < 3:
-            sleep(0.001)
+        until(lambda: batcher._waiting == 3)
         runner.gate.set()
         assert called.result(SOON) == [9, 16]
         assert (first.result(SOON), waiting.result(SOON)) == (0, 4)
@@ -247,8 +253,7 @@ def test_cancelled_requests_hold_their_places_until_they_leave_the_queue() -> No
         with pytest.raises(QueueFullError):
             submit(batcher, 3)
         runner.gate.set()
-        while batcher._waiting:
-            sleep(0.001)
+        until(lambda: not batcher._waiting)
         assert submit(batcher, 3).result(SOON) == 9
 
 
@@ -295,14 +300,28 @@ def test_closing_finishes_what_was_accepted() -> None:
         assert accepted.future.result(0) == 9
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_last_request_ends_every_thread(fails: bool) -> None:
+    with batching(Runner(), Runner(), Runner()) as batcher, ThreadPoolExecutor() as threads:
+        accepted = batcher.accept(wait=False)
+        closing = threads.submit(batcher.close)
+        until(lambda: batcher._closed)
+        sleep(0.05)  # all wait for it
+        if fails:
+            batcher.fail(accepted, ValueError("no picture"))
+        else:
+            batcher.put(accepted, 2)
+        closing.result(SOON)
+        assert accepted.future.done()
+
+
 def test_closing_without_draining_fails_what_waits() -> None:
     with batching(runner := Runner()) as batcher, ThreadPoolExecutor() as threads:
         running = runner.shut(batcher)
         waiting = [submit(batcher, item) for item in (1, 2)]
         accepted = batcher.accept(wait=False)
         closing = threads.submit(batcher.close, drain=False)
-        while not batcher._cancelled:
-            sleep(0.001)
+        until(lambda: batcher._cancelled)
         assert isinstance(batcher.refusal(accepted), PredictorClosedError)
         batcher.put(accepted, 3)
         runner.gate.set()
@@ -378,8 +397,7 @@ def test_whatever_happens_every_request_is_answered_once(seed: int) -> None:
 
     with batching(*runners, max_batch=5, max_queue=8) as batcher, ThreadPoolExecutor(12) as threads:
         list(threads.map(lambda thread: use(thread, batcher), range(12)))
-        assert batcher._waiting == 0
-        assert len(batcher._idle) == len(runners)
+        until(lambda: batcher._waiting == 0 and len(batcher._idle) == len(runners))  # the last ones were cancelled
     assert len(answers) == 12 * 200
     assert all(answer == item**2 for item, answer in answers.items() if isinstance(answer, int))
     run = [item for runner in runners for batch in runner.batches for item in batch]

@@ -140,40 +140,60 @@ import numpy as np
 from pathlib import Path
 from fashion_infer.backends import Network
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
-from fashion_infer.errors import DeviceError
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 network = Network(OnnxRuntimeBackend(Path(sys.argv[1]), layout=Layout(1, 1, 1)), 512)
 images = np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), dtype=np.uint8)
-expected = network.run(images[:3]) if sys.argv[2] != "0" else {}
+expected = network.run(images[:3])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
-try:
-    outputs = network.run(images)
-except DeviceError as error:
-    sys.exit(str(error))
+outputs = network.run(images)
 assert all(len(values) == 512 for values in outputs.values())
 assert all(np.allclose(outputs[name][:3], values, atol=1e-5) for name, values in expected.items())
 print("went down to", network.max_batch)
 """
 
 
-def run_with_memory(onnx_model: Path, mebibytes: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", LITTLE_MEMORY, str(onnx_model), str(mebibytes)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
 def test_a_batch_larger_than_memory_is_split(onnx_model: Path) -> None:
-    result = run_with_memory(onnx_model, 60)
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(onnx_model), "60"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (0, "")
     *warnings, last = result.stdout.splitlines()
     assert warnings[0] == "a batch of 512 does not fit in the memory of cpu: going on with batches of 256"
     assert int(last.removeprefix("went down to ")) < 512
 
 
+class Narrow(OnnxRuntimeBackend):
+    """A device with room for a few images."""
+
+    room = 3
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if len(batch) > self.room:
+            raise MemoryError(f"a batch of {len(batch)} does not fit")
+        return super().run(batch)
+
+
+def test_a_batch_is_halved_until_it_fits_and_the_next_one_starts_there(
+    backend: OnnxRuntimeBackend, onnx_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = Network(Narrow(onnx_model), 16)
+    for count in (11, 2, 7):
+        batch = images(count)
+        for name, expected in backend.run(batch).items():
+            np.testing.assert_allclose(network.run(batch)[name], expected, atol=1e-5)
+    assert network.max_batch == 2
+    assert [record.message for record in caplog.records] == [
+        "a batch of 11 does not fit: going on with batches of 5",
+        "a batch of 5 does not fit: going on with batches of 2",
+    ]
+
+
 def test_no_memory_for_a_single_image(onnx_model: Path) -> None:
-    result = run_with_memory(onnx_model, 0)
-    assert (result.returncode, result.stderr) == (1, "cpu has too little memory free for one image of this model\n")
+    network = Network(Narrow(onnx_model), 4)
+    network.backend.room = 0  # type: ignore[attr-defined]
+    with pytest.raises(DeviceError, match="cpu has too little memory free for one image of this model"):
+        network.run(images(4))
 
 
 def test_a_batch_of_any_size_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:
