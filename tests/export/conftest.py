@@ -24,3 +24,16 @@ def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("light") / "light.onnx"
     onnx.save_model(to_onnx(Deployed(network, 1.0).eval(), spec), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 rendered garments, .png."""
+    import cv2
+
+    from fashion_infer.data.synthetic import render
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(24):
+        cv2.imwrite(str(folder / f"{index:02}.png"), render(7, index).image[..., ::-1])
+    return folder
