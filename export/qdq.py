@@ -126,22 +126,22 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
 
 
 # ONNX Runtime takes a float layer to int8 by itself, with one scale for all channels, if its input was rounded and its
-# weight and bias are constants. That would undo what was left in float. So one of the two is taken away from it.
+# weight and bias are constants. That would undo what was left in float, so one of these conditions is taken away.
 
 
 def _shield_bias(graph: GraphProto, node: onnx.NodeProto) -> None:
     """Give the bias as int32 and a scale, which holds more digits than float32 does: it is no constant then."""
-    bias = next((tensor for tensor in graph.initializer if tensor.name in node.input[2:]), None)
-    if bias is None:
-        return
-    values = numpy_helper.to_array(bias).astype(np.float64)
-    scale = np.float32(max(np.abs(values).max(), np.finfo(np.float32).tiny) / 2**30)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    if len(node.input) > 2:
+        bias = numpy_helper.to_array(constants[node.input[2]]).astype(np.float64)
+    else:
+        bias = np.zeros(constants[node.input[1]].dims[0])
+    scale = np.float32(np.abs(bias).max() / 2**30) or np.float32(1)
     integers, scales, result = (f"{node.name}_bias_{part}" for part in ("int32", "scale", "float"))
-    graph.initializer.append(numpy_helper.from_array(np.round(values / scale).astype(np.int32), integers))
+    graph.initializer.append(numpy_helper.from_array(np.round(bias / scale).astype(np.int32), integers))
     graph.initializer.append(numpy_helper.from_array(np.array(scale), scales))
     graph.node.insert(0, helper.make_node("DequantizeLinear", [integers, scales], [result], name=result))
-    node.input[2] = result
-    graph.initializer.remove(bias)
+    node.input[:] = [*node.input[:2], result]
 
 
 def _read_unrounded(graph: GraphProto, node: onnx.NodeProto) -> None:
