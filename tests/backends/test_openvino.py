@@ -57,6 +57,13 @@ def test_int8_is_near_fp32_in_every_size_of_batch(light_model: Path, pictures: P
         assert all(apart[name] < 2 * LIMITS[name] for name in LIMITS)
 
 
+def test_networks_are_compiled_for_fixed_sizes(backend: OpenVinoBackend) -> None:
+    backend.run(images(9))
+    for size, idle in backend._idle.items():
+        (port,) = idle.queue[0].get_compiled_model().inputs
+        assert tuple(port.shape) == (size, 64, 64, 3)  # raises where one is not fixed
+
+
 def test_bf16_files_are_computed_in_bf16(onnx_model: Path, tmp_path: Path) -> None:
     from fashion_infer.export.precision import convert_file
 
