@@ -1,6 +1,7 @@
 """fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
 
 from fashion_infer.errors import (
+    BenchError,
     DataError,
     DeadlineExceededError,
     DeviceError,
@@ -25,6 +26,7 @@ from fashion_infer.predictor import Predictor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchError",
     "DataError",
     "DeadlineExceededError",
     "DeviceError",

@@ -7,6 +7,7 @@ FashionInferError
 ├── PrecisionError          1   a model cannot have, or was not built with, the precision asked for
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
+├── BenchError              1   a benchmark that broke off, or slower than was allowed
 ├── ModelError              3   not a model of ours, or a damaged one
 ├── EngineBuildError        3   TensorRT could not build an engine
 ├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
@@ -55,6 +56,10 @@ class DataError(FashionInferError):
 
 class TrainingError(FashionInferError):
     """A training run cannot start or go on; its last good state is kept."""
+
+
+class BenchError(FashionInferError):
+    """A benchmark broke off, or a model became slower than was allowed."""
 
 
 class ModelError(FashionInferError):

@@ -1,37 +1,120 @@
 """A BenchResult as tables for people."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from rich.table import Table
 
-from fashion_infer.bench.scenarios import BenchResult
+from fashion_infer.bench.comparison import Change
+from fashion_infer.bench.result import BenchResult
+from fashion_infer.bench.statistics import PERCENTILES
+
+COLUMNS = [f"p{percentile:g}" for percentile in PERCENTILES]
+NAMES = {"e2e": "end to end", "engine": "engine only"}
+
+
+def tables(result: BenchResult) -> list[Table]:
+    """All of a result, in the order of interest."""
+    found = [latency_table(result), stage_table(result), throughput_table(result)]
+    return [*found, scenario_table(result)] if result.scenarios else found
+
+
+def notes(result: BenchResult) -> list[str]:
+    """What the numbers stand on, a sentence each: the first says what was measured, the last what was not."""
+    model, environment, workload = result.model, result.environment, result.workload
+    lines = [
+        f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}, "
+        f"on {environment['cores']} cores of {environment['cpu']}; load average before {environment['load_average']}",
+        f"{workload['images']} images ({workload['source']}), {workload['mean_megapixels']:.2f} megapixels and "
+        f"{workload['mean_bytes'] / 1e3:.0f} kB on average; {result.settings['warm_up']} runs of warm-up",
+        f"parity {_known(model['parity'])}, accuracy {_known(model['accuracy'])}"
+        + ("" if model["trained"] else "; the weights are random, the model was never trained"),
+    ]
+    start_up = {name: value for name, value in result.start_up.items() if value is not None}
+    lines.append(", ".join(f"{_START_UP[name]} {value}" for name, value in start_up.items()))
+    if result.reached:
+        shares = ", ".join(f"{share.value:.0%} at batch {size}" for size, share in result.reached.items())
+        limits = ", ".join(f"{kind} {rate.value / 1e9:.0f}" for kind, rate in result.ceiling.items())
+        lines.append(f"of the ceiling measured here ({limits} billion operations a second) the engine reached {shares}")
+    else:
+        lines.append("the share of the machine's ceiling was not measured")
+    if result.settings["starts"] == 1:
+        lines.append("one process start: no intervals")
+    return lines + _invalid(result)
 
 
 def latency_table(result: BenchResult) -> Table:
     """One row for each way of measuring; a dash where the samples are too few for a percentile."""
-    table = Table(
-        "latency, one image", "p50 ms", "p90 ms", "p99 ms", "samples", title=_title(result), title_justify="left"
-    )
+    table = _table("latency of one image, ms", "", *COLUMNS, "samples")
     for name, row in result.latency.items():
-        cells = ["-" if (value := row[p]) is None else f"{value:.2f}" for p in ("p50", "p90", "p99")]
-        table.add_row(name.replace("_", " "), *cells, f"{row['samples']:.0f}")
+        table.add_row(NAMES[name], *("-" if row[p] is None else str(row[p]) for p in COLUMNS), str(row["samples"]))
     return table
 
 
 def stage_table(result: BenchResult) -> Table:
     """Where the time of one image goes."""
-    table = Table(*result.stages, title="stages end to end, mean ms", title_justify="left")
-    table.add_row(*(f"{ms:.2f}" for ms in result.stages.values()))
+    table = _table("stages end to end, mean ms", *result.stages)
+    table.add_row(*map(str, result.stages.values()))
     return table
 
 
 def throughput_table(result: BenchResult) -> Table:
-    """Images a second by batch size."""
-    table = Table("throughput", "images/s")
-    for batch, rate in result.throughput["engine_only"].items():
-        table.add_row(f"engine only, batch {batch}", f"{rate:.1f}")
-    table.add_row("end to end, stream", f"{result.throughput['end_to_end']:.1f}")
+    """Images a second by batch size, and how long a batch takes."""
+    table = _table("throughput", "", "images/s", "ms a batch")
+    for size, rate in result.throughput["engine"].items():
+        table.add_row(f"engine only, batch {size}", str(rate), f"{int(size) / rate.value * 1e3:.3g}")
+    table.add_row("end to end, stream", str(result.throughput["e2e"]), "")
     return table
 
 
-def _title(result: BenchResult) -> str:
-    environment, model = result.environment, result.model
-    return f"{model['arch']} at {model['image_size']} px on {environment['cores']} cores of {environment['cpu']}"
+def scenario_table(result: BenchResult) -> Table:
+    """The load generator's runs and in how many of them it was satisfied; `notes` say why not."""
+    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", "p50", "p90", "p99", "queries", "VALID")
+    for run in result.scenarios:
+        times = [f"{run['milliseconds'][p].value:.3g}" if run["milliseconds"] else "" for p in ("p50", "p90", "p99")]
+        valid = f"{run['validity'].count('VALID')} of {len(run['validity'])}"
+        table.add_row(
+            _title(run), NAMES[run["system"]], str(run["images_per_s"]), *times, str(sum(run["queries"])), valid
+        )
+    return table
+
+
+def change_table(changes: Sequence[Change]) -> Table:
+    """Old and new side by side, and whether a change is more than noise."""
+    words = {True: "yes", False: "within noise", None: "unknown, one start"}
+    table = _table("against the old result", "", "old", "new", "change", "clear")
+    for change in changes:
+        table.add_row(change.measure, str(change.old), str(change.new), f"{change.percent:+.1f} %", words[change.clear])
+    return table
+
+
+_START_UP = {
+    "first_prediction_s": "seconds from a cold process to its first prediction",
+    "first_memory_mib": "MiB of memory until then",
+    "peak_memory_mib": "at the peak",
+}
+
+
+def _title(run: dict[str, Any]) -> str:
+    return str(run["scenario"]) if run["load"] is None else f"{run['scenario']} at {run['load']:.0%}"
+
+
+def _invalid(result: BenchResult) -> list[str]:
+    """Each of loadgen's complaints once, with the runs that it was about."""
+    runs: dict[str, dict[str, None]] = {}
+    for run in result.scenarios:
+        for verdict in run["validity"]:
+            if verdict != "VALID":
+                runs.setdefault(verdict, {})[f"{_title(run)} {NAMES[run['system']]}"] = None
+    return [f"{verdict} ({', '.join(names)})" for verdict, names in runs.items()]
+
+
+def _known(facts: Any) -> str:
+    """A note of the model file in one phrase."""
+    if not isinstance(facts, dict):
+        return str(facts)
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, dict | list))
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left")

@@ -1,194 +1,112 @@
-"""The measurements: latency of one image at a time, and throughput by batch size."""
+"""What is measured in one process with nothing but a clock: one image at a time, and throughput by batch size."""
 
-import os
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
-from fashion_infer.bench.statistics import percentiles
-from fashion_infer.data.synthetic import render, to_jpeg
-from fashion_infer.images import expand_paths
+from fashion_infer.bench.statistics import Estimate, percentiles
+from fashion_infer.images import Pixels, read_image
 from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import crop
 
-SAMPLES = 500  # enough for p99
-WARM_UP = 5
-RENDERED, RENDER_SEED = 32, 1_000_003
-PACKAGES = ("fashion-infer", "onnxruntime", "onnxruntime-gpu", "numpy", "opencv-python-headless", "pillow")
+SYSTEMS = ("e2e", "engine")  # encoded bytes in, Prediction out; uint8 batch of one in, arrays out
+WARM_UP = 5  # runs that are not counted
+MAX_SAMPLES = 5000  # of one process start: enough for p99.9
+BATCH_SIZES = (1, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class BenchResult:
-    """What was measured, on what.
+class Latency:
+    """One image at a time, in one process.
 
     Attributes:
-        model: path, sha256, backbone, input size and device.
-        environment: the machine and the versions of what ran.
-        images: how many encoded images there were, and their mean size in bytes.
-        latency: of `end_to_end` (encoded bytes in, Prediction out) and `engine_only` (uint8 batch of one in, arrays
-            out), each the samples' number and p50, p90, p99 in milliseconds; None where the samples are too few.
-        stages: mean milliseconds of each stage of `end_to_end`.
-        throughput: images a second, `engine_only` by batch size, and `end_to_end` through `Predictor.stream`.
-        raw: every latency in milliseconds, in the order they were taken.
+        samples: milliseconds of each run of `e2e` and of `engine`, in the order they were taken.
+        stages: mean milliseconds of each stage of `e2e`.
     """
 
-    model: dict[str, Any]
-    environment: dict[str, Any]
-    images: dict[str, float]
-    latency: dict[str, dict[str, float | None]]
+    samples: dict[str, list[float]]
     stages: dict[str, float]
-    throughput: dict[str, Any]
-    raw: dict[str, list[float]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
 
 
-def bench_model(
-    model: Path,
-    photos: Path | None,
-    *,
-    batch_sizes: Sequence[int],
-    seconds: float,
-    device: str | None = None,
-    threads: int | None = None,
-) -> BenchResult:
-    """Load a model and `bench` it.
-
-    Args:
-        model: path of a file that `fashion-infer export` wrote.
-        photos: a folder of encoded images; rendered ones when None.
-        batch_sizes: for throughput.
-        seconds: see `bench`.
-        device: see `Predictor`.
-        threads: see `Predictor`.
-
-    Raises:
-        ImageError: the folder holds no images, or one cannot be read.
-        FashionInferError: what `Predictor` raises.
-    """
-    if photos is None:
-        images = [to_jpeg(render(RENDER_SEED, index)) for index in range(RENDERED)]
-    else:
-        images = [Path(path).read_bytes() for path in expand_paths([str(photos)])]
-    with Predictor(model, device=device, threads=threads, max_batch=max(batch_sizes)) as predictor:
-        return bench(predictor, model, images, batch_sizes=batch_sizes, seconds=seconds)
-
-
-def bench(
-    predictor: Predictor, model: Path, images: Sequence[bytes], *, batch_sizes: Sequence[int], seconds: float
-) -> BenchResult:
-    """Measure a model.
-
-    The end-to-end and engine-only samples alternate, so that both meet the same moments of a noisy machine. A first
-    few runs of each are not counted.
+def quick(predictor: Predictor, images: Sequence[bytes], *, seconds: float) -> dict[str, dict[str, Estimate | None]]:
+    """Latency of one image in this process, for a first look.
 
     Args:
         predictor: of the model.
-        model: its path, for the record.
         images: encoded images, used in turn.
-        batch_sizes: for throughput.
-        seconds: that each measurement takes at most; latency stops earlier at 500 samples.
+        seconds: that it takes, about.
+
+    Returns:
+        Of `e2e` (encoded bytes in, Prediction out) and `engine` (the network alone) p50 to p99.9 in milliseconds;
+        None where the samples are too few, and no interval: that takes more than one process.
     """
-    size = predictor.spec.image_size
-    batch = np.random.default_rng(0).integers(0, 256, (max(batch_sizes), size, size, 3), dtype=np.uint8)
-    stages: list[dict[str, float]] = []
-
-    def end_to_end(i: int) -> None:
-        stages.append(predictor.predict(images[i % len(images)]).timing)
-
-    def engine_only(i: int) -> None:
-        predictor.run(batch[:1])
-
-    with Progress(transient=True) as progress:
-        task = progress.add_task("latency", total=SAMPLES)
-        raw = _alternate([end_to_end, engine_only], 2 * seconds, lambda: progress.advance(task))
-        task = progress.add_task("throughput", total=len(batch_sizes) + 1)
-        throughput: dict[str, Any] = {"engine_only": {}}
-        for n in batch_sizes:
-            throughput["engine_only"][str(n)] = n * _rate(lambda n=n: predictor.run(batch[:n]), seconds / 4)  # type: ignore[misc]
-            progress.advance(task)
-        many = [images[i % len(images)] for i in range(64)]
-        throughput["end_to_end"] = len(many) * _rate(lambda: list(predictor.stream(many)), seconds / 4)
-    stages = stages[WARM_UP:]
-    return BenchResult(
-        model={
-            "path": str(model),
-            "sha256": predictor.sha256,
-            "arch": predictor.spec.arch,
-            "image_size": size,
-            "trained": predictor.spec.trained,
-        },
-        environment=environment(),
-        images={"count": len(images), "mean_bytes": fmean(map(len, images))},
-        latency={
-            name: {"samples": len(ms), **percentiles(ms)}
-            for name, ms in zip(("end_to_end", "engine_only"), raw, strict=True)
-        },
-        stages={stage: fmean(timing[stage] for timing in stages) for stage in stages[0]},
-        throughput=throughput,
-        raw=dict(zip(("end_to_end", "engine_only"), raw, strict=True)),
-    )
+    samples = latency(predictor, images, seconds=seconds).samples
+    return {name: percentiles([samples[name]]) for name in SYSTEMS}
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions of what runs on it."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-    }
+def latency(predictor: Predictor, images: Sequence[bytes], *, seconds: float) -> Latency:
+    """Time one image at a time, end to end and the network alone in turn, so that both meet the same moments.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    crops = network_inputs(predictor, images)
+    samples: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+    timings: list[dict[str, float]] = []
+    until = perf_counter() + seconds
+    while len(timings) < WARM_UP + 1 or (len(timings) < MAX_SAMPLES + WARM_UP and perf_counter() < until):
+        i = len(timings) % len(images)
+        start = perf_counter()
+        timings.append(predictor.predict(images[i]).timing)
+        middle = perf_counter()
+        predictor.run(crops[i : i + 1])
+        samples["e2e"].append((middle - start) * 1e3)
+        samples["engine"].append((perf_counter() - middle) * 1e3)
+    counted = timings[WARM_UP:]
+    stages = {stage: fmean(timing[stage] for timing in counted) for stage in counted[0]}
+    return Latency({name: values[WARM_UP:] for name, values in samples.items()}, stages)
 
 
-def _alternate(
-    calls: Sequence[Callable[[int], None]], seconds: float, advance: Callable[[], None]
-) -> list[list[float]]:
-    """Latencies of each call in milliseconds, taken in turn."""
-    taken: list[list[float]] = [[] for _ in calls]
+def throughput(
+    predictor: Predictor, images: Sequence[bytes], *, seconds: float, image_ms: float
+) -> tuple[float, dict[str, float]]:
+    """Images a second: end to end through `stream`, and the engine alone by batch size, as far as the seconds reach.
+
+    Args:
+        predictor: of the model, warm.
+        images: encoded images, used in turn.
+        seconds: that it takes, about: a third end to end, the rest for the batch sizes.
+        image_ms: that one image takes end to end.
+    """
+    count = round(seconds / 3 / image_ms * 1e3) + 1
     start = perf_counter()
-    for i in range(WARM_UP + SAMPLES):
-        for call, samples in zip(calls, taken, strict=True):
-            before = perf_counter()
-            call(i)
-            samples.append((perf_counter() - before) * 1e3)
-        advance()
-        if i > WARM_UP and perf_counter() - start > seconds:
+    streamed = sum(1 for _ in predictor.stream(images[i % len(images)] for i in range(count)))
+    end_to_end = streamed / (perf_counter() - start)
+    crops = network_inputs(predictor, images)
+    crops = np.concatenate([crops] * -(-max(BATCH_SIZES) // len(crops)))
+    rates: dict[str, float] = {}
+    until = perf_counter() + seconds * 2 / 3
+    for size in BATCH_SIZES:
+        rates[str(size)] = size * _rate(predictor, crops[:size], seconds / 8)
+        if perf_counter() > until:
             break
-    return [samples[WARM_UP:] for samples in taken]
+    return end_to_end, rates
 
 
-def _rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls a second, after one that is not counted."""
-    call()
-    start, calls = perf_counter(), 0
-    while calls == 0 or perf_counter() - start < seconds:
-        call()
-        calls += 1
-    return calls / (perf_counter() - start)
+def network_inputs(predictor: Predictor, images: Sequence[bytes]) -> Pixels:
+    """Encoded images -> uint8 [N, S, S, 3], what the network sees of them."""
+    size = predictor.spec.image_size
+    return np.stack([crop(read_image(image, side=size), None, size).pixels for image in images])
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _rate(predictor: Predictor, batch: Pixels, seconds: float) -> float:
+    """Runs of a batch a second, after one that is not counted."""
+    predictor.run(batch)
+    start, runs = perf_counter(), 0
+    while runs == 0 or perf_counter() - start < seconds:
+        predictor.run(batch)
+        runs += 1
+    return runs / (perf_counter() - start)

@@ -1,25 +1,70 @@
-"""Percentiles of latencies, and how many samples each needs before it means anything."""
+"""Percentiles of latencies, how many samples each needs, and how far process starts differ.
+
+A process that starts anew may be faster or slower than the last for as long as it lives (memory layout, clock, where
+its threads run), so more samples of one process do not narrow an interval: more starts do.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 
-PERCENTILES = (50.0, 90.0, 99.0)
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 CONFIDENCE = 0.99
+# Student's t for a two-sided 95 % interval, by the number of starts
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+MAX_STARTS = max(STUDENT_T)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value, and half the width of its 95 % interval over process starts; None after one start."""
+
+    value: float
+    plus_minus: float | None = None
+
+    def __str__(self) -> str:
+        digits = max(0, 2 - int(math.log10(abs(self.value)))) if self.value else 2
+        interval = "" if self.plus_minus is None else f" ± {self.plus_minus:.{digits}f}"
+        return f"{self.value:.{digits}f}{interval}"
 
 
 def samples_needed(percentile: float) -> int:
-    """The fewest samples of which one lies above the percentile with 99 % confidence: p90 44, p99 459."""
+    """The fewest samples of which one lies above the percentile with 99 % confidence: p90 44, p99 459, p99.9 4603."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(percentile / 100))
 
 
-def percentiles(milliseconds: Sequence[float]) -> dict[str, float | None]:
-    """p50, p90 and p99; None for those that have too few samples to be known."""
-    values = np.asarray(milliseconds, np.float64)
-    return {
-        f"p{percentile:g}": float(np.percentile(values, percentile))
-        if len(values) >= samples_needed(percentile)
-        else None
-        for percentile in PERCENTILES
-    }
+def over_starts(values: Sequence[float], center: float | None = None) -> Estimate:
+    """One value of each process start -> their mean (or `center`), with the 95 % interval of their spread."""
+    middle = fmean(values) if center is None else center
+    if len(values) < 2:
+        return Estimate(middle)
+    return Estimate(middle, STUDENT_T[len(values)] * stdev(values) / math.sqrt(len(values)))
+
+
+def percentiles(starts: Sequence[Sequence[float]]) -> dict[str, Estimate | None]:
+    """p50 to p99.9 of all samples together, each with its interval; None where the samples are too few.
+
+    Args:
+        starts: the samples of each process start, at most 10 starts of at least one sample.
+    """
+    pooled = np.concatenate([np.asarray(samples, np.float64) for samples in starts])
+    found: dict[str, Estimate | None] = {}
+    for percentile in PERCENTILES:
+        name = f"p{percentile:g}"
+        if len(pooled) < samples_needed(percentile):
+            found[name] = None
+        else:
+            of_each = [float(np.percentile(samples, percentile)) for samples in starts]
+            found[name] = over_starts(of_each, float(np.percentile(pooled, percentile)))
+    return found
+
+
+def ratio(new: Estimate, old: Estimate) -> Estimate:
+    """The quotient new / old, with a 95 % interval where both have one (their relative errors added as squares)."""
+    value = new.value / old.value
+    if new.plus_minus is None or old.plus_minus is None:
+        return Estimate(value)
+    return Estimate(value, abs(value) * math.hypot(new.plus_minus / new.value, old.plus_minus / old.value))

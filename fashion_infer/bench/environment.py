@@ -1,0 +1,82 @@
+"""What was measured and on what: the machine, the versions, the commit."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "fashion-infer",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+    "mlcommons-loadgen",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+)
+
+
+def environment() -> dict[str, Any]:
+    """The machine, how busy it was before the first measurement, and the versions of what runs on it."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "gpu": _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"),
+        "load_average": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """The command, and the commit where this package lies in a git checkout, "-dirty" when files differ from it."""
+    folder = str(Path(__file__).parent)
+    described = _output("git", "-C", folder, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    return {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": described}
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that this process has used so far, MiB; None where Linux's /proc is missing."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _memory_gib() -> float:
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _output(program: str, *arguments: str) -> str | None:
+    """What a program prints; None where it is not installed or fails."""
+    if shutil.which(program) is None:
+        return None
+    ran = subprocess.run([program, *arguments], capture_output=True, text=True)
+    return ran.stdout.strip() if ran.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,124 @@
+"""What several process starts gave together: one record, every number with its interval."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fashion_infer.bench.environment import provenance
+from fashion_infer.bench.scenarios import SYSTEMS
+from fashion_infer.bench.start import Start
+from fashion_infer.bench.statistics import Estimate, over_starts, percentiles
+
+SCHEMA = "fashion-infer bench 1"
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What was measured, on what. An Estimate has an interval only after two or more process starts.
+
+    Attributes:
+        schema: of this layout.
+        model: path, sha256, backbone, input size, trained or not, and its parity and accuracy or "unverified".
+        provenance: the command, the commit, and the time (UTC).
+        environment: see `environment`.
+        workload: where the images came from, how many, their mean size in bytes and in megapixels.
+        settings: of the benchmark and of the Predictor.
+        latency: of `e2e` and `engine` the number of samples, and p50 to p99.9 in milliseconds or None.
+        stages: milliseconds of each stage of `e2e`, mean.
+        throughput: images a second, `e2e` through `Predictor.stream`, and `engine` by batch size.
+        scenarios: of MLPerf's load generator: scenario, system, load, the verdict and the number of queries of each
+            start, images a second, and the percentiles of a query in milliseconds.
+        start_up: seconds from nothing to the first Prediction, MiB of memory until then and at the peak.
+        ceiling: operations a second of a matrix product on this machine, by type.
+        operations: of one image in the network, by type; None where they cannot be counted.
+        reached: by batch size, the share of that ceiling that the network reached.
+        raw: of `e2e` and `engine`, each start's latencies in milliseconds in the order they were taken.
+    """
+
+    schema: str
+    model: dict[str, Any]
+    provenance: dict[str, Any]
+    environment: dict[str, Any]
+    workload: dict[str, Any]
+    settings: dict[str, Any]
+    latency: dict[str, dict[str, Any]]
+    stages: dict[str, Estimate]
+    throughput: dict[str, Any]
+    scenarios: list[dict[str, Any]]
+    start_up: dict[str, Estimate | None]
+    ceiling: dict[str, Estimate]
+    operations: dict[str, int] | None
+    reached: dict[str, Estimate]
+    raw: dict[str, list[list[float]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def summarise(
+    starts: Sequence[Start],
+    facts: dict[str, Any],
+    about: dict[str, Any],
+    workload: dict[str, Any],
+    settings: dict[str, Any],
+) -> BenchResult:
+    """Join the starts.
+
+    Args:
+        starts: at least one, all of the same task.
+        facts: parity, accuracy and operations of the model.
+        about: see `environment`.
+        workload: see `BenchResult`.
+        settings: likewise.
+    """
+    raw = {system: [start.latency[system] for start in starts] for system in SYSTEMS}
+    sizes = [size for size in starts[0].batches if all(size in start.batches for start in starts)]
+    operations = facts["operations"]
+    return BenchResult(
+        schema=SCHEMA,
+        model=starts[0].model | {name: facts[name] for name in ("parity", "accuracy")},
+        provenance=provenance() | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+        environment=about,
+        workload=workload,
+        settings=settings,
+        latency={name: {"samples": sum(map(len, of_each)), **percentiles(of_each)} for name, of_each in raw.items()},
+        stages={name: over_starts([start.stages[name] for start in starts]) for name in starts[0].stages},
+        throughput={
+            "e2e": over_starts([start.stream for start in starts]),
+            "engine": {size: over_starts([start.batches[size] for start in starts]) for size in sizes},
+        },
+        scenarios=[_scenario(list(runs)) for runs in zip(*(start.scenarios for start in starts), strict=True)],
+        start_up={name: _known(starts, name) for name in ("first_prediction_s", "first_memory_mib", "peak_memory_mib")},
+        ceiling={kind: over_starts([start.ceiling[kind] for start in starts]) for kind in starts[0].ceiling},
+        operations=operations,
+        reached={size: over_starts([_share(start, operations, size) for start in starts]) for size in sizes}
+        if operations and starts[0].ceiling
+        else {},
+        raw=raw,
+    )
+
+
+def _scenario(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same scenario of each start, as one."""
+    same = {name: runs[0][name] for name in ("scenario", "system", "load")}
+    values = {name: over_starts([run["milliseconds"][name] for run in runs]) for name in runs[0]["milliseconds"]}
+    return {
+        **same,
+        "validity": [run["validity"] for run in runs],
+        "queries": [run["queries"] for run in runs],
+        "images_per_s": over_starts([run["rate"] for run in runs]),
+        "milliseconds": values,
+    }
+
+
+def _known(starts: Sequence[Start], name: str) -> Estimate | None:
+    values = [getattr(start, name) for start in starts]
+    return None if None in values else over_starts(values)
+
+
+def _share(start: Start, operations: dict[str, int], size: str) -> float:
+    """Of the ceiling, in [0, 1]: the seconds that one image needs at least, times the images a second."""
+    least = sum(count / start.ceiling[kind] for kind, count in operations.items())
+    return least * start.batches[size]

@@ -1,0 +1,162 @@
+"""The whole benchmark: several process starts, one after the other, and what they gave together."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fashion_infer import errors
+from fashion_infer.bench.environment import environment
+from fashion_infer.bench.result import BenchResult, summarise
+from fashion_infer.bench.scenarios import WARM_UP
+from fashion_infer.bench.start import Start, Task
+from fashion_infer.bench.statistics import MAX_STARTS
+from fashion_infer.data.synthetic import render, to_jpeg
+from fashion_infer.errors import BenchError, ModelError, ModelNotFoundError, UsageError, missing_extra
+from fashion_infer.images import expand_paths, read_image
+from fashion_infer.model_spec import METADATA_KEY
+
+SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
+STARTS = 3
+MAX_IMAGES = 64
+RENDERED, RENDER_SEED = 32, 1_000_003
+
+
+def bench_model(
+    model: Path,
+    photos: Path | None = None,
+    *,
+    starts: int = STARTS,
+    seconds: float | None = None,
+    quick: bool = False,
+    mlperf: bool = False,
+    logs: Path | None = None,
+    **options: Any,
+) -> BenchResult:
+    """Measure a model in several processes, one after the other.
+
+    Args:
+        model: path of a file that `fashion-infer export` wrote.
+        photos: a folder of encoded images; rendered garments when None.
+        starts: how many processes, 1 to 10; `quick` takes one.
+        seconds: that the measurements take in all, about; 100 when None, 17 when `quick`.
+        quick: only what needs no extra: latency, stages and throughput.
+        mlperf: MLPerf's own minimum durations for each scenario: hours.
+        logs: where to keep the load generator's logs; they are dropped when None.
+        options: of Predictor.
+
+    Raises:
+        MissingExtraError: the extra `bench` is needed and not installed.
+        ImageError: the folder holds no images, or one cannot be read.
+        BenchError: a process ended without a result.
+        UsageError: starts or seconds out of range, or both quick and mlperf.
+        FashionInferError: what Predictor raises.
+    """
+    if quick and mlperf:
+        raise UsageError("quick leaves out the load generator that mlperf is about: give one of them")
+    starts, seconds = 1 if quick else starts, seconds or (QUICK_SECONDS if quick else SECONDS)
+    if not 1 <= starts <= MAX_STARTS or seconds <= 0:
+        raise UsageError(
+            f"a benchmark takes 1 to {MAX_STARTS} process starts and some seconds, got {starts}, {seconds}"
+        )
+    if not model.is_file():
+        raise ModelNotFoundError(
+            f"there is no model file {model}: give the path of a file written by fashion-infer export"
+        )
+    facts = _facts(model, needed=not quick)
+    about = environment()
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        images, workload = _workload(photos, folder)
+        task = Task(
+            model=str(model),
+            images=images,
+            options={name: value for name, value in options.items() if value is not None},
+            seconds=seconds / starts,
+            quick=quick,
+            mlperf=mlperf,
+            logs="",
+            result=str(folder / "result.json"),
+        )
+        done = _all_starts([replace(task, logs=str((logs or folder) / f"start-{n + 1}")) for n in range(starts)])
+    settings = {"starts": starts, "seconds": seconds, "quick": quick, "mlperf": mlperf, "warm_up": WARM_UP}
+    return summarise(done, facts, about, workload, settings | {"predictor": task.options})
+
+
+def _all_starts(tasks: Sequence[Task]) -> list[Start]:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        shown = progress.add_task("")
+        progress.update(shown, description="loading the model once, not counted")
+        _one_start(replace(tasks[0], quick=True, seconds=0.0))  # files are read, and sessions and threads are chosen
+        done = []
+        for number, task in enumerate(tasks, 1):
+            text = f"process start {number} of {len(tasks)}, about {task.seconds:.0f} seconds each"
+            progress.update(shown, description=text if not task.mlperf else text.partition(",")[0])
+            done.append(_one_start(task))
+    return done
+
+
+def _one_start(task: Task) -> Start:
+    command = [sys.executable, "-P", "-m", "fashion_infer.bench.start"]
+    launched = json.dumps(asdict(replace(task, launched=time.time())))
+    ran = subprocess.run(command, input=launched, capture_output=True, text=True)
+    if ran.returncode != 0:
+        raise BenchError(f"a process of the benchmark ended with code {ran.returncode}: {ran.stderr.strip()[-2000:]}")
+    found = json.loads(Path(task.result).read_text())
+    if "error" in found:
+        raise getattr(errors, found["error"])(found["message"])
+    return Start(**found)
+
+
+def _workload(photos: Path | None, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Paths of the images, every one read once so that no measurement meets a bad one, and what they are like."""
+    if photos is None:
+        for index in range(RENDERED):
+            (folder / f"{index:02}.jpg").write_bytes(to_jpeg(render(RENDER_SEED, index)))
+    images = expand_paths([str(photos or folder)])[:MAX_IMAGES]
+    pictures = [read_image(image, side=32) for image in images]
+    return images, {
+        "source": "rendered garments" if photos is None else str(photos),
+        "images": len(images),
+        "mean_bytes": fmean(Path(image).stat().st_size for image in images),
+        "mean_megapixels": fmean(picture.width * picture.height / 1e6 for picture in pictures),
+    }
+
+
+def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
+    """What an .onnx file says beyond its ModelSpec, and its operations; `onnx` comes with the extra `bench`."""
+    unknown = {"parity": "unverified", "accuracy": "unverified", "operations": None}
+    if model.suffix != ".onnx":
+        return unknown
+    if needed:
+        import fashion_infer.bench.loadgen  # noqa: F401 - names the missing extra before anything is measured
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        if needed:
+            raise missing_extra(error.name or "onnx", "bench") from error
+        return unknown | {"parity": "not read, onnx is not installed", "accuracy": "not read, onnx is not installed"}
+    from fashion_infer.bench.ceiling import count_operations
+
+    try:
+        proto = onnx.load(model)
+    except (DecodeError, OSError, ValueError):
+        return unknown  # the first start says what is wrong with the file
+    own = METADATA_KEY.rpartition(".")[0]
+    notes = {entry.key.rpartition(".")[2]: entry.value for entry in proto.metadata_props if entry.key.startswith(own)}
+    kept = {name: json.loads(notes[name]) for name in ("parity", "accuracy") if name in notes}
+    with suppress(ModelError):  # a file that others changed may have shapes that nobody knows
+        kept["operations"] = count_operations(proto)
+    return unknown | kept
