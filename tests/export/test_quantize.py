@@ -208,6 +208,12 @@ def test_bad_sources(made: tuple[Path, Int8Report], pictures: Path, checkpoint: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("budget", [-0.01, float("nan")])
+def test_bad_budgets(budget: float, onnx_model: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the budget must be at least 0"):
+        quantize_file(onnx_model, tmp_path / "a.onnx", Int8Options(pictures, budget=budget))
+
+
 def test_bad_pictures(onnx_model: Path, pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.onnx"
     few, broken = tmp_path / "few", tmp_path / "broken"
