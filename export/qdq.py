@@ -19,7 +19,7 @@ from fashion_infer.model_spec import INPUT_NAME
 
 try:
     import onnx
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, helper, numpy_helper
 except ImportError as error:
     raise missing_extra("onnx", "export") from error
 try:
@@ -119,7 +119,37 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: ModelProto = quantizer.model.model
+    in_float = [node for node in quantized.graph.node if node.op_type in LAYERS and node.name not in chosen]
+    for node in in_float:
+        _shield_bias(quantized.graph, node) if target == "cpu" else _read_unrounded(quantized.graph, node)
     return quantized
+
+
+# ONNX Runtime takes a float layer to int8 by itself, with one scale for all channels, if its input was rounded and its
+# weight and bias are constants. That would undo what was left in float, so one of these conditions is taken away.
+
+
+def _shield_bias(graph: GraphProto, node: onnx.NodeProto) -> None:
+    """Give the bias as int32 and a scale, which holds more digits than float32 does: it is no constant then."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    if len(node.input) > 2:
+        bias = numpy_helper.to_array(constants[node.input[2]]).astype(np.float64)
+    else:
+        bias = np.zeros(constants[node.input[1]].dims[0])
+    scale = np.float32(np.abs(bias).max() / 2**30) or np.float32(1)
+    integers, scales, result = (f"{node.name}_bias_{part}" for part in ("int32", "scale", "float"))
+    graph.initializer.append(numpy_helper.from_array(np.round(bias / scale).astype(np.int32), integers))
+    graph.initializer.append(numpy_helper.from_array(np.array(scale), scales))
+    graph.node.insert(0, helper.make_node("DequantizeLinear", [integers, scales], [result], name=result))
+    node.input[:] = [*node.input[:2], result]
+
+
+def _read_unrounded(graph: GraphProto, node: onnx.NodeProto) -> None:
+    """Read what was there before it was rounded for another layer."""
+    producers = {name: producer for producer in graph.node for name in producer.output}
+    restored = producers.get(node.input[0])
+    if restored is not None and restored.op_type == "DequantizeLinear":
+        node.input[0] = producers[restored.input[0]].input[0]
 
 
 def _between(graph: GraphProto, layers: set[str], operators: Iterable[str]) -> set[str]:

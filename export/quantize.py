@@ -101,14 +101,16 @@ def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Repor
 
     Raises:
         ModelNotFoundError, ModelError: no such file, or not one of ours.
-        UsageError: the source is not fp32, or there are too few pictures.
+        UsageError: the source is not fp32, there are too few pictures, or the budget is below 0.
         ImageError: a picture cannot be read.
         DataError: the data has no image or no label that the model knows.
-        ParityError: with half of the layers in float the outputs still differ, or the metrics do.
+        ParityError: the outputs or the metrics are too far from fp32's, even with up to half of the layers in float.
     """
     model, spec = load_onnx(source)
     if (found := precision_of(model)) != "fp32":
         raise UsageError(f"{source} is {found} already: give the fp32 file or its checkpoint")
+    if not options.budget >= 0:
+        raise UsageError(f"the budget must be at least 0, got {options.budget}")
     pictures = read_pictures(options.calibration, spec.image_size, PICTURES)
     if len(pictures) < MIN_PICTURES:
         raise UsageError(

@@ -17,6 +17,11 @@ def test_onnxruntime_works_on_the_cpu() -> None:
     assert _status("onnxruntime on cpu") == doctor.BackendStatus("onnxruntime on cpu", True, onnxruntime.__version__)
 
 
+def test_openvino_works_on_the_cpu() -> None:
+    openvino = pytest.importorskip("openvino")
+    assert _status("openvino on cpu") == doctor.BackendStatus("openvino on cpu", True, openvino.__version__)
+
+
 def test_every_backend_that_does_not_work_says_why() -> None:
     backends = doctor.backends()
     assert [backend.name for backend in backends][:2] == ["onnxruntime on cpu", "onnxruntime on cuda"]
