@@ -23,11 +23,12 @@ def notes(result: BenchResult) -> list[str]:
     """What the numbers stand on, a sentence each: the first says what was measured, the last what was not."""
     model, environment, workload = result.model, result.environment, result.workload
     lines = [
-        f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}, "
-        f"on {environment['cores']} cores of {environment['cpu']}; load average before {environment['load_average']}",
+        f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}",
+        f"{_layout(model['layout'])} on {environment['cores']} cores of {environment['cpu']}; load average before "
+        f"{environment['load_average']}",
         f"{workload['images']} images ({workload['source']}), {workload['mean_megapixels']:.2f} megapixels and "
         f"{workload['mean_bytes'] / 1e3:.0f} kB on average; {result.settings['warm_up']} runs of warm-up",
-        f"parity {_known(model['parity'])}, accuracy {_known(model['accuracy'])}"
+        f"parity {_known(model['parity'])}, accuracy {_judged(model['accuracy'])}"
         + ("" if model["trained"] else "; the weights are random, the model was never trained"),
     ]
     start_up = {name: value for name, value in result.start_up.items() if value is not None}
@@ -99,6 +100,12 @@ def _title(run: dict[str, Any]) -> str:
     return str(run["scenario"]) if run["load"] is None else f"{run['scenario']} at {run['load']:.0%}"
 
 
+def _layout(layout: dict[str, int] | None) -> str:
+    if layout is None:
+        return "sessions and threads as the runtime chooses,"
+    return f"{layout['sessions']} x {layout['threads']} threads (alone {layout['lone_threads']})"
+
+
 def _invalid(result: BenchResult) -> list[str]:
     """Each of loadgen's complaints once, with the runs that it was about."""
     runs: dict[str, dict[str, None]] = {}
@@ -110,10 +117,18 @@ def _invalid(result: BenchResult) -> list[str]:
 
 
 def _known(facts: Any) -> str:
-    """A note of the model file in one phrase."""
+    """What the file says of its parity in one phrase, lists by their length."""
     if not isinstance(facts, dict):
         return str(facts)
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, dict | list))
+    words = {name: len(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return ", ".join(f"{name} {value}" for name, value in words.items() if not isinstance(value, dict))
+
+
+def _judged(accuracy: Any) -> str:
+    """Each metric of fp32 and of this file."""
+    if not isinstance(accuracy, dict):
+        return str(accuracy)
+    return ", ".join(f"{metric} {before:.4g} to {after:.4g}" for metric, (before, after) in accuracy.items())
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -19,7 +19,8 @@ class BenchResult:
 
     Attributes:
         schema: of this layout.
-        model: path, sha256, backbone, input size, trained or not, and its parity and accuracy or "unverified".
+        model: path, sha256, backbone, input size, trained or not, the sessions and threads that ran it, and its parity
+            and accuracy or "unverified".
         provenance: the command, the commit, and the time (UTC).
         environment: see `environment`.
         workload: where the images came from, how many, their mean size in bytes and in megapixels.

@@ -115,12 +115,24 @@ def measure(task: Task) -> Start:
             scenarios = [asdict(scenario) for scenario in found]
         model = {
             "path": task.model,
+            "layout": _layout(task),
             "sha256": predictor.sha256,
             "arch": predictor.spec.arch,
             "image_size": predictor.spec.image_size,
             "trained": predictor.spec.trained,
         }
     return Start(model, first, memory, peak, alone.samples, alone.stages, stream, batches, ceiling, scenarios)
+
+
+def _layout(task: Task) -> dict[str, int] | None:
+    """The sessions and threads that the Predictor chose, from its memory; None where another runtime chooses."""
+    if not task.model.endswith(".onnx") or task.options.get("backend", "onnxruntime") != "onnxruntime":
+        return None
+    from fashion_infer.backends.calibration import choose_layout
+
+    options = task.options
+    device = options.get("device", "cpu")
+    return asdict(choose_layout(Path(task.model), device, options.get("sessions"), options.get("threads")))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ def test_identity_environment_and_workload_are_recorded(result: BenchResult, onn
     assert result.model["sha256"] == sha256_of(onnx_model)
     assert result.model["parity"]["images"] == 64
     assert result.model["accuracy"] == "unverified"
+    assert result.model["layout"]["threads"] == 1
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", result.provenance["commit"])
     assert result.environment["packages"]["onnxruntime"]
     assert result.workload["source"] == str(photos)
