@@ -20,6 +20,7 @@ from peers.environments import make_environment
 from peers.process import PeerProcess
 from photos import make_photos
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from fashion_infer.backends import usable_cores
@@ -130,11 +131,11 @@ def _start_all(
         console.print(f"starting {name}")
         try:
             python = make_environment(kind.environment, BUILD)
-            log = BUILD / f"{name.replace(' ', '-')}.log"
+            log = BUILD / f"{kind.environment}.log"
             processes[name] = PeerProcess(kind.script, kind.options | {"first": first}, python, log)
         except (RuntimeError, OSError) as error:
             measured[name].failed = str(error)
-            console.print(f"[red]left out:[/red] {name}", str(error), markup=True)
+            console.print("[red]left out:[/red]", escape(f"{name}: {error}"))
             continue
         measured[name].notes = processes[name].notes
         measured[name].first_prediction_s.append(processes[name].first_prediction_s)

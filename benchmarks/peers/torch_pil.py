@@ -1,5 +1,6 @@
 """Peers 1 and 2: Pillow, torchvision's resize and the network in torch, eager or compiled."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ BATCH = 8
 
 def load(options: dict[str, Any]) -> Peer:
     """Options: checkpoint, and `compile` to compile the network."""
-    network, spec = load_checkpoint(options["checkpoint"])
+    network, spec = load_checkpoint(Path(options["checkpoint"]))
     model: Any = Deployed(network, spec.temperature).eval()
     if options["compile"]:
         model = torch.compile(model, dynamic=False)  # once for each of the two batch sizes
