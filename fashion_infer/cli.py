@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,8 @@ from rich.table import Table
 from fashion_infer import __version__, doctor
 from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
 from fashion_infer.images import MAX_PIXELS, expand_paths
+from fashion_infer.judge import Judgement, Run, judge_folder
+from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
@@ -46,7 +50,7 @@ def main() -> None:
     try:
         app()
     except FashionInferError as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        _say(error)
         sys.exit(error.exit_code)
 
 
@@ -75,6 +79,7 @@ def predict(
     """Recognise the garment of each image. Exit code 4 when some of them could not be read.
 
     Examples:
+
         fashion-infer predict fashionnet.onnx photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
@@ -92,7 +97,7 @@ def predict(
             elif prediction.error is None:
                 table.add_row(*_row(prediction))
             if prediction.error is not None:
-                errors.print(f"[red]error:[/red] {escape(str(prediction.error))}", soft_wrap=True)
+                _say(prediction.error)
             elif save_vis is not None:
                 _save_picture(prediction, save_vis)
     if not as_json and table.row_count:
@@ -142,6 +147,7 @@ def export(
     On failure no file is left but an engine's build log, and the exit code is 1 for a failed check.
 
     Example:
+
         fashion-infer export run/model.safetensors -o fashionnet.onnx
 
         fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
@@ -195,6 +201,7 @@ def inspect(
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
     Example:
+
         fashion-infer inspect fashionnet.onnx
     """
     from fashion_infer.export.inspect import inspect_file
@@ -261,6 +268,7 @@ def doctor_(as_json: Json = False) -> None:
     """Say what is installed and which backends work. Exit code 3 when none does.
 
     Example:
+
         fashion-infer doctor
     """
     installed, backends, conflicts = doctor.installed(), doctor.backends(), doctor.conflicts()
@@ -286,7 +294,7 @@ def train(
     arch: Annotated[
         str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
     ] = "tf_efficientnet_lite0",
-    pairs: Annotated[Path | None, typer.Option(help="In-shop Retrieval benchmark, for the triplet loss.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="A retrieval benchmark, for the triplet loss.")] = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
     width: Annotated[float, typer.Option(help="Of the heads and of vgg16, 1 is the paper's.")] = 1.0,
@@ -294,7 +302,14 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-4,
     rounds: Annotated[int, typer.Option(help="Turns of the paper's two stages; 0 trains jointly.")] = 2,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    pooling: Annotated[str, typer.Option(help="At the predicted landmarks, at a fixed grid, or none.")] = "landmarks",
+    gate: Annotated[bool, typer.Option(help="Whether invisible landmarks are gated.")] = True,
+    pooled_size: Annotated[int, typer.Option(help="Of LandmarkPool, outputs a side.")] = 4,
+    bin_size: Annotated[int, typer.Option(help="Of LandmarkPool, cells a side of each output.")] = 2,
+    losses: Annotated[
+        str, typer.Option(help="Those to train, with commas.")
+    ] = "landmarks,visibility,category,attributes,triplet",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or on CUDA fp16.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -302,8 +317,13 @@ def train(
 ) -> None:
     """Train a FashionNet: the paper's losses and its two stages, pooling at predicted landmarks.
 
-    Example:
+    Ctrl-C saves and stops with exit code 130; --resume goes on to the same loss curve.
+
+    Examples:
+
         fashion-infer train --data data/category_attribute --pairs data/in_shop -o run --epochs 5 --image-size 128
+
+        fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda
     """
     from fashion_infer.training.trainer import TrainConfig, train_folder
 
@@ -315,13 +335,80 @@ def train(
         batch_size=batch_size,
         learning_rate=lr,
         rounds=rounds,
+        pooling=pooling,
+        gate=gate,
+        pooled_size=pooled_size,
+        bin_size=bin_size,
+        losses=tuple(losses.split(",")),
         precision=precision,
         device=device,
         workers=workers,
         seed=seed,
     )
-    checkpoint = train_folder(config, data, output, pairs=pairs, backbone_weights=weights, resume=resume)
+    try:
+        checkpoint = train_folder(config, data, output, pairs=pairs, backbone_weights=weights, resume=resume)
+    except KeyboardInterrupt as stop:
+        errors.print(str(stop) or "stopped at once: --resume goes on from the last saved state")
+        raise typer.Exit(130) from stop
     out.print(f"{checkpoint}: fashion-infer export {checkpoint} -o fashionnet.onnx", soft_wrap=True)
+
+
+@app.command("eval")
+def eval_(
+    model: Annotated[Path, typer.Argument(help="An exported model, or a checkpoint of fashion-infer train.")],
+    data: Annotated[Path, typer.Option(help="Folder of one of DeepFashion's benchmarks, or of several.")],
+    split: Annotated[str, typer.Option(help="Of the images; In-shop's test are its queries and gallery.")] = "test",
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="category, category_fine, in_shop, consumer_to_shop or landmarks; all by default."),
+    ] = None,
+    as_json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(help="Images through the network at once.")] = 32,
+) -> None:
+    """Measure a model by the paper's protocols; the paper's own numbers stand beside them on the real DeepFashion only.
+
+    Examples:
+
+        fashion-infer eval fashionnet.onnx --data data
+
+        fashion-infer eval run/model.safetensors --data data --benchmark in_shop --json
+    """
+    with _runner(model, device, threads, batch_size) as (run, spec):
+        found = judge_folder(run, spec, data, benchmark=benchmark, split=split, batch_size=batch_size, progress=True)
+    if as_json:
+        typer.echo(json.dumps({name: judgement.to_dict() for name, judgement in found.items()}))
+        return
+    for name, judgement in found.items():
+        out.print(_judgement_table(name, judgement))
+        for what, names in judgement.remarks():
+            out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True, markup=False)
+
+
+@data_app.command("check")
+def check_(
+    folder: Annotated[Path, typer.Argument(help="Of one benchmark, or of several.")],
+    as_json: Json = False,
+    images: Annotated[bool, typer.Option(help="Decode every image; the full set takes many minutes.")] = True,
+) -> None:
+    """Say what is there of DeepFashion, what is missing and what is broken. Exit code 1 with findings.
+
+    Examples:
+
+        fashion-infer data check data
+
+        fashion-infer data check data --no-images --json
+    """
+    from fashion_infer.data.deepfashion_check import check
+
+    report = check(folder, images=images, progress=True)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict()))
+    else:
+        out.print(*report.lines(), sep="\n", soft_wrap=True, markup=False, highlight=False)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @data_app.command()
@@ -334,6 +421,7 @@ def synth(
     """Render garments with true labels in DeepFashion's own layout.
 
     Example:
+
         fashion-infer data synth data --images 500
     """
     from fashion_infer.data.synthetic import write_dataset
@@ -351,12 +439,18 @@ def demo(
     """Go through the whole chain on this machine: render, train, export, predict, bench, report.
 
     Example:
+
         fashion-infer demo -o demo
     """
     from fashion_infer.demo import run_demo
 
     report = run_demo(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
+
+
+def _say(error: FashionInferError) -> None:
+    """On stderr, to the letter: an extra's name is in brackets, which are no markup."""
+    errors.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
 
 
 def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":
@@ -410,6 +504,30 @@ def _print_parity(report: "ParityReport") -> None:
     out.print(
         table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
     )
+
+
+@contextmanager
+def _runner(model: Path, device: str | None, threads: int | None, batch_size: int) -> Iterator[tuple[Run, ModelSpec]]:
+    """A model's `run` and spec: of a checkpoint by torch, of anything else by a Predictor."""
+    if model.suffix != ".safetensors":
+        with Predictor(model, device=device, threads=threads, max_batch=batch_size) as predictor:
+            yield predictor.run, predictor.spec
+        return
+    from fashion_infer.training.checkpoint import load_checkpoint
+    from fashion_infer.training.trainer import network_run
+
+    network, spec = load_checkpoint(model)
+    yield network_run(network, spec, device or "cpu"), spec
+
+
+def _judgement_table(name: str, judgement: Judgement) -> Table:
+    table = Table("measure", "value", title=f"{name}, {judgement.images} images", title_justify="left")
+    if judgement.published:
+        table.add_column("FashionNet in the paper")
+    for measure, value, published in judgement.rows():
+        paper = ["" if published is None else f"{published:.4f}"] if judgement.published else []
+        table.add_row(measure, f"{value:.4f}", *paper)
+    return table
 
 
 def _row(prediction: Prediction) -> list[str]:

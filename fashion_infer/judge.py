@@ -5,9 +5,10 @@ images -> the crop that deployment makes of each box -> network -> landmarks bro
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from rich.console import Console
 from rich.progress import track
 
 from fashion_infer.backends import Outputs
+from fashion_infer.data.deepfashion_check import READERS, count, find_benchmarks, has_official_counts
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ImageError
-from fashion_infer.evaluation import Evaluation, Labels, evaluate
+from fashion_infer.evaluation import PUBLISHED, Evaluation, Labels, evaluate
 from fashion_infer.images import read_image
-from fashion_infer.model_spec import ModelSpec
+from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop, crop
 
 Floats = NDArray[np.floating]
@@ -37,6 +39,7 @@ class Judgement:
         skipped: the images that could not be used -> why.
         unknown_categories: in the labels, but not the model's: each such label counts as a miss.
         unknown_attributes: likewise; where the model has none of them, attributes are not evaluated.
+        published: FashionNet's row of the paper's tables, where the data are the paper's; keyed as the evaluation.
     """
 
     evaluation: Evaluation
@@ -44,10 +47,29 @@ class Judgement:
     skipped: dict[str, str]
     unknown_categories: tuple[str, ...]
     unknown_attributes: tuple[str, ...]
+    published: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON."""
         return {**vars(self), "evaluation": self.evaluation.to_dict()}
+
+    def rows(self) -> list[tuple[str, float, float | None]]:
+        """The measures that the paper prints as (name, value, published value), without those of single landmarks."""
+        metrics = self.evaluation.to_dict()
+        return [
+            (name, value, self.published.get(name))
+            for name, value in metrics.items()
+            if isinstance(value, float) and not any(name.endswith(point) for point in LANDMARK_NAMES)
+        ]
+
+    def remarks(self) -> list[tuple[str, list[str]]]:
+        """What a reader of the numbers must know -> the images or labels that it is about."""
+        remarks = {
+            "images could not be used": self.skipped,
+            "categories are not the model's, each label counts as a miss": self.unknown_categories,
+            "attributes are not the model's": self.unknown_attributes,
+        }
+        return [(what, list(names)) for what, names in remarks.items() if names]
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,48 @@ def judge(
     labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=known)
     evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"] / sizes)
     return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes)
+
+
+def judge_folder(
+    run: Run,
+    spec: ModelSpec,
+    root: Path,
+    *,
+    benchmark: str | None = None,
+    split: str = "test",
+    batch_size: int = 32,
+    threads: int | None = None,
+    progress: bool = False,
+) -> dict[str, Judgement]:
+    """Judge a network on the benchmarks of DeepFashion that lie in a folder or in the folders in it.
+
+    Args:
+        run: see `judge`.
+        spec: of the network.
+        root: the folder.
+        benchmark: the only one to judge on; see `deepfashion_check.READERS` for the names.
+        split: of the images; the In-shop benchmark's "test" are its queries and its gallery.
+        batch_size: see `judge`.
+        threads: see `judge`.
+        progress: shows a bar on stderr.
+
+    Returns:
+        The judgement by the benchmark's name.
+
+    Raises:
+        DataError: there is no such benchmark or split, a file is missing or malformed, or as `judge` does.
+    """
+    found = {name: folder for folder, name in find_benchmarks(root) if benchmark in (None, name)}
+    if not found:
+        raise DataError(f"{root} holds no benchmark {benchmark or 'of DeepFashion'}: fashion-infer data check {root}")
+    judgements = {}
+    for name, folder in found.items():
+        whole = READERS[name](folder)
+        data = whole.split("query", "gallery") if (name, split) == ("in_shop", "test") else whole.split(split)
+        judgement = judge(run, spec, data, batch_size=batch_size, threads=threads, progress=progress)
+        official = split == "test" and has_official_counts(name, count(folder, name, whole))
+        judgements[name] = replace(judgement, published=PUBLISHED.get(name, {}) if official else {})
+    return judgements
 
 
 def _match_categories(spec: ModelSpec, data: FashionData) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -86,8 +86,9 @@ class Predictor:
             max_queue: images that wait for the network at once, at most; one more is refused by `submit` and held back
                 by the other methods.
             sessions: batches that run at once on each device.
-            threads: of one batch. Given one of the two, the cores are shared out; given neither, what is fastest on
-                this machine is measured when a model is first loaded, and remembered in the user's cache folder.
+            threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, what is
+                fastest on this machine is measured when a model is first loaded, and remembered in the user's cache
+                folder.
             max_pixels: images with more pixels are refused from their header.
             require_hash: sha256 that the file must have, in hexadecimal.
 
@@ -341,7 +342,7 @@ def _open_backend(path: Path, backend: str | None, device: str, sessions: int | 
     if backend not in (None, *known):
         raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
     if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device != "cpu"):
-        return _open_engine(path, device)
+        return _open_engine(path, device, sessions)
     # here, so that a missing extra is named on use
     if backend == "openvino":
         from fashion_infer.backends.openvino import OpenVinoBackend
@@ -353,7 +354,7 @@ def _open_backend(path: Path, backend: str | None, device: str, sessions: int | 
     return OnnxRuntimeBackend(path, device=device, layout=choose_layout(path, device, sessions, threads))
 
 
-def _open_engine(path: Path, device: str) -> Backend:
+def _open_engine(path: Path, device: str, sessions: int | None) -> Backend:
     """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
     from fashion_infer.backends.cuda import parse_device, use_gpu
     from fashion_infer.backends.tensorrt import TensorRTBackend
@@ -364,4 +365,4 @@ def _open_engine(path: Path, device: str) -> Backend:
         from fashion_infer.export.engine import BuildOptions, cached_engine
 
         path = cached_engine(path, BuildOptions(device=index))
-    return TensorRTBackend(path, device=device)
+    return TensorRTBackend(path, device=device, sessions=sessions or 2)

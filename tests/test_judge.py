@@ -45,7 +45,7 @@ def spec_of(data: FashionData) -> ModelSpec:
 
 
 def oracle(data: FashionData, spec: ModelSpec) -> Run:
-    """Knows the truth, image by image in order, and says it in the model's own order of names and in the crop's frame."""
+    """Knows the truth, in order, and says it by the model's names and in the crop's frame."""
     rows = iter(range(len(data)))
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -190,7 +190,7 @@ def test_broken_images_are_skipped_counted_and_named(data: FashionData, tmp_path
 
 
 def test_nothing_to_judge(data: FashionData, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image of the set can be read: .*No such file"):
+    with pytest.raises(DataError, match=r"no image of the set can be read: .*No such file"):
         judge(oracle(data, spec_of(data)), spec_of(data), replace(data, image_root=tmp_path))
     with pytest.raises(DataError, match="no image of the set can be read: it has none"):
         judge(oracle(data, spec_of(data)), spec_of(data), data.select([]))

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import platform
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ import onnxruntime as ort
 
 from fashion_infer.backends import usable_cores
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
-from fashion_infer.files import sha256_of, write_atomically
+from fashion_infer.files import cache_folder, sha256_of, write_atomically
 
 ROUNDS, SECONDS = 5, 0.03
 BATCH = 4  # of each run under load, where requests gather
@@ -91,11 +90,6 @@ def measure(path: Path, cores: int) -> tuple[Layout, float]:
     under_load[1]()  # a thread for each core, and none waits for another
     share = (process_time() - cpu) / (perf_counter() - wall) / cores
     return Layout(cores // busy, busy, lone), share
-
-
-def cache_folder() -> Path:
-    """Where this package remembers what can be measured again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-infer"
 
 
 def cpu_name() -> str:

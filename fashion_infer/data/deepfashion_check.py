@@ -93,9 +93,21 @@ class BenchmarkReport:
     @property
     def is_official(self) -> bool:
         """The counts are those of the published data set; False for Anno_fine, whose exact counts are not published."""
-        return "images" in self.official_counts and all(
-            self.counts.get(name) == count for name, count in self.official_counts.items()
-        )
+        return has_official_counts(self.benchmark, self.counts)
+
+    def lines(self) -> list[str]:
+        """What a person reads; of many findings the first ones."""
+        known = self.official_counts
+        counts = [f"{n} {c:,}" + (f" (official {known[n]:,})" if n in known else "") for n, c in self.counts.items()]
+        findings = [*self.findings, *self.unreadable_images]
+        wrong = [f"missing file {name}" for name in self.missing_files]
+        wrong += [f"{finding}" for finding in findings[:LISTED]]
+        if len(findings) > LISTED:
+            wrong.append(f"... and {len(findings) - LISTED} more (all of them with --json)")
+        if self.missing_images:
+            wrong.append(f"{self.missing_images} images are missing, the first: {self.first_missing_images[0]}")
+        title = f"{self.benchmark} in {self.root}" + ("" if self.counts else ": could not be read")
+        return [title, *(f"  {line}" for line in counts), *(f"  wrong: {line}" for line in wrong)]
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,12 @@ class CheckReport:
         ]
         return {"root": self.root, "ok": self.ok, "benchmarks": benchmarks}
 
+    def lines(self) -> list[str]:
+        """What a person reads: each benchmark's counts beside the official ones, then what is wrong with it."""
+        if not self.benchmarks:
+            return [f"{self.root}: no benchmark of DeepFashion"]
+        return [line for benchmark in self.benchmarks for line in benchmark.lines()]
+
 
 def check(root: Path, *, images: bool = True, progress: bool = False) -> CheckReport:
     """Looks for benchmarks in `root` and in the folders in it, and examines each.
@@ -130,12 +148,26 @@ def check(root: Path, *, images: bool = True, progress: bool = False) -> CheckRe
     Raises:
         DataError: there is no such folder.
     """
-    root = Path(root)
+    found = find_benchmarks(Path(root))
+    return CheckReport(str(root), tuple(examine(folder, benchmark, images, progress) for folder, benchmark in found))
+
+
+def find_benchmarks(root: Path) -> list[tuple[Path, str]]:
+    """Folder and name of every benchmark in `root` and in the folders in it.
+
+    Raises:
+        DataError: there is no such folder.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    found = [(folder, benchmark) for folder in folders for benchmark in benchmarks_in(folder)]
-    return CheckReport(str(root), tuple(examine(folder, benchmark, images, progress) for folder, benchmark in found))
+    return [(folder, benchmark) for folder in folders for benchmark in benchmarks_in(folder)]
+
+
+def has_official_counts(benchmark: str, counts: dict[str, int]) -> bool:
+    """Whether a benchmark counts what the published one does; never for Anno_fine, whose counts are not published."""
+    official = OFFICIAL[benchmark]
+    return "images" in official and all(counts.get(name) == count for name, count in official.items())
 
 
 def benchmarks_in(folder: Path) -> list[str]:

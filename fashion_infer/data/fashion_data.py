@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +57,23 @@ class FashionData:
             if isinstance(column := getattr(self, field.name), np.ndarray)
         }
         return dataclasses.replace(self, images=tuple(self.images[row] for row in rows.tolist()), **columns)
+
+    def append(self, pairs: "FashionData") -> "FashionData":
+        """These rows, then those of a retrieval benchmark: no categories, attributes matched by name.
+
+        Image names become absolute, since the two lie in different folders.
+        """
+        joined: dict[str, Any] = {
+            field.name: np.concatenate([column, getattr(pairs, field.name)])
+            for field in dataclasses.fields(self)
+            if isinstance(column := getattr(self, field.name), np.ndarray) and field.name != "attributes"
+        }
+        attributes = np.zeros((len(pairs), len(self.attribute_names)), np.int8)
+        for column, name in enumerate(self.attribute_names):
+            if name in pairs.attribute_names:
+                attributes[:, column] = pairs.attributes[:, pairs.attribute_names.index(name)]
+        joined["attributes"] = np.concatenate([self.attributes, attributes])
+        joined["images"] = tuple(
+            str(data.image_root.absolute() / name) for data in (self, pairs) for name in data.images
+        )
+        return dataclasses.replace(self, **joined)

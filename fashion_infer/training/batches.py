@@ -1,10 +1,11 @@
 """Batches for training: images through the same `preprocess.crop` as in deployment, after augmenting.
 
-What a step sees depends on the seed, the step and the row alone, not on workers or on what ran before: a resumed run
+What a step sees depends on the seed and its number alone, not on workers or on what ran before: a resumed run
 continues with the very batches that it would have seen.
 """
 
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -36,26 +37,22 @@ class Sample:
 
 
 class Samples(Dataset[Sample]):
-    """Reads (row, step) pairs; a step of -1 means: as in deployment, nothing augmented."""
+    """Reads (row, draw) pairs: the picture of a row, augmented as the number of the draw says."""
 
     def __init__(self, data: FashionData, image_size: int, seed: int) -> None:
         self.data, self.image_size, self.seed = data, image_size, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        row, step = key
-        rng = np.random.default_rng([self.seed, row, step]) if step >= 0 else None
+        row, draw = key
+        rng = np.random.default_rng([self.seed, row, draw])
         path = self.data.image_root / str(self.data.images[row])
-        box = self.data.boxes[row].astype(np.float64)
-        if rng is not None:
-            box = jitter_box(box, rng)
+        box = jitter_box(self.data.boxes[row].astype(np.float64), rng)
         try:
             cut = crop(read_image(path, side=self.image_size, boxes=[box]), box, self.image_size)
         except ImageError as error:
             return Sample(np.empty((0, 0, 3), np.uint8), np.empty((0, 2)), np.empty(0, np.int8), row, str(error))
         landmarks = cut.from_image(self.data.landmarks[row])
         visibility = cut_off(landmarks, self.data.visibility[row])
-        if rng is None:
-            return Sample(cut.pixels, landmarks, visibility, row)
         image = jitter_colours(cut.pixels, rng)
         if rng.random() < 0.5:
             image, landmarks, visibility = mirror(image, landmarks, visibility)
@@ -63,7 +60,7 @@ class Samples(Dataset[Sample]):
 
 
 class TrainingRows:
-    """The (row, step) pairs of each batch from `first_step` on.
+    """The (row, draw) pairs of each batch from `first_step` on; no two draws of a run have the same number.
 
     Rows of no known item are passed over in shuffled epochs. Where there are items, half of the batch (all of it, where
     there is nothing else) is pairs: a picture and another one of the same item, for the triplet loss.
@@ -74,15 +71,18 @@ class TrainingRows:
         single, paired = np.flatnonzero(items < 0), np.flatnonzero(items >= 0)
         pairs = 0 if not len(paired) else batch_size // 4 if len(single) else batch_size // 2
         self.parts = [(single, batch_size - 2 * pairs), (paired, pairs)]
-        self.items = items
-        self.by_item = {int(item): paired[items[paired] == item] for item in np.unique(items[paired])}
+        self.batch_size, self.items = batch_size, items
+        by_item = paired[np.argsort(items[paired], kind="stable")]
+        numbers, starts = np.unique(items[by_item], return_index=True)
+        self.by_item = dict(zip(numbers.tolist(), np.split(by_item, starts[1:]), strict=True)) if len(paired) else {}
+        self.orders: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in self.steps:
-            yield [(row, step) for row in self.rows_at(step)]
+            yield [(row, step * self.batch_size + place) for place, row in enumerate(self.rows_at(step))]
 
     def rows_at(self, step: int) -> list[int]:
         """The rows of one batch."""
@@ -94,12 +94,16 @@ class TrainingRows:
         """The next `count` of the endless sequence of shuffled epochs over `rows`."""
         if not len(rows):
             return []
-        positions = np.arange(step * count, (step + 1) * count)
-        epochs = positions // len(rows)
-        order = {
-            epoch: np.random.default_rng([self.seed, int(epoch), 1]).permutation(rows) for epoch in np.unique(epochs)
-        }
-        return [int(order[epoch][position % len(rows)]) for epoch, position in zip(epochs, positions, strict=True)]
+        positions = range(step * count, (step + 1) * count)
+        return [int(self._order(rows, position // len(rows))[position % len(rows)]) for position in positions]
+
+    def _order(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """The order of an epoch; the last few are kept."""
+        key = (int(rows[0]), epoch)
+        if key not in self.orders:
+            self.orders = dict(list(self.orders.items())[-3:])
+            self.orders[key] = np.random.default_rng([self.seed, epoch, 1]).permutation(rows)
+        return self.orders[key]
 
     def _partner(self, row: int, rng: np.random.Generator) -> int:
         """Another picture of the same item, or the same one (differently augmented) where it is alone."""
@@ -109,24 +113,32 @@ class TrainingRows:
 
 
 class Loader:
-    """Batches of a training set or, in order and as deployed, of a validation set; broken images are left out."""
+    """Augmented batches of a training set; broken images are left out."""
 
     def __init__(self, data: FashionData, image_size: int, seed: int, workers: int) -> None:
         self.samples, self.workers = Samples(data, image_size, seed), workers
         self.skipped: dict[str, str] = {}  # image -> why it could not be used
 
-    def training(self, batch_size: int, first_step: int, last_step: int) -> Iterator[Batch]:
-        """One batch a step, augmented."""
-        data = self.samples.data
-        return self._batches(TrainingRows(data.items, batch_size, self.samples.seed, first_step, last_step))
+    def batches(self, batch_size: int, first_step: int, last_step: int) -> Iterator[Batch]:
+        """One batch a step.
 
-    def validation(self, batch_size: int) -> Iterator[Batch]:
-        """All rows in order, not augmented."""
-        rows = [(row, -1) for row in range(len(self.samples.data))]
-        return self._batches([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)])
+        Raises:
+            DataError: not one image of a batch can be read.
+        """
+        rows = TrainingRows(self.samples.data.items, batch_size, self.samples.seed, first_step, last_step)
+        # a generator of its own: the loader would take a number of the one that a resumed run restores
+        loader = DataLoader(
+            self.samples,
+            batch_sampler=rows,
+            num_workers=self.workers,
+            collate_fn=list,
+            worker_init_fn=start_worker,
+            generator=torch.Generator(),
+        )
+        return self._good(iter(loader))  # now: workers are started before the caller starts threads
 
-    def _batches(self, rows: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
-        for samples in DataLoader(self.samples, batch_sampler=rows, num_workers=self.workers, collate_fn=list):
+    def _good(self, loaded: Iterator[list[Sample]]) -> Iterator[Batch]:
+        for samples in loaded:
             self.skipped |= {str(self.samples.data.images[s.row]): s.error for s in samples if s.error}
             good = [sample for sample in samples if sample.error is None]
             if not good:
@@ -144,6 +156,12 @@ class Loader:
             items=torch.from_numpy(data.items[rows].astype(np.int64)),
             rows=torch.tensor(rows),
         )
+
+
+def start_worker(number: int) -> None:
+    """One thread a worker, and Ctrl-C is left to the main process."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def jitter_box(box: Floats, rng: np.random.Generator) -> Floats:

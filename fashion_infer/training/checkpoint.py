@@ -106,7 +106,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path} is not a weights file (safetensors, or tensors alone in a .pth): {error}") from error
-    return dict(state.get("state_dict", state))
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ModelError(f"{path} does not hold named tensors")
+    return dict(state)
 
 
 def _vgg16_name(name: str) -> str:

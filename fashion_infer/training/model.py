@@ -22,6 +22,8 @@ VISIBILITIES = len(VISIBILITY_NAMES)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_WIDTHS = (1024, 4096, 1024, 4096)  # pose, global, local, fused
 LIGHT_WIDTHS = (128, 512, 256, 512)  # about the weight of the light backbones themselves
+POOLINGS = ("landmarks", "grid", "none")
+GRID = [((i % 2 + 0.5) / 2, (i // 2 + 0.5) / 4) for i in range(POINTS)]  # (x, y): two columns, four rows
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
@@ -38,6 +40,9 @@ class Architecture:
         width: multiplies the width of every head and, for vgg16, of every convolution.
         pooled_size: of LandmarkPool, outputs a side.
         bin_size: of LandmarkPool, cells a side of each output.
+        pooling: where the local branch looks: at the predicted `landmarks` as in the paper, at the fixed points of a
+            `grid`, or nowhere (`none`: there is no local branch).
+        gate: False pools at every predicted landmark, visible or not; a grid has no gate.
     """
 
     backbone: str
@@ -48,10 +53,16 @@ class Architecture:
     width: float = 1.0
     pooled_size: int = 4
     bin_size: int = 2
+    pooling: str = "landmarks"
+    gate: bool = True
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 32:
             raise UsageError(f"image_size must be a multiple of 32, got {self.image_size}")
+        if self.width <= 0 or self.pooled_size < 1 or self.bin_size < 1:
+            raise UsageError("width must be above 0, pooled_size and bin_size at least 1")
+        if self.pooling not in POOLINGS:
+            raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
 
 
 class FashionNet(nn.Module):
@@ -59,6 +70,7 @@ class FashionNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    grid: Tensor
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -74,7 +86,11 @@ class FashionNet(nn.Module):
         self.pose = FullyConnectedPose(deep_features, pose) if paper else HeatMapPose(features, deep, pose)
         dropout = 0.5 if paper else 0.2
         self.fc6_global = _dense(deep_features, whole, dropout)
-        self.fc6_local = _dense(POINTS * features * arch.pooled_size**2, local, dropout)
+        if arch.pooling == "none":
+            local = 0
+        else:
+            self.fc6_local = _dense(POINTS * features * arch.pooled_size**2, local, dropout)
+        self.register_buffer("grid", torch.tensor(GRID), persistent=False)
         self.fc7_fusion = _dense(whole + local, fused, dropout)
         self.category = nn.Linear(fused, arch.num_categories)
         self.attributes = nn.Linear(fused, arch.num_attributes)
@@ -93,10 +109,8 @@ class FashionNet(nn.Module):
         x = (images.float() - self.mean) / self.std
         features, pose_map, global_map = self.backbone(x.permute(0, 3, 1, 2))
         landmarks, visibility = self.pose(features, self.squeeze(pose_map), pose_map)
-        gate = (visibility.float().softmax(-1)[..., 0] > 0.5).to(features.dtype)
-        pooled = landmark_pool(features, landmarks.detach(), gate, self.arch.pooled_size, self.arch.bin_size)
-        local = self.fc6_local(pooled.flatten(1))
-        fused = self.fc7_fusion(torch.cat([self.fc6_global(self.squeeze(global_map)), local], 1))
+        whole = self.fc6_global(self.squeeze(global_map))
+        fused = self.fc7_fusion(torch.cat([whole, *self._local(features, landmarks, visibility)], 1))
         return {
             "category": self.category(fused),
             "attributes": self.attributes(fused),
@@ -104,6 +118,19 @@ class FashionNet(nn.Module):
             "visibility": visibility,
             "embedding": F.normalize(self.embedding(fused).float(), dim=1),
         }
+
+    def _local(self, features: Tensor, landmarks: Tensor, visibility: Tensor) -> list[Tensor]:
+        """The local branch's features, [N, F]; none where there is no such branch."""
+        if self.arch.pooling == "none":
+            return []
+        gate = (visibility.float().softmax(-1)[..., 0] > 0.5).to(features.dtype)
+        points = landmarks.detach()
+        if self.arch.pooling == "grid":
+            points = self.grid.expand_as(points)
+        if self.arch.pooling == "grid" or not self.arch.gate:
+            gate = torch.ones_like(gate)
+        pooled = landmark_pool(features, points, gate, self.arch.pooled_size, self.arch.bin_size)
+        return [self.fc6_local(pooled.flatten(1))]
 
 
 class Deployed(nn.Module):

@@ -7,15 +7,18 @@ model.safetensors (the checkpoint: averaged weights, for export and evaluation),
 import json
 import logging
 import platform
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -27,7 +30,11 @@ from fashion_infer.training.model import FashionNet
 
 logger = logging.getLogger("fashion_infer")
 
-CHECKPOINT, STATE = "model.safetensors", "state.safetensors"
+CHECKPOINT, STATE, CONFIG, METRICS, SKIPPED = (
+    "model.safetensors", "state.safetensors", "config.json", "metrics.jsonl", "skipped.json",
+)  # fmt: skip
+MAY_CHANGE = ("device", "workers")  # settings that a resumed run may have otherwise: they do not change what is seen
+Log = Callable[[str, int, dict[str, float]], None]
 
 
 @dataclass
@@ -37,43 +44,68 @@ class State:
     model: FashionNet
     ema: FashionNet
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     step: int = 0
 
 
 def open_folder(folder: Path, settings: dict[str, Any], state: State, resume: bool) -> None:
-    """Start a run's folder, or take its state up."""
-    record = folder / "config.json"
+    """Start a run's folder, or take its state up.
+
+    Raises:
+        TrainingError: there is no such run to resume, or one that must not be overwritten.
+    """
+    record = folder / CONFIG
     if resume:
-        if not (folder / STATE).is_file():
-            raise TrainingError(f"{folder} holds no run to resume (no {STATE})")
-        if (before := json.loads(record.read_text())["config"]) != settings:
-            changed = ", ".join(name for name in settings if settings[name] != before.get(name))
-            raise TrainingError(
-                f"the run in {folder} has other settings ({changed}): resume with the same, or start anew"
-            )
-        load_state(folder / STATE, state)
-        return
-    if record.exists():
+        _resume(folder, settings, state)
+    elif record.exists():
         raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or choose another folder")
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "fashion_infer": fashion_infer.__version__,
-    }
-    text = json.dumps({"config": settings, "versions": versions, "commit": _commit()}, indent=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(text)
+    else:
+        versions = {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "fashion_infer": fashion_infer.__version__,
+        }
+        text = json.dumps({"config": settings, "versions": versions, "commit": _commit()}, indent=2)
+        with naming_full_disk(folder):
+            write_atomically(record, lambda temporary: _write_text(temporary, text))
+
+
+def _resume(folder: Path, settings: dict[str, Any], state: State) -> None:
+    if not (folder / STATE).is_file():
+        raise TrainingError(f"{folder} holds no run to resume (no {STATE}): start it without --resume")
+    try:
+        before = json.loads((folder / CONFIG).read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder / CONFIG} is missing or damaged: the run cannot be resumed ({error})") from error
+    wanted = json.loads(json.dumps(settings))  # as the file says it: lists for tuples
+    changed = [name for name in wanted if name not in MAY_CHANGE and wanted[name] != before.get(name)]
+    if changed:
+        raise TrainingError(
+            f"the run in {folder} has other settings ({', '.join(changed)}): resume with the same, or start anew"
+        )
+    load_state(folder / STATE, state)
 
 
 def _commit() -> str | None:
     """Of the checkout that this package is run from; None where it is installed from a wheel."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return None
     return result.stdout.strip() or None
 
 
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 def save_state(path: Path, state: State) -> None:
-    """Write everything that a stopped run needs, under a temporary name, then rename it."""
+    """Write everything that a stopped run needs, under a temporary name, then rename it.
+
+    Raises:
+        TrainingError: it cannot be written; what was there before stays.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in state.ema.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
@@ -82,17 +114,30 @@ def save_state(path: Path, state: State) -> None:
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary, {"step": str(state.step)}))
+    metadata = {"step": str(state.step), "scaler": json.dumps(state.scaler.state_dict())}
+    with naming_full_disk(path):
+        write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata))
 
 
 def load_state(path: Path, state: State) -> None:
-    """Take up what `save_state` wrote."""
+    """Take up what `save_state` wrote.
+
+    Raises:
+        TrainingError: it is damaged, or another network's.
+    """
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
-    for name, tensor in load_file(path).items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    state.model.load_state_dict(parts["model"])
-    state.ema.load_state_dict(parts["ema"])
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        for name, tensor in load_file(path).items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        state.model.load_state_dict(parts["model"])
+        state.ema.load_state_dict(parts["ema"])
+        state.step = int(metadata["step"])
+        state.scaler.load_state_dict(json.loads(metadata["scaler"]))
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged, or of another network: the run cannot be resumed ({error})") from error
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, moment = name.partition(".")
@@ -101,36 +146,84 @@ def load_state(path: Path, state: State) -> None:
     torch.set_rng_state(parts["random"]["cpu"])
     if "cuda" in parts["random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(parts["random"]["cuda"])
-    with safe_open(path, "pt") as file:
-        state.step = int(file.metadata()["step"])
 
 
 @contextmanager
-def saving_on_interrupt(folder: Path, state: State) -> Iterator[None]:
-    """Save the state on Ctrl-C, then let it end the run."""
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Whatever keeps a file from being written becomes a TrainingError."""
     try:
         yield
-    except KeyboardInterrupt:
-        save_state(folder / STATE, state)
-        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(
+            f"{path} cannot be written ({reason}): the last good state is kept, make room and --resume"
+        ) from error
 
 
 @contextmanager
-def open_logs(folder: Path) -> Iterator[Callable[[str, int, dict[str, float]], None]]:
-    """A function that writes one line of metrics to metrics.jsonl and to TensorBoard."""
-    with (folder / "metrics.jsonl").open("a") as lines, SummaryWriter(folder / "tensorboard") as board:
+def interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that a step is never left half done; a second Ctrl-C stops at once."""
+    stop = threading.Event()
 
-        def log(kind: str, step: int, values: dict[str, float]) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def open_logs(folder: Path, step: int) -> Iterator[Log]:
+    """A function that writes one line of metrics to metrics.jsonl and to TensorBoard, after those up to `step`."""
+    with naming_full_disk(folder):
+        _drop_later_lines(folder / METRICS, step)
+        lines = (folder / METRICS).open("a")
+        board = SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+
+    def log(kind: str, step: int, values: dict[str, float]) -> None:
+        with naming_full_disk(folder / METRICS):
             lines.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             lines.flush()
             for name, value in values.items():
                 board.add_scalar(f"{kind}/{name}", value, step)
 
+    try:
         yield log
+    finally:
+        with suppress(OSError):  # a full disk was reported when a line could not be written
+            board.close()
+        with suppress(OSError):
+            lines.close()
+
+
+def _drop_later_lines(path: Path, step: int) -> None:
+    """What a killed run logged after its last saved state will be logged again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        with suppress(ValueError):  # the last line may be cut short
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+    write_atomically(path, lambda temporary: _write_text(temporary, "".join(kept)))
 
 
 def report_skipped(skipped: dict[str, str], folder: Path) -> None:
-    """List the images that could not be used, with the reasons."""
-    if skipped:
-        (folder / "skipped.json").write_text(json.dumps(skipped, indent=2))
-        logger.warning("%d images could not be read and were left out: see %s", len(skipped), folder / "skipped.json")
+    """List the images that could not be used, with the reasons; those of the run's earlier parts stay listed."""
+    path = folder / SKIPPED
+    if not skipped:
+        return
+    with suppress(OSError, ValueError):
+        skipped = {**json.loads(path.read_text()), **skipped}
+    text = json.dumps(skipped, indent=2)
+    with naming_full_disk(path):
+        write_atomically(path, lambda temporary: _write_text(temporary, text))
+    logger.warning("%d images could not be read and were left out: see %s", len(skipped), path)

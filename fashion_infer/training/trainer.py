@@ -5,6 +5,8 @@ One step reads: batch, forward, losses of the stage, backward, optimiser, averag
 
 import copy
 import dataclasses
+import hashlib
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -13,30 +15,48 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data.deepfashion import FashionData
-from fashion_infer.errors import TrainingError
-from fashion_infer.judge import Run, judge
+from fashion_infer.data.deepfashion import FashionData, read_category
+from fashion_infer.data.deepfashion_check import READERS, benchmarks_in
+from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
+from fashion_infer.judge import Judgement, Run, judge
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
 from fashion_infer.training.checkpoint import load_backbone, save_checkpoint
-from fashion_infer.training.losses import Batch, fashionnet_losses
+from fashion_infer.training.losses import LOSS_WEIGHTS, Batch, fashionnet_losses
 from fashion_infer.training.model import Architecture, Deployed, FashionNet
 from fashion_infer.training.run_folder import (
     CHECKPOINT,
     STATE,
+    Log,
     State,
+    interruptible,
+    naming_full_disk,
     open_folder,
     open_logs,
     report_skipped,
     save_state,
-    saving_on_interrupt,
 )
 
+logger = logging.getLogger("fashion_infer")
+
+EMBEDDING_DIM = 256
 SAVE_SECONDS = 300  # a killed run loses no more than this
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+ARCHITECTURE = (
+    "backbone",
+    "image_size",
+    "width",
+    "pooling",
+    "gate",
+    "pooled_size",
+    "bin_size",
+)  # settings that are the network's own
+HEADLINES = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error")
 
 
 @dataclass(frozen=True)
@@ -47,23 +67,36 @@ class TrainConfig:
         backbone: `vgg16` for the paper's network, or a timm name.
         image_size: side of the network's input, pixels.
         width: of the heads and of vgg16's convolutions, 1 is the paper's.
+        pooling: where the local branch looks, see `Architecture`: landmarks, grid or none.
+        gate: whether invisible landmarks are gated, see `Architecture`.
+        pooled_size: of LandmarkPool, see `Architecture`.
+        bin_size: of LandmarkPool, see `Architecture`.
+        losses: those that are trained, of `LOSS_WEIGHTS`.
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images a step, at least 4.
         learning_rate: the highest; it warms up linearly and falls as a cosine.
         weight_decay: of AdamW.
         warmup: share of the steps in [0, 1].
         rounds: how often the two stages take turns; 0 trains everything jointly.
         ema_decay: of the averaged weights, in [0, 1).
         max_grad_norm: gradients are clipped to it.
-        precision: fp32, or bf16 for autocast.
+        precision: fp32, or bf16 or fp16 for autocast; fp16 needs CUDA, where its losses are scaled.
         device: cpu, cuda, cuda:0, ...
-        workers: processes that decode images.
+        workers: processes that decode images; 0 decodes between the steps.
         seed: of everything random.
+
+    Raises:
+        UsageError: a value that cannot be used.
     """
 
     backbone: str = "tf_efficientnet_lite0"
     image_size: int = 224
     width: float = 1.0
+    pooling: str = "landmarks"
+    gate: bool = True
+    pooled_size: int = 4
+    bin_size: int = 2
+    losses: tuple[str, ...] = tuple(LOSS_WEIGHTS)
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 5e-4
@@ -77,6 +110,58 @@ class TrainConfig:
     workers: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        lowest = {"epochs": 1, "batch_size": 4, "rounds": 0, "workers": 0, "seed": 0, "warmup": 0, "ema_decay": 0}
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not (0 < self.learning_rate < math.inf and self.warmup <= 1 and self.ema_decay < 1):
+            raise UsageError("learning_rate must be above 0, warmup at most 1 and ema_decay below 1")
+        if self.precision not in AUTOCAST:
+            raise UsageError(f"precision must be one of {', '.join(AUTOCAST)}, got {self.precision!r}")
+        if not self.losses or set(self.losses) - set(LOSS_WEIGHTS):
+            raise UsageError(
+                f"losses must be some of {', '.join(LOSS_WEIGHTS)}, got {', '.join(self.losses) or 'none'}"
+            )
+        if self.precision == "fp16" and self.device.startswith("cpu"):
+            raise UsageError("fp16 trains on CUDA only: on a CPU choose bf16 or fp32")
+
+
+def train_folder(
+    config: TrainConfig,
+    data: Path,
+    folder: Path,
+    *,
+    pairs: Path | None = None,
+    backbone_weights: Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train on the Category and Attribute Prediction benchmark in `data`; its `val` split is for judging.
+
+    Args:
+        config: the settings.
+        data: the benchmark's folder.
+        folder: of the run.
+        pairs: the folder of a retrieval benchmark, whose training items are for the triplet loss.
+        backbone_weights: see `train`.
+        resume: see `train`.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        DataError: a file of the data sets is missing or malformed.
+        As `train` does.
+    """
+    images = read_category(data)
+    training = images.split("train")
+    if pairs is not None:
+        found = [name for name in benchmarks_in(pairs) if name in ("in_shop", "consumer_to_shop")]
+        if not found:
+            raise DataError(f"{pairs} holds no retrieval benchmark: give the folder of In-shop or Consumer-to-shop")
+        training = training.append(READERS[found[0]](pairs).split("train"))
+    return train(config, training, images.split("val"), folder, backbone_weights=backbone_weights, resume=resume)
+
 
 def train(
     config: TrainConfig,
@@ -88,6 +173,8 @@ def train(
     resume: bool = False,
 ) -> Path:
     """Train a FashionNet.
+
+    Ctrl-C finishes the step, saves the state and raises KeyboardInterrupt.
 
     Args:
         config: the settings.
@@ -101,42 +188,45 @@ def train(
         The path of the checkpoint.
 
     Raises:
-        TrainingError: the loss is no longer finite (the last good state stays), or the folder holds another run.
+        TrainingError: the loss is no longer finite or the disk is full (the last good state stays), or the folder
+            holds another run.
         DataError: there is nothing to train on.
+        DeviceError: there is no such device.
         ModelError: the backbone's weights do not fit.
     """
+    if not len(training):
+        raise DataError("there are no images to train on")
+    device = _device(config.device)
     torch.manual_seed(config.seed)
-    device = torch.device(config.device)
     spec = _spec(config, training)
+    state = _new_state(config, spec, backbone_weights)
+    open_folder(folder, {**dataclasses.asdict(config), "training_data": _fingerprint(training)}, state, resume)
     loader = Loader(training, config.image_size, config.seed, config.workers)
     steps_per_epoch = math.ceil(len(training) / config.batch_size)
     steps = config.epochs * steps_per_epoch
-    state = _new_state(config, spec, backbone_weights, device)
-    open_folder(folder, dataclasses.asdict(config), state, resume)
+    batches = loader.batches(config.batch_size, state.step, steps)
     share = _positive_share(training).to(device)
-    batches = loader.training(config.batch_size, state.step, steps)
     saved = time.monotonic()
-    with saving_on_interrupt(folder, state), _progress() as progress, open_logs(folder) as log:
-        bar = progress.add_task("training", total=steps, completed=state.step, note="")
-        while state.step < steps:
-            start = time.perf_counter()
-            stage = stage_at(state.step, steps, config.rounds)
-            rate = learning_rate_at(state.step, steps, config)
-            losses = _step(state, next(batches).to(device), share, stage, rate, config)
-            speed = config.batch_size / (time.perf_counter() - start)
-            log("train", state.step, {**losses, "learning_rate": rate, "images_per_second": speed})
-            progress.update(bar, advance=1, note=f"loss {sum(losses.values()):.3f}, {speed:.0f} images/s")
-            end_of_epoch = state.step % steps_per_epoch == 0
-            if end_of_epoch:
-                metrics = validate(state.ema, spec, validation, config)
-                log("validation", state.step, metrics)
-                words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-                progress.console.print(f"epoch {state.step // steps_per_epoch} of {config.epochs}: {words}")
-                save_checkpoint(folder / CHECKPOINT, state.ema, spec)
-            if end_of_epoch or time.monotonic() - saved > SAVE_SECONDS:
-                save_state(folder / STATE, state)
-                saved = time.monotonic()
-    report_skipped(loader.skipped, folder)
+    try:
+        with interruptible() as stop, _progress() as progress, open_logs(folder, state.step) as log:
+            bar = progress.add_task("training", total=steps, completed=state.step, note="")
+            while state.step < steps:
+                start = time.perf_counter()
+                losses = _step(state, next(batches).to(device), share, steps, config)
+                speed = config.batch_size / (time.perf_counter() - start)
+                log("train", state.step, {**losses, "images_per_second": speed})
+                progress.update(bar, advance=1, note=f"loss {losses['total']:.3f}, {speed:.0f} images/s")
+                if end_of_epoch := state.step % steps_per_epoch == 0:
+                    judgement = validate(state.ema, spec, validation, config)
+                    loader.skipped |= judgement.skipped
+                    _keep(judgement, state, spec, folder, log, progress.console)
+                if end_of_epoch or stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
+                    save_state(folder / STATE, state)
+                    saved = time.monotonic()
+                if stop.is_set() and state.step < steps:
+                    raise KeyboardInterrupt(f"stopped after step {state.step} of {steps}, go on with --resume")
+    finally:
+        report_skipped(loader.skipped, folder)
     return folder / CHECKPOINT
 
 
@@ -153,16 +243,18 @@ def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
 
 
-def validate(model: FashionNet, spec: ModelSpec, data: FashionData, config: TrainConfig) -> dict[str, float]:
-    """The paper's metrics on a validation set, by the code that judges exported models: what is a number, by name."""
-    run = network_run(model, spec, config.device, config.precision)
-    metrics = judge(run, spec, data, batch_size=config.batch_size).evaluation.to_dict()
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}
+def validate(model: FashionNet, spec: ModelSpec, data: FashionData, config: TrainConfig) -> Judgement:
+    """Judge a network as exported models are judged."""
+    return judge(network_run(model, spec, config.device, config.precision), spec, data, batch_size=config.batch_size)
 
 
 def network_run(model: FashionNet, spec: ModelSpec, device: str = "cpu", precision: str = "fp32") -> Run:
-    """The `run` of a network that was not exported: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them."""
-    deployed = Deployed(model, spec.temperature).eval().to(device)
+    """The `run` of a network that was not exported: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+    deployed = Deployed(model, spec.temperature).eval().to(_device(device))
 
     @torch.inference_mode()
     def run(batch: NDArray[np.uint8]) -> Outputs:
@@ -173,28 +265,37 @@ def network_run(model: FashionNet, spec: ModelSpec, device: str = "cpu", precisi
     return run
 
 
-def _step(
-    state: State, batch: Batch, positive_share: Tensor, stage: int | None, rate: float, config: TrainConfig
-) -> dict[str, float]:
-    """One step of the optimiser; returns the losses by name."""
+def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config: TrainConfig) -> dict[str, float]:
+    """One step of the optimiser; returns what there is to log, by name."""
+    rate = learning_rate_at(state.step, steps, config)
+    stage = stage_at(state.step, steps, config.rounds)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.model.train()
     with _autocast(config.device, config.precision):
-        outputs = state.model(batch.images)
-        losses = fashionnet_losses(outputs, batch, positive_share, stage)
-    values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-    if not all(math.isfinite(value) for value in values.values()):
-        raise TrainingError(
-            f"the loss is not finite at step {state.step} ({values}): lower the learning rate and --resume"
-        )
-    torch.stack(list(losses.values())).sum().backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
-    state.optimizer.step()
+        losses = fashionnet_losses(state.model(batch.images), batch, positive_share, stage)
+    total = torch.stack([losses[name] for name in config.losses]).sum()
+    state.scaler.scale(total).backward()
+    state.scaler.unscale_(state.optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
+    numbers = torch.stack([*losses.values(), total, norm]).tolist()
+    values = dict(zip([*losses, "total", "grad_norm"], numbers, strict=True))
+    _check_finite(values, state, config)
+    state.scaler.step(state.optimizer)  # passes over a step whose scaled gradients overflowed
+    state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
     _average(state.ema, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
-    return values
+    return {**values, "learning_rate": rate, "stage": float(stage or 0)}
+
+
+def _check_finite(values: dict[str, float], state: State, config: TrainConfig) -> None:
+    scaled = config.precision == "fp16"
+    if wrong := [n for n, v in values.items() if not math.isfinite(v) and not (scaled and n == "grad_norm")]:
+        raise TrainingError(
+            f"{', '.join(wrong)} is not finite at step {state.step}: the last good state and checkpoint are kept, "
+            "start anew with a lower learning rate"
+        )
 
 
 @torch.no_grad()
@@ -206,21 +307,41 @@ def _average(ema: FashionNet, model: FashionNet, decay: float) -> None:
             average.copy_(current)
 
 
-def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | None, device: torch.device) -> State:
+def _keep(judgement: Judgement, state: State, spec: ModelSpec, folder: Path, log: Log, console: Console) -> None:
+    """Log an epoch's metrics and write its checkpoint."""
+    metrics = {n: v for n, v in judgement.evaluation.to_dict().items() if isinstance(v, float)}
+    log("validation", state.step, metrics)
+    words = ", ".join(f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics)
+    console.print(f"step {state.step}: {words}", soft_wrap=True)
+    with naming_full_disk(folder / CHECKPOINT):
+        save_checkpoint(folder / CHECKPOINT, state.ema, spec)
+
+
+def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | None) -> State:
+    shared = {name: getattr(config, name) for name in ARCHITECTURE}
     arch = Architecture(
-        config.backbone,
-        config.image_size,
-        len(spec.categories),
-        len(spec.attributes),
-        spec.embedding_dim,
-        config.width,
+        num_categories=len(spec.categories),
+        num_attributes=len(spec.attributes),
+        embedding_dim=spec.embedding_dim,
+        **shared,
     )
     model = FashionNet(arch)
     if backbone_weights is not None:
         load_backbone(model, backbone_weights)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
-    return State(model, copy.deepcopy(model).eval(), optimizer)
+    scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
+    return State(model, copy.deepcopy(model).eval(), optimizer, scaler)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"torch cannot use device {name!r} here: {reason}") from error
+    return device
 
 
 def _spec(config: TrainConfig, data: FashionData) -> ModelSpec:
@@ -230,22 +351,39 @@ def _spec(config: TrainConfig, data: FashionData) -> ModelSpec:
         categories=data.category_names,
         attributes=data.attribute_names,
         attribute_groups=data.attribute_groups,
-        embedding_dim=256,
+        embedding_dim=EMBEDDING_DIM,
         trained=True,
         weights_sha256="",  # known once they are saved
     )
 
 
 def _positive_share(data: FashionData) -> Tensor:
-    """[A]: of the known labels of each attribute the share of positives."""
+    """[A]: of the known labels of each attribute the share of positives; a half where all are alike.
+
+    An attribute without positives would otherwise weigh its negatives with 0, stay untrained and be reported at random.
+    """
     positive, known = (data.attributes > 0).sum(0), (data.attributes != 0).sum(0)
-    return torch.from_numpy((positive / np.maximum(known, 1)).astype(np.float32))
+    alike = (positive == 0) | (positive == known)
+    if names := [name for name, same in zip(data.attribute_names, alike, strict=True) if same]:
+        some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        logger.warning("%d attributes have no positive or no negative label: %s", len(names), some)
+    return torch.from_numpy(np.where(alike, 0.5, positive / np.maximum(known, 1)).astype(np.float32))
+
+
+def _fingerprint(data: FashionData) -> str:
+    """Tells whether a resumed run is given the same images and labels."""
+    digest = hashlib.sha256("\n".join((*data.images, *data.category_names, *data.attribute_names)).encode())
+    for column in (data.boxes, data.categories, data.attributes, data.landmarks, data.visibility, data.items):
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
 
 
 def _autocast(device: str, precision: str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+    dtype = AUTOCAST[precision]
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None)
 
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"))
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    last = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, *last, console=Console(stderr=True))

@@ -1,0 +1,180 @@
+"""What each part of FashionNet earns, on rendered garments: `python benchmarks/ablation.py ablation/`.
+
+Renders a set, trains the network and four others that lack one part each, three seeds a variant, judges every run on
+items that no run has seen, and writes `benchmarks/results/ablation.json` and `ablation.md`. A finished run is not
+repeated, so that a stopped script goes on where it was. These are numbers of a small network on drawings: they say how
+the parts compare, and nothing about DeepFashion.
+"""
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
+from fashion_infer.data.designs import LOCAL_SLOTS
+from fashion_infer.data.synthetic import write_dataset
+from fashion_infer.evaluation import Metrics
+from fashion_infer.files import write_atomically
+from fashion_infer.judge import Run, judge
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.training.checkpoint import load_checkpoint
+from fashion_infer.training.run_folder import STATE
+from fashion_infer.training.trainer import TrainConfig, network_run, train_folder
+
+IMAGES, IMAGE_SIDE, RENDER_SEED = 4000, 160, 11
+SEEDS = (0, 1, 2)
+BASE = TrainConfig(
+    backbone="tf_mobilenetv3_small_minimal_100",  # learns in minutes, which a vgg16 from random weights does not
+    width=0.5,
+    image_size=96,
+    bin_size=1,  # 4 of the 12 cells across: about the share of the garment that 8 of 28 are in the paper's network
+    epochs=3,
+    learning_rate=2e-3,
+    workers=0,
+)
+VARIANTS = {
+    "FashionNet": {},
+    "no landmark pooling": {"pooling": "none"},
+    "fixed grid points": {"pooling": "grid"},
+    "no gate": {"gate": False},
+    "joint, no stages": {"rounds": 0},
+}
+COLUMNS = {  # of the table: metric -> heading; all but the landmark error are percentages
+    "category_top1": "category top-1",
+    "category_top3": "top-3",
+    "attribute_recall3_all": "attributes top-3",
+    "attribute_recall3_local": "local details top-3",
+    "landmark_error": "landmark NE",
+    "in_shop_hit1": "in-shop hit@1",
+    "consumer_hit20": "consumer hit@20",
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="For the set and the runs; a stopped script goes on from there.")],
+    jobs: Annotated[int, typer.Option(help="Runs at the same time, each on one thread.")] = os.cpu_count() or 1,
+) -> None:
+    """Train and judge the five variants; see the module's docstring."""
+    data = folder / "set"
+    if not data.exists():
+        write_dataset(data, images=IMAGES, seed=RENDER_SEED, size=IMAGE_SIDE)
+    runs = [(variant, seed) for seed in SEEDS for variant in VARIANTS]
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    context = get_context("spawn")
+    with Progress(*columns, console=Console(stderr=True)) as progress, ProcessPoolExecutor(jobs, context) as pool:
+        bar = progress.add_task("runs", total=len(runs))
+        for done in as_completed([pool.submit(finish, folder, *run) for run in runs]):
+            progress.console.print(done.result())
+            progress.advance(bar)
+    results = {variant: [read(folder, variant, seed) for seed in SEEDS] for variant in VARIANTS}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "ablation.json").write_text(json.dumps(facts(results), indent=1) + "\n")
+    table = "\n".join(markdown(results)) + "\n"
+    (RESULTS / "ablation.md").write_text(table)
+    print(table)
+
+
+def run_folder(folder: Path, variant: str, seed: int) -> Path:
+    """Where one run lies."""
+    return folder / "runs" / f"{variant.replace(',', '').replace(' ', '-')}-{seed}"
+
+
+def read(folder: Path, variant: str, seed: int) -> dict[str, Any]:
+    """A finished run's result."""
+    result: dict[str, Any] = json.loads((run_folder(folder, variant, seed) / "result.json").read_text())
+    return result
+
+
+def finish(folder: Path, variant: str, seed: int) -> str:
+    """Train and judge one run where that has not been done; returns a line that says so."""
+    run = run_folder(folder, variant, seed)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "result.json").exists():
+        torch.set_num_threads(1)
+        logging.disable(logging.WARNING)
+        sys.stderr = (run / "log.txt").open("a")  # the trainer's progress
+        config = replace(BASE, seed=seed, **VARIANTS[variant])
+        start, cpu = time.perf_counter(), time.process_time()
+        checkpoint = train_folder(
+            config,
+            folder / "set/category_attribute",
+            run / "training",
+            pairs=folder / "set/in_shop",
+            resume=(run / "training" / STATE).exists(),
+        )
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+        metrics = judge_run(checkpoint, folder / "set")
+        result = {"config": asdict(config), "seconds": seconds, "cpu_seconds": cpu_seconds, "metrics": metrics}
+        write_atomically(run / "result.json", lambda path: write(path, json.dumps(result)))
+    result = read(folder, variant, seed)
+    shown = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in COLUMNS)
+    return f"{variant}, seed {seed}, {result['cpu_seconds']:.0f} CPU seconds: {shown}"
+
+
+def write(path: Path, text: str) -> None:
+    """Path.write_text without its result."""
+    path.write_text(text)
+
+
+def judge_run(checkpoint: Path, data: Path) -> Metrics:
+    """The paper's measures on the items held out, and the recall of the details that lie near landmarks."""
+    network, spec = load_checkpoint(checkpoint)
+    run = network_run(network, spec)
+    test = read_category(data / "category_attribute").split("test")
+    groups = tuple("local" if name in LOCAL_SLOTS else "other" for name in test.attribute_names)
+    metrics = measure(run, spec, test)
+    metrics |= {
+        name: value
+        for name, value in measure(run, spec, replace(test, attribute_groups=groups)).items()
+        if "local" in name
+    }
+    in_shop = measure(run, spec, read_inshop(data / "in_shop").split("query", "gallery"))
+    consumer = measure(run, spec, read_consumer_to_shop(data / "consumer_to_shop").split("test"))
+    for prefix, found in (("in_shop", in_shop), ("consumer", consumer)):
+        metrics |= {n.replace("retrieval", prefix): v for n, v in found.items() if n.startswith("retrieval")}
+    return metrics
+
+
+def measure(run: Run, spec: ModelSpec, data: FashionData) -> Metrics:
+    """The evaluation alone."""
+    return judge(run, spec, data).evaluation.to_dict()
+
+
+def facts(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What ablation.json holds: the machine, the set, and every run with its settings and metrics."""
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__}
+    rendered = {"images": IMAGES, "side": IMAGE_SIDE, "seed": RENDER_SEED}
+    return {"command": "python benchmarks/ablation.py ablation/", **machine, "set": rendered, "variants": results}
+
+
+def markdown(results: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The table: mean and standard deviation (of the sample) over the seeds."""
+    yield "| | " + " | ".join(COLUMNS.values()) + " |"
+    yield "|---|" + "---|" * len(COLUMNS)
+    for variant, runs in results.items():
+        cells = []
+        for name in COLUMNS:
+            values = np.array([run["metrics"][name] for run in runs])
+            scale, digits = (1, 3) if name == "landmark_error" else (100, 1)
+            cells.append(f"{scale * values.mean():.{digits}f} ± {scale * values.std(ddof=1):.{digits}f}")
+        yield f"| {variant} | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,85 @@
+"""What the documents say runs: every command of README and --help, every Python block, every link."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fashion_infer import cli
+from fashion_infer.data.synthetic import write_dataset
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+ELSEWHERE = {  # too long for a test, or for a machine that CI is not
+    "fashion-infer demo -o demo": "make demo",
+}
+
+
+def help_examples() -> list[str]:
+    """The example lines below every command's help."""
+    commands = (*cli.app.registered_commands, *cli.data_app.registered_commands)
+    texts = [command.callback.__doc__ or "" for command in commands if command.callback]
+    assert all(" fashion-infer " in text for text in texts), "every command's help has an example"
+    return [line.strip() for text in texts for line in text.splitlines() if line.startswith("        fashion-infer ")]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [c for c in (*blocks("console"), *help_examples()) for c in c.splitlines() if c.startswith("fashion-infer ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, onnx_model: Path) -> Iterator[Path]:
+    """A place where the files that the examples name are there, and `fashion-infer` runs this checkout."""
+    folder = tmp_path_factory.mktemp("docs")
+    write_dataset(folder / "data", images=48, seed=0, size=96, progress=False)
+    (folder / "run").mkdir()
+    (folder / "photos").mkdir()
+    for name in ("model.safetensors", "run/model.safetensors"):
+        (folder / name).write_bytes(checkpoint.read_bytes())
+    (folder / "fashionnet.onnx").write_bytes(onnx_model.read_bytes())
+    for name in ("photo.jpg", "a.jpg", "b.jpg", "photos/a.jpg", "photos/b.jpg"):
+        cv2.imwrite(str(folder / name), np.random.default_rng(0).integers(0, 256, (600, 400, 3), dtype=np.uint8))
+    command = folder / "bin" / "fashion-infer"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from fashion_infer.cli import main; main()' \"$@\"\n")
+    command.chmod(0o755)
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMANDS) if c not in ELSEWHERE])
+def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
+    result = run(folder, "sh", "-c", command.split("  #")[0])
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_a_python_block_runs_as_printed(folder: Path, code: str) -> None:
+    result = run(folder, sys.executable, "-W", "error", "-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_commands_that_run_elsewhere_are_still_there() -> None:
+    assert ELSEWHERE.keys() <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert missing == []

@@ -1,0 +1,98 @@
+"""What may be imported where: the runtime without torch, and every extra named when it is missing."""
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fashion_infer
+
+ROOT = Path(__file__).parent.parent
+NOT_AT_RUN_TIME = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "tensorboard")
+NEEDS_AN_EXTRA = ("fashion_infer.export", "fashion_infer.training", "fashion_infer.demo", "fashion_infer.bench.page",
+                  "fashion_infer.bench.loadgen")  # fmt: skip
+RUNTIME = [
+    name
+    for _, name, _ in pkgutil.walk_packages(fashion_infer.__path__, "fashion_infer.")
+    if not name.startswith((*NEEDS_AN_EXTRA, "fashion_infer.backends."))
+]
+
+BLOCK = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def run(code: str, missing: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter in which some packages are not installed."""
+    program = BLOCK.format(names=set(missing)) + code
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_every_runtime_module_imports_without_torch_and_onnx() -> None:
+    assert "fashion_infer.predictor" in RUNTIME
+    code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in RUNTIME)
+    result = run(code, NOT_AT_RUN_TIME)
+    assert result.returncode == 0, result.stderr
+
+
+def test_predicting_loads_neither_torch_nor_onnx(onnx_model: Path) -> None:
+    code = f"""
+import numpy as np
+from fashion_infer import Predictor
+with Predictor({str(onnx_model)!r}) as predictor:
+    predictor.predict(np.zeros((9, 9, 3), np.uint8))
+print(sorted(sys.modules.keys() & set({NOT_AT_RUN_TIME!r})))
+"""
+    assert run(code).stdout == "[]\n"
+    assert run(code, NOT_AT_RUN_TIME).stdout == "[]\n"
+
+
+def test_what_import_fashion_infer_loads() -> None:
+    code = "before = set(sys.modules); import fashion_infer; print(*set(sys.modules) - before)"
+    loaded = {name.split(".")[0] for name in run(code).stdout.split()}
+    third_party = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert third_party <= {"fashion_infer", "numpy", "cv2", "PIL", "defusedxml"}
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("fashion_infer.export.onnx_model", "torch", "export"),
+        ("fashion_infer.export.onnx_model", "onnxscript", "export"),
+        ("fashion_infer.export.inspect", "onnx", "export"),
+        ("fashion_infer.backends.onnxruntime", "onnxruntime", "cpu"),
+        ("fashion_infer.demo", "skimage", "demo"),
+    ],
+)
+def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:
+    result = run(f"import {module}", (missing,))
+    assert f'{missing} is not installed: pip install "fashion-infer[{extra}]"' in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [
+        ("export model.safetensors", "torch", "export"),
+        ("train --data data -o run", "torch", "train"),
+        ("predict {onnx_model} a.jpg", "onnxruntime", "cpu"),
+        ("inspect {onnx_model}", "onnx", "export"),
+        ("demo", "skimage", "demo"),
+    ],
+)
+def test_the_command_line_names_it_too(arguments: str, missing: str, extra: str, onnx_model: Path) -> None:
+    words = arguments.format(onnx_model=onnx_model).split()
+    result = run(f"sys.argv[1:] = {words!r}\nfrom fashion_infer.cli import main\nmain()", (missing,))
+    assert result.returncode == 3
+    assert f"fashion-infer[{extra}]" in result.stderr
+    assert "Traceback" not in result.stderr
