@@ -10,6 +10,7 @@ from fashion_infer.bench.result import BenchResult
 from fashion_infer.bench.statistics import PERCENTILES
 
 COLUMNS = [f"p{percentile:g}" for percentile in PERCENTILES]
+SHOWN = ("p50", "p90", "p99")  # of a scenario
 NAMES = {"e2e": "end to end", "engine": "engine only"}
 
 
@@ -24,7 +25,7 @@ def notes(result: BenchResult) -> list[str]:
     model, environment, workload = result.model, result.environment, result.workload
     lines = [
         f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}",
-        f"{_layout(model['layout'])} on {environment['cores']} cores of {environment['cpu']}; load average before "
+        f"{_layouts(model['layout'])} on {environment['cores']} cores of {environment['cpu']}; load average before "
         f"{environment['load_average']}",
         f"{workload['images']} images ({workload['source']}), {workload['mean_megapixels']:.2f} megapixels and "
         f"{workload['mean_bytes'] / 1e3:.0f} kB on average; {result.settings['warm_up']} runs of warm-up",
@@ -70,9 +71,10 @@ def throughput_table(result: BenchResult) -> Table:
 
 def scenario_table(result: BenchResult) -> Table:
     """The load generator's runs and in how many of them it was satisfied; `notes` say why not."""
-    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", "p50", "p90", "p99", "queries", "VALID")
+    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", *SHOWN, "queries", "VALID")
     for run in result.scenarios:
-        times = [f"{run['milliseconds'][p].value:.3g}" if run["milliseconds"] else "" for p in ("p50", "p90", "p99")]
+        known = run["milliseconds"]
+        times = ["" if p not in known else "-" if known[p] is None else f"{known[p].value:.3g}" for p in SHOWN]
         valid = f"{run['validity'].count('VALID')} of {len(run['validity'])}"
         table.add_row(
             _title(run), NAMES[run["system"]], str(run["images_per_s"]), *times, str(sum(run["queries"])), valid
@@ -100,10 +102,10 @@ def _title(run: dict[str, Any]) -> str:
     return str(run["scenario"]) if run["load"] is None else f"{run['scenario']} at {run['load']:.0%}"
 
 
-def _layout(layout: dict[str, int] | None) -> str:
-    if layout is None:
-        return "sessions and threads as the runtime chooses,"
-    return f"{layout['sessions']} x {layout['threads']} threads (alone {layout['lone_threads']})"
+def _layouts(layouts: Sequence[dict[str, int]]) -> str:
+    """Sessions and threads of each start, the same ones once: on a busy machine they may be chosen anew."""
+    words = (", ".join(f"{name} {number}" for name, number in layout.items()) for layout in layouts)
+    return "; or ".join(dict.fromkeys(words))
 
 
 def _invalid(result: BenchResult) -> list[str]:

@@ -115,7 +115,7 @@ def measure(task: Task) -> Start:
             scenarios = [asdict(scenario) for scenario in found]
         model = {
             "path": task.model,
-            "layout": _layout(task),
+            "layout": _layout(predictor),
             "sha256": predictor.sha256,
             "arch": predictor.spec.arch,
             "image_size": predictor.spec.image_size,
@@ -124,15 +124,11 @@ def measure(task: Task) -> Start:
     return Start(model, first, memory, peak, alone.samples, alone.stages, stream, batches, ceiling, scenarios)
 
 
-def _layout(task: Task) -> dict[str, int] | None:
-    """The sessions and threads that the Predictor chose, from its memory; None where another runtime chooses."""
-    if not task.model.endswith(".onnx") or task.options.get("backend", "onnxruntime") != "onnxruntime":
-        return None
-    from fashion_infer.backends.calibration import choose_layout
-
-    options = task.options
-    device = options.get("device", "cpu")
-    return asdict(choose_layout(Path(task.model), device, options.get("sessions"), options.get("threads")))
+def _layout(predictor: Predictor) -> dict[str, int]:
+    """The sessions and threads that were chosen, as far as the backend tells."""
+    backend = predictor.backends[0]
+    layout = getattr(backend, "layout", None)  # ONNX Runtime's
+    return {"sessions": backend.sessions} if layout is None else asdict(layout)
 
 
 def main() -> None:
