@@ -63,6 +63,8 @@ class PeerProcess:
 
     def close(self) -> None:
         """End the process."""
+        if self._answers.closed:
+            return
         self._process.kill()
         self._process.communicate()
         self._answers.close()

@@ -36,7 +36,8 @@ def load(options: dict[str, Any]) -> Peer:
     @torch.inference_mode()
     def many(paths: list[str]) -> int:
         loader = DataLoader(_Files(paths, prepare), BATCH, num_workers=torch.get_num_threads())
-        return sum(len(model(batch)[0]) for batch in loader)
+        # cloned: compiled code of torch 2.14 reads past the end of the loader's shared memory and crashes
+        return sum(len(model(batch.clone())[0]) for batch in loader)
 
     if options["compile"]:
         with torch.inference_mode():
