@@ -7,7 +7,6 @@ turn, round after round, and writes JSON, a table and a plot into results/.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from peers.environments import make_environment
 from peers.process import PeerProcess
 from photos import make_photos
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from fashion_infer.backends import usable_cores
@@ -91,27 +91,26 @@ def measure(kinds: dict[str, Kind], sources: dict[str, list[str]], rounds: int, 
     measured = {name: Measured() for name in kinds}
     processes: dict[str, PeerProcess] = {}
     try:
-        for _ in range(COLD_STARTS):
+        for _ in range(1 + COLD_STARTS):
             _start_all(kinds, measured, processes, sources["2MP"][0])
-        running = list(processes)
-        _compare(running, processes, measured, sources["decoded"][0])
-        turns = [(workload, name) for _ in range(rounds) for workload in WORKLOADS for name in running]
+        for name in processes:
+            del measured[name].first_prediction_s[0]  # it made environments, exports and caches
+        _compare(processes, measured, sources["decoded"][0])
+        turns = [(workload, name) for _ in range(rounds) for workload in WORKLOADS for name in kinds]
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("latency", total=len(turns))
-            for workload, name in turns:
-                taken = processes[name].ask("latency", sources=sources[workload], seconds=seconds)
-                measured[name].latency_ms.setdefault(workload, []).append(taken)
-                progress.advance(task)
-            task = progress.add_task("offline", total=(1 + OFFLINE_ROUNDS) * len(running))
-            for number in range(1 + OFFLINE_ROUNDS):
-                for name in running:
-                    rate = processes[name].ask("throughput", sources=4 * sources[STREAMED])
-                    measured[name].offline += [rate] if number else []  # the first round is warm-up
-                    progress.advance(task)
-        for name in running:
-            measured[name].peak_memory_mib = processes[name].ask("memory")
-            if name in OURS:
-                measured[name].more = _more(processes[name], sources, seconds)
+            for workload, name in progress.track(turns, description="latency"):
+                request = {"sources": sources[workload], "seconds": seconds}
+                if (taken := _ask(name, processes, measured, "latency", **request)) is not None:
+                    measured[name].latency_ms.setdefault(workload, []).append(taken)
+            offline = [(number, name) for number in range(1 + OFFLINE_ROUNDS) for name in kinds]
+            for number, name in progress.track(offline, description="offline"):
+                rate = _ask(name, processes, measured, "throughput", sources=4 * sources[STREAMED])
+                if number and rate is not None:  # the first round is warm-up
+                    measured[name].offline.append(rate)
+        for name in kinds:
+            measured[name].peak_memory_mib = _ask(name, processes, measured, "memory")
+            for do, options in _more(sources, seconds).items() if name in OURS else ():
+                measured[name].more[do] = _ask(name, processes, measured, do, options=options)
     finally:
         for process in processes.values():
             process.close()
@@ -130,34 +129,46 @@ def _start_all(
         console.print(f"starting {name}")
         try:
             python = make_environment(kind.environment, BUILD)
-            log = BUILD / f"{name.replace(' ', '-')}.log"
+            log = BUILD / f"{kind.environment}.log"
             processes[name] = PeerProcess(kind.script, kind.options | {"first": first}, python, log)
         except (RuntimeError, OSError) as error:
             measured[name].failed = str(error)
-            console.print(f"[red]left out:[/red] {name}", str(error), markup=True)
+            console.print("[red]left out:[/red]", escape(f"{name}: {error}"))
             continue
         measured[name].notes = processes[name].notes
         measured[name].first_prediction_s.append(processes[name].first_prediction_s)
         measured[name].first_memory_mib = processes[name].first_memory_mib
 
 
-def _compare(
-    running: Sequence[str], processes: dict[str, PeerProcess], measured: dict[str, Measured], source: str
-) -> None:
+def _ask(name: str, processes: dict[str, PeerProcess], measured: dict[str, Measured], do: str, **request: Any) -> Any:
+    """The peer's answer; None from one that failed, now or before, which is recorded and left out from then on."""
+    if name not in processes:
+        return None
+    try:
+        return processes[name].ask(do, **request)
+    except (RuntimeError, OSError) as error:
+        measured[name].failed = f"{do}: {error}"
+        console.print("[red]left out:[/red]", escape(f"{name}: {error}"))
+        processes.pop(name).close()
+        return None
+
+
+def _compare(processes: dict[str, PeerProcess], measured: dict[str, Measured], source: str) -> None:
     """Do they answer alike? Another network (Ultralytics') has other categories and cannot be compared."""
-    expected = processes[running[0]].ask("probabilities", source=source)
-    for name in running:
-        found = processes[name].ask("probabilities", source=source)
-        if len(found) == len(expected):
+    answers = {name: _ask(name, processes, measured, "probabilities", source=source) for name in list(processes)}
+    expected = next(iter(answers.values()))
+    for name, found in answers.items():
+        if expected is not None and found is not None and len(found) == len(expected):
             measured[name].parity = float(np.abs(np.subtract(found, expected)).max())
 
 
-def _more(process: PeerProcess, sources: dict[str, list[str]], seconds: float) -> dict[str, Any]:
+def _more(sources: dict[str, list[str]], seconds: float) -> dict[str, dict[str, Any]]:
+    """What only our own rows are asked, and with what options."""
     cores, decoded = usable_cores(), sources["decoded"][0]
     return {
-        "overhead": process.ask("overhead", options={"source": decoded, "seconds": 20 * seconds}),
-        "layouts": process.ask("layouts", options={"sources": 4 * sources[STREAMED], "cores": cores, "rounds": 5}),
-        "ceiling": process.ask("ceiling", options={"source": decoded, "cores": cores, "rounds": 5}),
+        "overhead": {"source": decoded, "seconds": 20 * seconds},
+        "layouts": {"sources": 4 * sources[STREAMED], "cores": cores, "rounds": 5},
+        "ceiling": {"source": decoded, "cores": cores, "rounds": 5},
     }
 
 

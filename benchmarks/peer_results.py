@@ -46,12 +46,15 @@ def summarise(peers: Mapping[str, Any], peer: str) -> dict[str, Any]:
     if found.failed is not None:
         return {"failed": found.failed}
     medians = {workload: [median(taken) for taken in rounds] for workload, rounds in found.latency_ms.items()}
-    base = {workload: [median(taken) for taken in rounds] for workload, rounds in first.latency_ms.items()}
+    compared = first.latency_ms if first.failed is None else {}
+    base = {workload: [median(taken) for taken in rounds] for workload, rounds in compared.items()}
     return {
         "latency_ms": {workload: over_starts(values) for workload, values in medians.items()},
         "times_as_fast": {workload: _ratio(base.get(workload), values) for workload, values in medians.items()},
         "offline_images_per_s": over_starts(found.offline),
-        "offline_times_as_fast": _ratio(found.offline, first.offline) if first.offline else None,
+        "offline_times_as_fast": _ratio(found.offline, first.offline)
+        if first.offline and first.failed is None
+        else None,
         "first_prediction_s": over_starts(found.first_prediction_s),
         "first_memory_mib": found.first_memory_mib,
         "peak_memory_mib": found.peak_memory_mib,
@@ -72,7 +75,7 @@ def check_goals(results: Results, summary: Mapping[str, Any]) -> list[dict[str, 
             goals.append(_goal(text, reached.value, wanted, reached.value >= wanted))
     for network, peers in results.items():
         for peer, found in peers.items():
-            if found.more:
+            if found.more and found.failed is None:
                 goals += _own_goals(network, peer, found)
     return goals
 

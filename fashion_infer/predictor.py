@@ -219,6 +219,11 @@ class Predictor:
         self._batcher.check_open()
         return networks[next(self._turn) % len(networks)].run(batch)
 
+    @property
+    def backends(self) -> list[Backend]:
+        """What runs the model, one for each device; none once closed."""
+        return [network.backend for network in self._networks]
+
     @cached_property
     def sha256(self) -> str:
         """Of the model file, in hexadecimal."""

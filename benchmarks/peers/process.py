@@ -20,7 +20,7 @@ class PeerProcess:
             script: file beside this one.
             options: of its `load`, and `first`, the path of the first image.
             python: of the peer's environment.
-            log: where its stderr goes.
+            log: where what it prints goes.
 
         Raises:
             RuntimeError: it ended instead.
@@ -28,16 +28,20 @@ class PeerProcess:
         command = [str(python), str(HERE / script), json.dumps(options)]
         paths = {"PYTHONPATH": str(HERE.parents[1]), "YOLO_CONFIG_DIR": str(log.parent)}
         self._log = log
-        with log.open("w") as errors:
+        reading, writing = os.pipe()  # for the answers: libraries print to stdout as they like
+        with log.open("w") as printed:
             start = perf_counter()
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+                stdout=printed,
+                stderr=printed,
                 text=True,
-                env=os.environ | paths | {"YOLO_AUTOINSTALL": "false"},
+                pass_fds=[writing],
+                env=os.environ | paths | {"YOLO_AUTOINSTALL": "false", "ANSWERS": str(writing)},
             )
+        os.close(writing)
+        self._answers = os.fdopen(reading)
         ready = self._read()
         self.first_prediction_s = perf_counter() - start
         self.first_memory_mib: float = ready["memory_mib"]
@@ -59,12 +63,14 @@ class PeerProcess:
 
     def close(self) -> None:
         """End the process."""
+        if self._answers.closed:
+            return
         self._process.kill()
         self._process.communicate()
+        self._answers.close()
 
     def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             self.close()
             raise RuntimeError(f"the process ended: {self._log.read_text()[-1500:].strip()}")

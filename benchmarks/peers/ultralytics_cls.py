@@ -8,7 +8,7 @@ import ultralytics
 from ultralytics import YOLO
 from worker import Peer, Source, serve
 
-BACKBONE = "yolo11n-cls"  # half the multiplications of a light FashionNet at 224 px: in this peer's favour
+BACKBONE = "yolo11n-cls"  # less than half the operations of a light FashionNet at 224 px: in this peer's favour
 
 
 def load(options: dict[str, Any]) -> Peer:

@@ -86,7 +86,8 @@ def _throughput_against_latency(result: BenchResult) -> Figure:
         axes.annotate(size, (rate, time), textcoords="offset points", xytext=(6, -4))
     server = [run for run in result.scenarios if run["scenario"] == "Server"]
     for name in ("p50", "p99"):
-        points = [(run["images_per_s"].value, run["milliseconds"][name].value) for run in server]
+        known = [run for run in server if run["milliseconds"][name] is not None]
+        points = [(run["images_per_s"].value, run["milliseconds"][name].value) for run in known]
         if points:
             axes.plot(*zip(*points, strict=True), "s--", label=f"Server end to end, {name}")
     axes.set(xlabel="images a second", ylabel="milliseconds", yscale="log")

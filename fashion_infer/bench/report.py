@@ -10,6 +10,7 @@ from fashion_infer.bench.result import BenchResult
 from fashion_infer.bench.statistics import PERCENTILES
 
 COLUMNS = [f"p{percentile:g}" for percentile in PERCENTILES]
+SHOWN = ("p50", "p90", "p99")  # of a scenario
 NAMES = {"e2e": "end to end", "engine": "engine only"}
 
 
@@ -23,11 +24,12 @@ def notes(result: BenchResult) -> list[str]:
     """What the numbers stand on, a sentence each: the first says what was measured, the last what was not."""
     model, environment, workload = result.model, result.environment, result.workload
     lines = [
-        f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}, "
-        f"on {environment['cores']} cores of {environment['cpu']}; load average before {environment['load_average']}",
+        f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}",
+        f"{_layouts(model['layout'])} on {environment['cores']} cores of {environment['cpu']}; load average before "
+        f"{environment['load_average']}",
         f"{workload['images']} images ({workload['source']}), {workload['mean_megapixels']:.2f} megapixels and "
         f"{workload['mean_bytes'] / 1e3:.0f} kB on average; {result.settings['warm_up']} runs of warm-up",
-        f"parity {_known(model['parity'])}, accuracy {_known(model['accuracy'])}"
+        f"parity {_known(model['parity'])}, accuracy {_judged(model['accuracy'])}"
         + ("" if model["trained"] else "; the weights are random, the model was never trained"),
     ]
     start_up = {name: value for name, value in result.start_up.items() if value is not None}
@@ -69,9 +71,10 @@ def throughput_table(result: BenchResult) -> Table:
 
 def scenario_table(result: BenchResult) -> Table:
     """The load generator's runs and in how many of them it was satisfied; `notes` say why not."""
-    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", "p50", "p90", "p99", "queries", "VALID")
+    table = _table("MLPerf scenarios, ms a query", "", "", "images/s", *SHOWN, "queries", "VALID")
     for run in result.scenarios:
-        times = [f"{run['milliseconds'][p].value:.3g}" if run["milliseconds"] else "" for p in ("p50", "p90", "p99")]
+        known = run["milliseconds"]
+        times = ["" if p not in known else "-" if known[p] is None else f"{known[p].value:.3g}" for p in SHOWN]
         valid = f"{run['validity'].count('VALID')} of {len(run['validity'])}"
         table.add_row(
             _title(run), NAMES[run["system"]], str(run["images_per_s"]), *times, str(sum(run["queries"])), valid
@@ -99,6 +102,12 @@ def _title(run: dict[str, Any]) -> str:
     return str(run["scenario"]) if run["load"] is None else f"{run['scenario']} at {run['load']:.0%}"
 
 
+def _layouts(layouts: Sequence[dict[str, int]]) -> str:
+    """Sessions and threads of each start, the same ones once: on a busy machine they may be chosen anew."""
+    words = (", ".join(f"{name} {number}" for name, number in layout.items()) for layout in layouts)
+    return "; or ".join(dict.fromkeys(words))
+
+
 def _invalid(result: BenchResult) -> list[str]:
     """Each of loadgen's complaints once, with the runs that it was about."""
     runs: dict[str, dict[str, None]] = {}
@@ -110,10 +119,18 @@ def _invalid(result: BenchResult) -> list[str]:
 
 
 def _known(facts: Any) -> str:
-    """A note of the model file in one phrase."""
+    """What the file says of its parity in one phrase, lists by their length."""
     if not isinstance(facts, dict):
         return str(facts)
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, dict | list))
+    words = {name: len(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return ", ".join(f"{name} {value}" for name, value in words.items() if not isinstance(value, dict))
+
+
+def _judged(accuracy: Any) -> str:
+    """Each metric of fp32 and of this file."""
+    if not isinstance(accuracy, dict):
+        return str(accuracy)
+    return ", ".join(f"{metric} {before:.4g} to {after:.4g}" for metric, (before, after) in accuracy.items())
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 from fashion_infer.bench.environment import provenance
 from fashion_infer.bench.scenarios import SYSTEMS
 from fashion_infer.bench.start import Start
-from fashion_infer.bench.statistics import Estimate, over_starts, percentiles
+from fashion_infer.bench.statistics import PERCENTILES, Estimate, over_starts, percentiles, samples_needed
 
 SCHEMA = "fashion-infer bench 1"
 
@@ -19,7 +19,9 @@ class BenchResult:
 
     Attributes:
         schema: of this layout.
-        model: path, sha256, backbone, input size, trained or not, and its parity and accuracy or "unverified".
+        model: path, sha256, backbone, input size, trained or not, the sessions and threads of each
+            start, and its parity
+            and accuracy or "unverified".
         provenance: the command, the commit, and the time (UTC).
         environment: see `environment`.
         workload: where the images came from, how many, their mean size in bytes and in megapixels.
@@ -28,7 +30,7 @@ class BenchResult:
         stages: milliseconds of each stage of `e2e`, mean.
         throughput: images a second, `e2e` through `Predictor.stream`, and `engine` by batch size.
         scenarios: of MLPerf's load generator: scenario, system, load, the verdict and the number of queries of each
-            start, images a second, and the percentiles of a query in milliseconds.
+            start, images a second, and the percentiles of a query in milliseconds; None where queries are too few.
         start_up: seconds from nothing to the first Prediction, MiB of memory until then and at the peak.
         ceiling: operations a second of a matrix product on this machine, by type.
         operations: of one image in the network, by type; None where they cannot be counted.
@@ -78,7 +80,9 @@ def summarise(
     operations = facts["operations"]
     return BenchResult(
         schema=SCHEMA,
-        model=starts[0].model | {name: facts[name] for name in ("parity", "accuracy")},
+        model=starts[0].model
+        | {"layout": [start.model["layout"] for start in starts]}
+        | {name: facts[name] for name in ("parity", "accuracy")},
         provenance=provenance() | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
         environment=about,
         workload=workload,
@@ -103,7 +107,14 @@ def summarise(
 def _scenario(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The same scenario of each start, as one."""
     same = {name: runs[0][name] for name in ("scenario", "system", "load")}
-    values = {name: over_starts([run["milliseconds"][name] for run in runs]) for name in runs[0]["milliseconds"]}
+    queries = sum(run["queries"] for run in runs)
+    values = {
+        name: over_starts([run["milliseconds"][name] for run in runs])
+        if queries >= samples_needed(percentile)
+        else None
+        for percentile in PERCENTILES
+        if (name := f"p{percentile:g}") in runs[0]["milliseconds"]
+    }
     return {
         **same,
         "validity": [run["validity"] for run in runs],

@@ -24,7 +24,7 @@ from fashion_infer.bench.statistics import MAX_STARTS
 from fashion_infer.data.synthetic import render, to_jpeg
 from fashion_infer.errors import BenchError, ModelError, ModelNotFoundError, UsageError, missing_extra
 from fashion_infer.images import expand_paths, read_image
-from fashion_infer.model_spec import METADATA_KEY
+from fashion_infer.model_spec import PARITY_KEY
 
 SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
 STARTS = 3
@@ -154,9 +154,10 @@ def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
         proto = onnx.load(model)
     except (DecodeError, OSError, ValueError):
         return unknown  # the first start says what is wrong with the file
-    own = METADATA_KEY.rpartition(".")[0]
-    notes = {entry.key.rpartition(".")[2]: entry.value for entry in proto.metadata_props if entry.key.startswith(own)}
-    kept = {name: json.loads(notes[name]) for name in ("parity", "accuracy") if name in notes}
+    noted = {entry.key: entry.value for entry in proto.metadata_props}
+    found = unknown | ({"parity": json.loads(noted[PARITY_KEY])} if PARITY_KEY in noted else {})
+    if isinstance(found["parity"], dict):  # of a quantised file it says whether the accuracy was judged as well
+        found["accuracy"] = found["parity"].pop("accuracy", "unverified")
     with suppress(ModelError):  # a file that others changed may have shapes that nobody knows
-        kept["operations"] = count_operations(proto)
-    return unknown | kept
+        found["operations"] = count_operations(proto)
+    return found

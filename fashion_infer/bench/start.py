@@ -115,12 +115,20 @@ def measure(task: Task) -> Start:
             scenarios = [asdict(scenario) for scenario in found]
         model = {
             "path": task.model,
+            "layout": _layout(predictor),
             "sha256": predictor.sha256,
             "arch": predictor.spec.arch,
             "image_size": predictor.spec.image_size,
             "trained": predictor.spec.trained,
         }
     return Start(model, first, memory, peak, alone.samples, alone.stages, stream, batches, ceiling, scenarios)
+
+
+def _layout(predictor: Predictor) -> dict[str, int]:
+    """The sessions and threads that were chosen, as far as the backend tells."""
+    backend = predictor.backends[0]
+    layout = getattr(backend, "layout", None)  # ONNX Runtime's
+    return {"sessions": backend.sessions} if layout is None else asdict(layout)
 
 
 def main() -> None:

@@ -40,6 +40,12 @@ def test_notes_say_what_was_not_measured(result: BenchResult) -> None:
     assert "weights are random" in "\n".join(notes(random))
 
 
+def test_a_judged_accuracy_stands_beside_the_speed(result: BenchResult) -> None:
+    parity = {"images": 32, "float_layers": ["a", "b"], "differences": {"category": 0.1}}
+    judged = replace(result, model=result.model | {"parity": parity, "accuracy": {"category_top1": [0.9, 0.8875]}})
+    assert "parity images 32, float_layers 2, accuracy category_top1 0.9 to 0.8875" in "\n".join(notes(judged))
+
+
 def test_the_page_needs_no_other_file_and_holds_the_raw_samples(result: BenchResult, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     odd = replace(result, provenance={"command": "</script><b>&"})

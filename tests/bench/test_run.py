@@ -17,6 +17,7 @@ def test_identity_environment_and_workload_are_recorded(result: BenchResult, onn
     assert result.model["sha256"] == sha256_of(onnx_model)
     assert result.model["parity"]["images"] == 64
     assert result.model["accuracy"] == "unverified"
+    assert [layout["threads"] for layout in result.model["layout"]] == [1, 1]
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", result.provenance["commit"])
     assert result.environment["packages"]["onnxruntime"]
     assert result.workload["source"] == str(photos)
@@ -29,15 +30,18 @@ def test_two_starts_give_samples_of_each_and_intervals(result: BenchResult) -> N
     for name, row in result.latency.items():
         assert row["samples"] == sum(map(len, result.raw[name]))
         assert row["p50"].plus_minus is not None
-    assert result.latency["engine"]["p50"].value < result.latency["e2e"]["p50"].value
-    assert result.start_up["first_prediction_s"].value > 0.1  # type: ignore[union-attr]
+    assert result.start_up["first_prediction_s"].value > 0  # type: ignore[union-attr]
     assert result.start_up["first_memory_mib"].value <= result.start_up["peak_memory_mib"].value  # type: ignore[union-attr]
 
 
-def test_the_engine_stays_below_the_measured_ceiling(result: BenchResult) -> None:
+def test_the_share_of_the_ceiling_is_there_for_each_batch_size(result: BenchResult) -> None:
     assert result.operations is not None
     assert set(result.reached) == set(result.throughput["engine"])
-    assert all(0 < share.value < 1.5 for share in result.reached.values())  # small and noisy here: not a bound of 1
+    size, share = next(iter(result.reached.items()))
+    needed = result.operations["fp32"] / result.ceiling["fp32"].value
+    assert share.value == pytest.approx(
+        needed * result.throughput["engine"][size].value, rel=0.9
+    )  # of means, not of each start
 
 
 def test_every_scenario_ran_in_both_starts_and_kept_its_log(result: BenchResult, logs: Path) -> None:
@@ -58,6 +62,8 @@ def test_every_scenario_ran_in_both_starts_and_kept_its_log(result: BenchResult,
 def test_short_runs_of_the_99th_percentile_are_called_invalid(result: BenchResult) -> None:
     multi = next(run for run in result.scenarios if run["scenario"] == "MultiStream")
     assert all("too few queries" in verdict for verdict in multi["validity"])
+    assert sum(multi["queries"]) < 459
+    assert multi["milliseconds"]["p99"] is None
 
 
 def test_the_result_is_json(result: BenchResult) -> None:

@@ -15,7 +15,6 @@ def test_latency_takes_both_systems_in_turn_and_drops_the_warm_up(onnx_model: Pa
     assert len(found.samples["e2e"]) == len(found.samples["engine"]) >= 1
     assert {"decode", "preprocess", "compute", "post"} <= set(found.stages)
     assert sum(found.stages.values()) <= np.mean(found.samples["e2e"])
-    assert np.median(found.samples["engine"]) < np.median(found.samples["e2e"])
 
 
 def test_latency_gives_a_sample_however_short_the_time(onnx_model: Path, jpegs: list[bytes]) -> None:
