@@ -118,7 +118,8 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    return quantizer.model.model
+    quantized: ModelProto = quantizer.model.model
+    return quantized
 
 
 def _between(graph: GraphProto, layers: set[str], operators: Iterable[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """int8: an exported ONNX file in 8 bits, with the layers that hurt left in float, gated on what comes out.
 
-    pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> the worst ones back to float -> gate
+    pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> the worst ones to float -> gate
 
 Every fourth picture takes no part in the calibration: on these the outputs are compared with fp32's. Outputs that agree
 are no proof of accuracy. With labelled data both files are judged and their metrics compared; without it the file says
@@ -50,6 +50,23 @@ BUDGET = 0.02
 
 
 @dataclass(frozen=True)
+class Int8Options:
+    """How to go to 8 bits.
+
+    Attributes:
+        calibration: a folder of at least 16 pictures like those to come; 128 of them, spread over it, are used.
+        target: "cpu" (ONNX Runtime, OpenVINO) or "tensorrt".
+        data: labelled images to judge both files on.
+        budget: how much worse than fp32's a metric on `data` may be, as a share of it.
+    """
+
+    calibration: Path
+    target: Target = "cpu"
+    data: FashionData | None = None
+    budget: float = BUDGET
+
+
+@dataclass(frozen=True)
 class Int8Report:
     """What the 8 bits cost.
 
@@ -74,24 +91,13 @@ class Int8Report:
         return json.dumps(asdict(self) | {"accuracy": self.accuracy or "unverified"})
 
 
-def quantize_file(
-    source: Path,
-    output: Path,
-    calibration: Path,
-    *,
-    target: Target = "cpu",
-    data: FashionData | None = None,
-    budget: float = BUDGET,
-) -> Int8Report:
+def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Report:
     """Write an fp32 ONNX file of ours in 8 bits; on any failure nothing is left at `output`.
 
     Args:
         source: an fp32 .onnx file that `fashion-infer export` wrote.
         output: the .onnx file to write.
-        calibration: a folder of at least 16 pictures like those to come; 128 of them, spread over the folder, are used.
-        target: "cpu" (ONNX Runtime, OpenVINO) or "tensorrt".
-        data: labelled images to judge both files on.
-        budget: how much worse than fp32's a metric on `data` may be, as a share of it.
+        options: see there.
 
     Raises:
         ModelNotFoundError, ModelError: no such file, or not one of ours.
@@ -103,17 +109,19 @@ def quantize_file(
     model, spec = load_onnx(source)
     if (found := precision_of(model)) != "fp32":
         raise UsageError(f"{source} is {found} already: give the fp32 file or its checkpoint")
-    pictures = read_pictures(calibration, spec.image_size, PICTURES)
+    pictures = read_pictures(options.calibration, spec.image_size, PICTURES)
     if len(pictures) < MIN_PICTURES:
-        raise UsageError(f"{calibration} holds {len(pictures)} pictures, calibration needs at least {MIN_PICTURES}")
+        raise UsageError(
+            f"{options.calibration} holds {len(pictures)} pictures, calibration needs at least {MIN_PICTURES}"
+        )
     held_out = pictures[::HELD_OUT]
     prepared, ranges = calibrate(source, np.delete(pictures, slice(None, None, HELD_OUT), axis=0))
-    gate = _Gate(spec, held_out, _run(source, held_out), data, budget, _judge(source, spec, data))
+    gate = _Gate(spec, held_out, _run(source, held_out), options, _judge(source, spec, options.data))
     report: Int8Report | None = None
 
     def write(temporary: Path) -> None:
         nonlocal report
-        report = _search(temporary, prepared, ranges, target, gate)
+        report = _search(temporary, prepared, ranges, gate)
 
     write_atomically(output, write)
     assert report is not None
@@ -143,21 +151,19 @@ class _Gate:
         spec: of the network.
         pictures: uint8 [N, S, S, 3] to compare on.
         expected: what the fp32 file gives for them.
-        data: labelled images, or None.
-        budget: how much worse than fp32's a metric may be, as a share of it.
-        metrics: the fp32 file's on the data.
+        options: with the labelled images and the budget.
+        metrics: the fp32 file's on these images.
     """
 
     spec: ModelSpec
     pictures: NDArray[np.uint8]
     expected: Outputs
-    data: FashionData | None
-    budget: float
+    options: Int8Options
     metrics: dict[str, float]
 
     def accuracy(self, path: Path) -> dict[str, tuple[float, float]] | None:
         """{metric: (fp32's, this file's)}, None without labelled data."""
-        metrics = _judge(path, self.spec, self.data)
+        metrics = _judge(path, self.spec, self.options.data)
         return {name: (before, metrics[name]) for name, before in self.metrics.items()} or None
 
     def complaints(self, apart: dict[str, float], accuracy: dict[str, tuple[float, float]] | None) -> list[str]:
@@ -166,14 +172,14 @@ class _Gate:
         found = [words for words, name in zip(found, apart, strict=True) if not apart[name] <= LIMITS[name]]
         for name, (before, after) in (accuracy or {}).items():
             worse = after - before if name in ERRORS else before - after
-            if worse > self.budget * before:
-                found.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.budget:.1%} of it)")
+            if worse > self.options.budget * before:
+                found.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.options.budget:.1%} of it)")
         return found
 
 
-def _search(path: Path, model: ModelProto, ranges: Ranges, target: Target, gate: _Gate) -> Int8Report:
+def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8Report:
     """Write the file at `path` with as few layers in float as pass the gate: none, or the worst 1, 2, 4 ... of them."""
-    layers = layers_of(model.graph)
+    layers, target = layers_of(model.graph), gate.options.target
     counts = [0, *(2**i for i in range((len(layers) // 2).bit_length()))]
     worst_first: list[str] = []
     complaints: list[str] = []

@@ -1,15 +1,17 @@
 """Who rides together: requests of any thread, gathered into batches. Knows no images and no models."""
 
+import atexit
 import math
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
 
@@ -70,6 +72,7 @@ class Batcher(Generic[Item, Result]):
         ]
         for thread in self._threads:
             thread.start()
+        _live.add(self)
 
     def call(self, items: list[Item]) -> list[Result]:
         """Run some items and wait for the results: at once and in this thread, if a runner is idle and nobody waits.
@@ -171,6 +174,7 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        self._idle.clear()  # with them goes what they hold
 
     def _serve(self) -> None:
         while self._run_one():
@@ -236,3 +240,13 @@ class Batcher(Generic[Item, Result]):
         if (error := self.refusal(request)) is not None:
             request.future.set_exception(error)
         return error is None
+
+
+_live: weakref.WeakSet[Batcher[Any, Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that is still inside a runtime's C++ when the interpreter goes takes the process down with it."""
+    for batcher in list(_live):
+        batcher.close(drain=False)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import cv2
 import typer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fashion_infer.engine_file import EngineFile
     from fashion_infer.export.engine import BuildOptions
     from fashion_infer.export.parity import ParityReport
+    from fashion_infer.export.quantize import Int8Options, Int8Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
@@ -116,8 +117,17 @@ def export(
         Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or bf16; by default fp32, or what the .onnx file has.")
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8; by default fp32, or what the .onnx file has.")
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: folder of at least 16 photos like those to come.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; its val split is judged.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="For int8: how much worse than fp32's a metric on --data may be, as a share of it.")
+    ] = 0.02,
     engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
     flavour: Annotated[
         str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
@@ -143,11 +153,14 @@ def export(
         fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
 
         fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+
+        fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data category_attribute/
     """
     from fashion_infer.export.steps import write_onnx
 
     if model.suffix == ".onnx" and precision is None and not engine:
         raise UsageError(f"{model} is an ONNX file already: say --precision or --engine, or give a checkpoint")
+    int8 = _int8_options(precision, calibration, data, budget, engine)
     options = None
     if engine:
         from fashion_infer.export.engine import BuildOptions, resolve
@@ -158,7 +171,7 @@ def export(
         to_plan = engine and model.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
         with errors.status("exporting and checking parity"):
             target = Path(scratch) / "model.onnx" if to_plan else output
-            onnx_file, report = write_onnx(model, target, precision, images)
+            onnx_file, report = write_onnx(model, target, precision, images, int8)
         plan, facts = None, None
         if options is not None:
             source = model if to_plan else onnx_file
@@ -167,8 +180,10 @@ def export(
             result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
             typer.echo(json.dumps(result | {"plan": plan and str(plan), "engine": facts and asdict(facts)}))
             return
-        if report is not None:
-            _print_parity(report)
+        if int8 is not None and report is not None:
+            _print_int8(cast("Int8Report", report))
+        elif report is not None:
+            _print_parity(cast("ParityReport", report))
         for path in [plan] if to_plan else [onnx_file, plan]:
             if path is not None:
                 out.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
@@ -223,7 +238,6 @@ def bench(
     does not fail.
 
     Examples:
-
         fashion-infer bench fashionnet.onnx --images photos/ --report report/
 
         fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'
@@ -451,6 +465,36 @@ def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: 
             return True
 
         return build_engine(onnx_file, plan, options, source=source, report=report)
+
+
+def _int8_options(
+    precision: str | None, calibration: Path | None, data: Path | None, budget: float, engine: bool
+) -> "Int8Options | None":
+    if precision != "int8" and (calibration or data):
+        raise UsageError("--calibration and --data go with --precision int8")
+    if precision != "int8" or calibration is None:
+        return None
+    from fashion_infer.data.deepfashion import read_category
+    from fashion_infer.export.quantize import Int8Options
+
+    labelled = None if data is None else read_category(data).split("val")
+    return Int8Options(calibration, "tensorrt" if engine else "cpu", labelled, budget)
+
+
+def _print_int8(report: "Int8Report") -> None:
+    table = Table(
+        "output", "mean difference", title=f"int8 against fp32 on {report.images} pictures", title_justify="left"
+    )
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(table, f"{report.layers - len(report.float_layers)} of {report.layers} layers in 8 bits")
+    if report.accuracy is None:
+        out.print("accuracy unverified: there was no --data to judge it on")
+        return
+    metrics = Table("metric", "fp32", "int8")
+    for name, (before, after) in report.accuracy.items():
+        metrics.add_row(name, f"{before:.4f}", f"{after:.4f}")
+    out.print(metrics)
 
 
 def _print_parity(report: "ParityReport") -> None:

@@ -18,6 +18,7 @@ PACKAGES = {
     "tensorrt": "gpu",
     "tensorrt-rtx-cu13": "rtx",
     "cuda-python": "rtx",
+    "openvino": "openvino",
     "onnx": "export",
     "onnxscript": "export",
     "safetensors": "export",
@@ -50,7 +51,7 @@ def conflicts() -> list[str]:
 
 def backends() -> list[BackendStatus]:
     """Each backend of this release, tried."""
-    return [*_onnxruntime(), *(_tensorrt(flavour) for flavour in MODULES)]
+    return [*_onnxruntime(), _openvino(), *(_tensorrt(flavour) for flavour in MODULES)]
 
 
 def _onnxruntime() -> list[BackendStatus]:
@@ -71,6 +72,15 @@ def _onnxruntime() -> list[BackendStatus]:
         BackendStatus("onnxruntime on cpu", True, ort.__version__),
         BackendStatus("onnxruntime on cuda", cuda, f"{ort.__version__} {why}"),
     ]
+
+
+def _openvino() -> BackendStatus:
+    try:
+        import onnx.inliner  # noqa: F401
+        import openvino as ov
+    except ImportError as error:
+        return BackendStatus("openvino on cpu", False, f'{error}: pip install "fashion-infer[openvino]"')
+    return BackendStatus("openvino on cpu", True, ov.__version__)
 
 
 def _tensorrt(flavour: str) -> BackendStatus:

@@ -153,6 +153,8 @@ class Predictor:
                 raise TypeError("boxes go with one image: call predict once an image")
             return list(self.stream(images))
         self._batcher.check_open()
+        if boxes is not None and len(boxes) == 0:
+            return []
         source = _keep_bytes(images)
         cuts = self._prepare(source, boxes)
         predictions = iter(self._batcher.call([cut for cut in cuts if isinstance(cut, _Garment)]))

@@ -305,3 +305,17 @@ def test_a_photograph_looks_as_pillow_makes_it(width: int, height: int, box: lis
         full = full.crop(tuple(round(v) for v in box))  # type: ignore[arg-type]
     expected = np.array(full.resize((224, 224), Image.Resampling.BILINEAR, reducing_gap=None))
     assert np.abs(cut.pixels.astype(int) - expected.astype(int)).mean() <= 3
+
+
+@pytest.mark.parametrize("name", ["rocket", "chelsea", "coffee", "hubble_deep_field"])
+@pytest.mark.parametrize("scale", [0.6, 1.0, 1.7, 3.0])
+def test_photographs_of_many_kinds_look_as_pillow_makes_them(name: str, scale: float) -> None:
+    from skimage import data
+
+    photo = Image.fromarray(getattr(data, name)())
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=90)
+    cut = crop(read_image(file.getvalue(), side=224), None, 224)
+    expected = np.array(Image.open(file).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
+    assert np.abs(cut.pixels.astype(int) - expected.astype(int)).mean() <= 3

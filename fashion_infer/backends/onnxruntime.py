@@ -17,6 +17,7 @@ except ImportError as error:
     raise missing_extra("onnxruntime", "cpu") from error
 
 
+REQUANTIZER = "WeightBiasQuantization"  # would take layers that int8 files left in float to int8, one scale a layer
 OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")  # in the messages of ONNX Runtime
 
 
@@ -83,7 +84,7 @@ def _session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 4  # every error is raised, and its warnings are about graphs, not the user's input
     provider = _provider(device)
     try:
-        session = ort.InferenceSession(path, options, providers=[provider])
+        session = ort.InferenceSession(path, options, providers=[provider], disabled_optimizers=[REQUANTIZER])
     except Exception as error:  # as above
         raise ModelError(f"{path} is not an ONNX file that ONNX Runtime can load, or is damaged: {error}") from error
     name = provider if isinstance(provider, str) else provider[0]

@@ -40,7 +40,7 @@ def measure_ceiling(threads: int, *, seconds: float) -> dict[str, float]:
     """Operations a second of a matrix product on this CPU, two for each multiplication and addition.
 
     Args:
-        threads: of the product; 0 for ONNX Runtime's choice.
+        threads: of the product; at least 1.
         seconds: that it takes, about.
 
     Returns:
@@ -75,7 +75,8 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
     """
     model = onnx.inliner.inline_local_functions(model)
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+        if value.type.tensor_type.shape.dim[0].dim_param:  # the batch
+            value.type.tensor_type.shape.dim[0].dim_value = 1
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
@@ -94,15 +95,14 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
 def _operations(node: Any, shapes: Mapping[str, list[int]]) -> int:
     """Two for each multiplication and addition."""
     weight_at = 3 if node.op_type.startswith("QLinear") else 1
-    try:
-        output, weight = shapes[node.output[0]], shapes[node.input[weight_at]]
-    except KeyError as error:
-        raise ModelError(
-            f"the operations of {node.name} cannot be counted: the shape of {error} is not known"
-        ) from error
-    if node.op_type in PRODUCTS:
-        transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        each = weight[-1] if transposed else weight[-2]
-    else:
+    output, weight = (shapes.get(name, [0]) for name in (node.output[0], node.input[weight_at]))
+    output = [output[0] or 1, *output[1:]]  # the batch of one, where inference lost sight of it
+    if len(output) < 2 or 0 in (*output, *weight):
+        raise ModelError(f"the operations of {node.op_type} {node.name} cannot be counted: its shapes are not known")
+    if node.op_type not in PRODUCTS:
         each = int(np.prod(weight[1:]))
+    elif any(a.name == "transB" and a.i for a in node.attribute):
+        each = weight[-1]
+    else:
+        each = weight[-2]
     return 2 * int(np.prod(output)) * each

@@ -37,7 +37,7 @@ def notes(result: BenchResult) -> list[str]:
         limits = ", ".join(f"{kind} {rate.value / 1e9:.0f}" for kind, rate in result.ceiling.items())
         lines.append(f"of the ceiling measured here ({limits} billion operations a second) the engine reached {shares}")
     else:
-        lines.append("the machine's ceiling was not measured")
+        lines.append("the share of the machine's ceiling was not measured")
     if result.settings["starts"] == 1:
         lines.append("one process start: no intervals")
     return lines + _invalid(result)

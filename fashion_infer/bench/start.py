@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fashion_infer.backends import usable_cores
 from fashion_infer.bench.environment import peak_memory_mib
 from fashion_infer.bench.scenarios import latency, throughput
 from fashion_infer.errors import FashionInferError
@@ -98,7 +99,7 @@ def measure(task: Task) -> Start:
             from fashion_infer.bench.loadgen import RUNS, Pace, run_scenarios
 
             if task.options.get("device") in (None, "cpu") and task.model.endswith(".onnx"):
-                ceiling = measure_ceiling(task.options.get("threads") or 0, seconds=CEILING * task.seconds)
+                ceiling = measure_ceiling(task.options.get("threads") or usable_cores(), seconds=CEILING * task.seconds)
             pace = {
                 "e2e": Pace(image_ms["e2e"], stream),
                 "engine": Pace(image_ms["engine"], max(batches.values())),

@@ -42,13 +42,14 @@ def _(features: Tensor, landmarks: Tensor, gate: Tensor, pooled_size: int = 4, b
 def _index(features: Tensor, landmarks: Tensor, gate: Tensor, k: int, s: int) -> tuple[Tensor, Tensor]:
     """The cells of each bin, int64 [N, P, k*k, s*s] with H*W for a zero, and the gate [N, P], 0 where it is closed."""
     height, width = features.shape[2:]
-    size = torch.tensor([width, height], dtype=torch.float32, device=features.device)
     is_open = (gate > 0) & ~landmarks.isnan().any(-1)
-    cell = (landmarks.float().nan_to_num(0.0, float("inf"), float("-inf")) * size).floor()
-    cell = cell.minimum(size - 1).clamp(min=0).long()
+    known = landmarks.float().nan_to_num(0.0, float("inf"), float("-inf"))
+    # by plain numbers: a tensor of the sizes would be a copy to the GPU, which a CUDA graph cannot capture
+    cell_x = (known[..., 0] * width).floor().clamp(0, width - 1).long()
+    cell_y = (known[..., 1] * height).floor().clamp(0, height - 1).long()
     offset = torch.arange(k * s, device=features.device) - k * s // 2
-    x = cell[:, :, 0, None, None, None, None] + offset.view(1, k, 1, s)
-    y = cell[:, :, 1, None, None, None, None] + offset.view(k, 1, s, 1)
+    x = cell_x[..., None, None, None, None] + offset.view(1, k, 1, s)
+    y = cell_y[..., None, None, None, None] + offset.view(k, 1, s, 1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & is_open[..., None, None, None, None]
     index = torch.where(inside, y * width + x, height * width)
     return index.flatten(4).flatten(2, 3), torch.where(is_open, gate, 0).to(features.dtype)

@@ -1,0 +1,210 @@
+"""fashion-infer beside its peers on this CPU: the same photos, the same weights, one run that alternates between them.
+
+    python benchmarks/cpu_peers.py PHOTOS [--light LIGHT.safetensors] [--fashionnet FASHIONNET.safetensors]
+
+See benchmarks/README.md. Each peer lives in a process and an environment of its own (peers/). This file asks them in
+turn, round after round, and writes JSON, a table and a plot into results/.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from peer_models import BACKBONES, SIZE, Artefacts, make_artefacts
+from peer_results import write_results
+from peers.environments import make_environment
+from peers.process import PeerProcess
+from photos import make_photos
+from rich.console import Console
+from rich.progress import Progress
+
+from fashion_infer.backends import usable_cores
+from fashion_infer.bench.environment import environment, provenance
+from fashion_infer.images import read_image
+from fashion_infer.preprocess import crop
+
+HERE = Path(__file__).resolve().parent
+BUILD, RESULTS = HERE.parent / "build" / "peers", HERE / "results"
+WORKLOADS = ("12MP", "2MP", "0.3MP", "decoded")
+STREAMED = "2MP"  # the photos of an offline turn, each four times
+COLD_STARTS, OFFLINE_ROUNDS = 3, 5
+OURS = ("fashion-infer fp32", "fashion-infer int8")  # the rows that are asked for more
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A peer: the environment and script of its process, and the options of its `load`."""
+
+    environment: str
+    script: str
+    options: dict[str, Any]
+
+
+@dataclass
+class Measured:
+    """What one peer gave; `failed` says why where it gave nothing."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    first_prediction_s: list[float] = field(default_factory=list)
+    first_memory_mib: float | None = None
+    peak_memory_mib: float | None = None
+    parity: float | None = None  # greatest difference of a category's probability from the first peer's
+    latency_ms: dict[str, list[list[float]]] = field(default_factory=dict)  # by workload, each round's samples
+    offline: list[float] = field(default_factory=list)  # images a second of each round
+    more: dict[str, Any] = field(default_factory=dict)
+    failed: str | None = None
+
+
+def kinds_of(made: Artefacts) -> dict[str, Kind]:
+    """The peers of a network; the first is what the others are compared with."""
+    torch, ours = {"checkpoint": str(made.checkpoint)}, {"model": str(made.int8)}
+    floats = {"model": str(made.float_input), "mean": made.mean, "std": made.std, "size": SIZE}
+    kinds = {
+        "PIL + torch eager": Kind("torch", "torch_pil.py", torch | {"compile": False}),
+        "PIL + torch.compile": Kind("torch", "torch_pil.py", torch | {"compile": True}),
+        "cv2 + ONNX Runtime": Kind("rtmlib", "rtmlib_style.py", floats),
+        "OpenVINO quick start": Kind("openvino", "openvino_quick.py", {"model": str(made.inlined), "size": SIZE}),
+        "Ultralytics classifier": Kind("ultralytics", "ultralytics_cls.py", {"folder": str(BUILD), "size": SIZE}),
+        "fashion-infer fp32": Kind("ours", "ours.py", {"model": str(made.onnx)}),
+        "fashion-infer int8": Kind("ours", "ours.py", ours),
+        "fashion-infer int8, OpenVINO": Kind("ours", "ours.py", ours | {"backend": "openvino"}),
+    }
+    if made.name != "light":
+        del kinds["Ultralytics classifier"]  # it has no backbone of VGG-16's cost
+    return kinds
+
+
+def measure(kinds: dict[str, Kind], sources: dict[str, list[str]], rounds: int, seconds: float) -> dict[str, Measured]:
+    """Start all peers, then ask them in turn.
+
+    Args:
+        kinds: by name.
+        sources: paths of images by workload.
+        rounds: of latency, 2 to 10.
+        seconds: of one turn.
+    """
+    measured = {name: Measured() for name in kinds}
+    processes: dict[str, PeerProcess] = {}
+    try:
+        for _ in range(COLD_STARTS):
+            _start_all(kinds, measured, processes, sources["2MP"][0])
+        running = list(processes)
+        _compare(running, processes, measured, sources["decoded"][0])
+        turns = [(workload, name) for _ in range(rounds) for workload in WORKLOADS for name in running]
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("latency", total=len(turns))
+            for workload, name in turns:
+                taken = processes[name].ask("latency", sources=sources[workload], seconds=seconds)
+                measured[name].latency_ms.setdefault(workload, []).append(taken)
+                progress.advance(task)
+            task = progress.add_task("offline", total=(1 + OFFLINE_ROUNDS) * len(running))
+            for number in range(1 + OFFLINE_ROUNDS):
+                for name in running:
+                    rate = processes[name].ask("throughput", sources=4 * sources[STREAMED])
+                    measured[name].offline += [rate] if number else []  # the first round is warm-up
+                    progress.advance(task)
+        for name in running:
+            measured[name].peak_memory_mib = processes[name].ask("memory")
+            if name in OURS:
+                measured[name].more = _more(processes[name], sources, seconds)
+    finally:
+        for process in processes.values():
+            process.close()
+    return measured
+
+
+def _start_all(
+    kinds: dict[str, Kind], measured: dict[str, Measured], processes: dict[str, PeerProcess], first: str
+) -> None:
+    """Start every peer anew, one after the other; one that cannot start is recorded and left out."""
+    for name, kind in kinds.items():
+        if measured[name].failed is not None:
+            continue
+        if name in processes:
+            processes.pop(name).close()
+        console.print(f"starting {name}")
+        try:
+            python = make_environment(kind.environment, BUILD)
+            log = BUILD / f"{name.replace(' ', '-')}.log"
+            processes[name] = PeerProcess(kind.script, kind.options | {"first": first}, python, log)
+        except (RuntimeError, OSError) as error:
+            measured[name].failed = str(error)
+            console.print(f"[red]left out:[/red] {name}", str(error), markup=True)
+            continue
+        measured[name].notes = processes[name].notes
+        measured[name].first_prediction_s.append(processes[name].first_prediction_s)
+        measured[name].first_memory_mib = processes[name].first_memory_mib
+
+
+def _compare(
+    running: Sequence[str], processes: dict[str, PeerProcess], measured: dict[str, Measured], source: str
+) -> None:
+    """Do they answer alike? Another network (Ultralytics') has other categories and cannot be compared."""
+    expected = processes[running[0]].ask("probabilities", source=source)
+    for name in running:
+        found = processes[name].ask("probabilities", source=source)
+        if len(found) == len(expected):
+            measured[name].parity = float(np.abs(np.subtract(found, expected)).max())
+
+
+def _more(process: PeerProcess, sources: dict[str, list[str]], seconds: float) -> dict[str, Any]:
+    cores, decoded = usable_cores(), sources["decoded"][0]
+    return {
+        "overhead": process.ask("overhead", options={"source": decoded, "seconds": 20 * seconds}),
+        "layouts": process.ask("layouts", options={"sources": 4 * sources[STREAMED], "cores": cores, "rounds": 5}),
+        "ceiling": process.ask("ceiling", options={"source": decoded, "cores": cores, "rounds": 5}),
+    }
+
+
+def make_sources(photos: Path) -> dict[str, list[str]]:
+    """Paths by workload: the JPEGs, and pictures of the network's size as .npy."""
+    sources = {name: [str(path) for path in paths] for name, paths in make_photos(photos, BUILD / "photos").items()}
+    sources["decoded"] = []
+    for path in sources["2MP"]:
+        target = Path(path).with_suffix(".npy")
+        np.save(target, crop(read_image(path, side=SIZE), None, SIZE).pixels)
+        sources["decoded"].append(str(target))
+    return sources
+
+
+def main(
+    photos: Annotated[Path, typer.Argument(help="A folder of garment photos, at least eight JPEGs.")],
+    light: Annotated[
+        Path | None, typer.Option(help="Checkpoint of a light network; random weights by default.")
+    ] = None,
+    fashionnet: Annotated[Path | None, typer.Option(help="Checkpoint of a VGG-16 network; likewise.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="light or fashionnet; both by default.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Peers by name; the first is the one to compare with.")] = None,
+    rounds: Annotated[int, typer.Option(help="Of latency, 2 to 10.")] = 10,
+    seconds: Annotated[float, typer.Option(help="Of a peer's turn; it takes three images at least.")] = 0.5,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
+) -> None:
+    """Measure every peer on both networks and write cpu_peers.json, .md and .svg."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    about = environment()
+    sources, results = make_sources(photos), {}
+    for name in model or BACKBONES:
+        int8 = only is None or any("int8" in peer for peer in only)
+        made = make_artefacts(
+            name, {"light": light, "fashionnet": fashionnet}[name], photos, BUILD / "models", int8=int8
+        )
+        kinds = kinds_of(made)
+        results[name] = measure(
+            {peer: kinds[peer] for peer in only or kinds if peer in kinds}, sources, rounds, seconds
+        )
+    facts = {
+        "provenance": provenance() | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+        "environment": about,
+        "photos": {name: float(np.mean([Path(p).stat().st_size for p in sources[name]])) for name in WORKLOADS[:3]},
+        "settings": {"rounds": rounds, "seconds": seconds, "offline_rounds": OFFLINE_ROUNDS, "cores": usable_cores()},
+    }
+    write_results(results, facts, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,128 @@
+"""benchmarks/gpu.py as far as it goes without a GPU."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+pytest.importorskip("cuda.bindings.runtime")
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture(scope="module")
+def gpu() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _has_gpu() -> bool:
+    from cuda.bindings import runtime as rt
+
+    return bool(rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess)
+
+
+no_gpu = pytest.mark.skipif(_has_gpu(), reason="there is a GPU")
+
+
+@no_gpu
+def test_without_a_gpu_it_lists_what_there_is(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "-o", str(tmp_path / "gpu.json")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 3, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["gpus"] == []
+    assert "there is no NVIDIA GPU" in facts["no_gpu"]
+    assert facts["packages"]["torch"]
+    assert not list(tmp_path.iterdir())
+
+
+@no_gpu
+def test_every_contender_that_cannot_run_is_listed_and_none_is_timed(
+    gpu: ModuleType, checkpoint: Path, tmp_path: Path
+) -> None:
+    results = gpu.Results(tmp_path / "gpu.json", time.monotonic() + 600, {"ceiling_tflops": None})
+    gpu.bench_network(results, checkpoint, tmp_path, [2, 1], [1])
+    missing = results.facts["missing"][checkpoint.stem]
+    assert set(missing) == {"tensorrt fp32", "tensorrt bf16", gpu.OURS, gpu.ORT, gpu.GRAPH, gpu.COMPILED}
+    assert "there is no NVIDIA GPU" in missing[gpu.OURS]
+    assert results.facts["gflops_an_image"][checkpoint.stem] > 0
+    assert results.facts["times"][checkpoint.stem] == {"2": {}, "1": {}}
+    assert not results.failed  # nothing gave a wrong answer
+    assert json.loads((tmp_path / "gpu.json").read_text()) == results.facts
+
+
+def test_nothing_is_begun_when_the_time_is_up(gpu: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    results = gpu.Results(tmp_path / "gpu.json", time.monotonic())
+    gpu.bench_network(results, checkpoint, tmp_path, [1], [])
+    assert results.facts == {"missing": {checkpoint.stem: "the time was up"}}
+
+
+def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, tmp_path: Path) -> None:
+    from fashion_infer.errors import DeviceError, ParityError
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    results = gpu.Results(tmp_path / "gpu.json", 0.0)
+    assert results.attempt(lambda: 5, "a") == 5
+    assert results.attempt(lambda: fail(DeviceError("no GPU")), "b", "c") is None
+    assert not results.failed
+    results.attempt(lambda: fail(ParityError("differs")), "d")
+    assert results.failed
+    assert results.facts == {"missing": {"b": {"c": "DeviceError: no GPU"}, "d": "ParityError: differs"}}
+
+
+def test_contenders_take_turns(gpu: ModuleType) -> None:
+    seen: list[str] = []
+    runs = {name: (lambda pixels, name=name: seen.append(name)) for name in "ab"}
+    rounds = gpu.interleave(runs, np.zeros((1, 2, 2, 3), np.uint8), seconds=0)
+    assert {name: len(times) for name, times in rounds.items()} == {"a": gpu.ROUNDS, "b": gpu.ROUNDS}
+    assert seen == ["a", "b"] + (["a"] * 5 + ["b"] * 5) * gpu.ROUNDS
+
+
+def test_summaries(gpu: ModuleType) -> None:
+    rounds = {gpu.OURS: [2.0, 2.0, 2.0, 2.0, 2.0], gpu.GRAPH: [3.0, 3.0, 4.0, 5.0, 5.0]}
+    summary = gpu.summarise(rounds, batch=8, flops=1e9, ceiling=10.0)
+    ours, theirs = summary[gpu.OURS], summary[gpu.GRAPH]
+    assert (ours["p50_ms"], ours["images_per_second"]) == (2.0, 4000.0)
+    assert ours["share_of_ceiling"] == pytest.approx(8e9 / 2e-3 / 10e12)
+    assert "times_ours" not in ours
+    assert theirs["times_ours"] == pytest.approx(2.0)  # of 1.5, 1.5, 2, 2.5, 2.5
+    assert theirs["plus_minus"] == pytest.approx(2.776 * 0.5 / 5**0.5)
+    assert "share_of_ceiling" not in gpu.summarise(rounds, 8, 1e9, None)[gpu.OURS]
+    assert "times_ours" not in gpu.summarise({gpu.GRAPH: rounds[gpu.GRAPH]}, 8, 1e9, None)[gpu.GRAPH]
+
+
+def test_goals_are_none_where_nothing_was_measured(gpu: ModuleType) -> None:
+    assert set(gpu.check_goals({}).values()) == {None}
+    row: dict[str, Any] = {gpu.OURS: {"share_of_ceiling": 0.7}, gpu.COMPILED: {"times_ours": 1.6}}
+    facts = {"times": {"vgg16": {"64": row, "1": {gpu.GRAPH: {"times_ours": 2.0}}}}}
+    assert list(gpu.check_goals(facts).values()) == [0.7, 1.6, 0.5]
+
+
+def test_tables_are_printed(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = {gpu.OURS: [2.0] * 5, gpu.ORT: [3.0] * 5}
+    times = {"vgg16": {"8": gpu.summarise(rounds, 8, 1e9, None)}}
+    gpu.print_tables({"times": times, "goals": gpu.check_goals({"times": times})})
+    assert "not measured" in capsys.readouterr().err
+
+
+def test_sizes_are_parsed(gpu: ModuleType) -> None:
+    assert gpu.parse_sizes("64, 1,8") == [64, 1, 8]
+    for text in ("", "0", "a", "1,,2", "-1"):
+        with pytest.raises(typer.BadParameter, match="is not a list of batch sizes"):
+            gpu.parse_sizes(text)

@@ -1,0 +1,575 @@
+import asyncio
+import dataclasses
+import gc
+import io
+import logging
+import math
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from fashion_infer import (
+    DeadlineExceededError,
+    DeviceError,
+    ImageError,
+    ModelError,
+    ModelNotFoundError,
+    ModelSpec,
+    Prediction,
+    Predictor,
+    PredictorClosedError,
+    QueueFullError,
+    UsageError,
+)
+from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.files import sha256_of
+from fashion_infer.images import read_image
+from fashion_infer.preprocess import crop
+
+SOON = 60.0  # seconds within which everything here happens, on the slowest machine
+
+
+def photo(seed: int, width: int = 90, height: int = 120) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(seed: int, width: int = 90, height: int = 120) -> bytes:
+    return bytes(cv2.imencode(".jpg", photo(seed, width, height))[1])
+
+
+@pytest.fixture(scope="module")
+def predictor(onnx_model: Path) -> Iterator[Predictor]:
+    with Predictor(onnx_model, sessions=2, threads=1, max_batch=4) as opened:
+        yield opened
+
+
+def same(a: Prediction, b: Prediction) -> bool:
+    """The same but for the last bits, which depend on the batch."""
+    scores = np.allclose(a.attribute_scores, b.attribute_scores, atol=1e-5)
+    embeddings = np.allclose(a.embedding, b.embedding, atol=1e-5)
+    points = np.allclose([p[1:3] for p in a.landmarks], [p[1:3] for p in b.landmarks], atol=1e-2)
+    return scores and embeddings and points and (a.box, a.width, a.height) == (b.box, b.width, b.height)
+
+
+# ---- what a prediction is
+
+
+def test_a_prediction_is_what_the_network_says_of_the_whole_image(predictor: Predictor, onnx_model: Path) -> None:
+    data = jpeg(1, 300, 200)
+    prediction = predictor.predict(data)
+    pixels = crop(read_image(data, side=64), None, 64).pixels
+    outputs = OnnxRuntimeBackend(onnx_model).run(pixels[None])
+    assert (prediction.width, prediction.height, prediction.box) == (300, 200, (0.0, 0.0, 300.0, 200.0))
+    assert [label.name for label in prediction.categories] == [
+        predictor.spec.categories[i] for i in np.argsort(-outputs["category"][0])
+    ]
+    assert prediction.category.score == pytest.approx(outputs["category"].max(), abs=1e-5)
+    np.testing.assert_allclose(prediction.attribute_scores, outputs["attributes"][0], atol=1e-5)
+    assert all(label.score > predictor.spec.threshold for label in prediction.attributes)
+    np.testing.assert_allclose(prediction.embedding, outputs["embedding"][0], atol=1e-5)
+    expected = outputs["landmarks"][0] * [300, 200]
+    np.testing.assert_allclose([(p.x, p.y) for p in prediction.landmarks], expected, atol=0.01)
+    assert list(prediction.timing) == ["decode", "preprocess", "queue", "compute", "post"]
+    assert all(ms >= 0 for ms in prediction.timing.values())
+
+
+def sources(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "a.png"
+    Image.fromarray(photo(2)).save(path)
+    return {
+        "str": str(path),
+        "Path": path,
+        "bytes": path.read_bytes(),
+        "BytesIO": io.BytesIO(path.read_bytes()),
+        "PIL": Image.fromarray(photo(2)),
+        "ndarray": photo(2),
+        "ndarray of the other channel order": photo(2)[:, :, ::-1].copy()[:, :, ::-1],
+    }
+
+
+def test_every_kind_of_source_gives_the_same_in_every_way(predictor: Predictor, tmp_path: Path) -> None:
+    expected = predictor.predict(photo(2))
+    for name, source in sources(tmp_path).items():
+        prediction = predictor.predict(source)
+        assert same(prediction, expected), name
+        assert prediction.image == (str(source) if name in ("str", "Path") else None)
+    assert all(same(p, expected) for p in predictor.predict(list(sources(tmp_path).values())))
+    submitted = [predictor.submit(source) for source in sources(tmp_path).values()]
+    assert all(same(future.result(SOON), expected) for future in submitted)
+
+
+def test_a_file_may_be_closed_once_it_was_read(predictor: Predictor, tmp_path: Path) -> None:
+    with sources(tmp_path)["Path"].open("rb") as file:
+        prediction = predictor.predict(file)
+    assert prediction.plot().shape[2] == 3
+
+
+def test_predict_stream_submit_apredict_and_run_agree(predictor: Predictor) -> None:
+    images = [jpeg(seed) for seed in range(25)]
+    alone = [predictor.predict(image) for image in images]
+
+    async def at_once() -> list[Prediction]:
+        return await asyncio.gather(*(predictor.apredict(image, deadline_ms=1e6) for image in images))
+
+    outputs = predictor.run(np.stack([crop(read_image(i, side=64), None, 64).pixels for i in images]))
+    assert {len(values) for values in outputs.values()} == {25}
+    np.testing.assert_allclose(outputs["embedding"], [p.embedding for p in alone], atol=1e-5)
+    for many in (
+        predictor.predict(images),
+        predictor.predict(tuple(images)),
+        list(predictor.stream(iter(images))),
+        [future.result(SOON) for future in [predictor.submit(image) for image in images]],
+        asyncio.run(at_once()),
+    ):
+        assert len(many) == 25
+        assert all(same(one, other) for one, other in zip(many, alone, strict=True))
+
+
+def test_nothing_in_nothing_out(predictor: Predictor) -> None:
+    assert predictor.predict([]) == []
+    assert predictor.predict(b"not even read", boxes=[]) == []
+    assert list(predictor.stream([])) == []
+    assert {len(values) for values in predictor.run(np.zeros((0, 64, 64, 3), np.uint8)).values()} == {0}
+
+
+def test_boxes(predictor: Predictor) -> None:
+    image = photo(3, 400, 300)  # no JPEG: its smallest box would decide how small it is decoded
+    boxes = [[0, 0, 100, 100], [50.0, 60.0, 350.0, 290.0], [390, 0, 500, 50], *([[0, 0, 200, 300]] * 5)]
+    predictions = predictor.predict(image, boxes=boxes)
+    assert [p.box for p in predictions[:3]] == [(0, 0, 100, 100), (50, 60, 350, 290), (390, 0, 400, 50)]
+    assert len(predictions) == len(boxes)
+    for box, prediction in zip(boxes, predictions, strict=True):
+        assert same(prediction, predictor.predict(image, boxes=np.array([box]))[0])
+    assert same(predictor.predict(image, boxes=[[0, 0, 400, 300]])[0], predictor.predict(image))
+
+
+def test_boxes_go_with_one_image(predictor: Predictor) -> None:
+    with pytest.raises(TypeError, match="boxes go with one image"):
+        predictor.predict([jpeg(1)], boxes=[[0, 0, 1, 1]])  # type: ignore[call-overload]
+
+
+def test_streams_are_lazy_and_read_ahead_within_bounds(predictor: Predictor) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield jpeg(taken)
+
+    stream = predictor.stream(endless())
+    assert taken == 0
+    for given in range(1, 20):
+        next(stream)
+        assert taken <= given + 2 * 4
+    stream.close()  # type: ignore[attr-defined]
+
+
+# ---- bad images
+
+BAD: dict[str, tuple[Any, str]] = {
+    "missing": ("/no/such/file.jpg", "/no/such/file.jpg cannot be read"),
+    "empty": (b"", "the image is empty"),
+    "text": (b"hello", "is not an image of a kind read here"),
+    "truncated": (jpeg(1)[:-200], "is truncated"),
+    "no pixels": (np.zeros((0, 5, 3), np.uint8), "an array image must be RGB"),
+    "a file read to its end": (io.BytesIO(), "the image is empty"),
+    "a text file": (io.StringIO("a.jpg"), "gives str, not bytes"),
+    "no image at all": (17, "is of type int"),
+    "None": (None, "is of type NoneType"),
+}
+
+
+def closed_file() -> io.BytesIO:
+    file = io.BytesIO(jpeg(1))
+    file.close()
+    return file
+
+
+BAD["a closed file"] = (closed_file(), "the image cannot be read: I/O operation on closed file")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_raises_alone_and_keeps_its_place_among_others(name: str, predictor: Predictor) -> None:
+    bad, message = BAD[name]
+    good = jpeg(4)
+    with pytest.raises(ImageError, match=re.escape(message)):
+        predictor.predict(bad)
+    with pytest.raises(ImageError, match=re.escape(message)):
+        predictor.submit(bad).result(SOON)
+    with pytest.raises(ImageError, match=re.escape(message)):
+        asyncio.run(predictor.apredict(bad))
+    with pytest.raises(ImageError, match=re.escape(message)):
+        predictor.predict(bad, boxes=[[0, 0, 5, 5]])
+    first, failed, last = predictor.predict([good, bad, good])
+    assert isinstance(failed.error, ImageError)
+    assert message in str(failed.error)
+    assert failed.source is bad
+    with pytest.raises(ImageError):
+        _ = failed.category
+    assert same(first, predictor.predict(good)) and same(last, first)
+
+
+def test_many_bad_images_among_good_ones(predictor: Predictor) -> None:
+    images = [jpeg(i) if i % 3 else b"bad" for i in range(40)]
+    predictions = predictor.predict(images)
+    assert [p.error is None for p in predictions] == [i % 3 > 0 for i in range(40)]
+    assert all(same(p, predictor.predict(i)) for p, i in zip(predictions, images, strict=True) if p.error is None)
+    assert all(p.error is not None for p in predictor.predict([b"bad"] * 10))
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 0], [500, 500, 600, 600], [0, 0, math.nan, 1], [1, 2, 3], None, "abcd"])
+def test_a_bad_box_keeps_its_place_among_others(box: Any, predictor: Predictor) -> None:
+    image = jpeg(5)
+    good, bad, last = predictor.predict(
+        image, boxes=[[0, 0, 50, 50], [9, 9, 9, 9] if box is None else box, [5, 5, 60, 60]]
+    )
+    assert (good.error, last.error) == (None, None)
+    assert isinstance(bad.error, ImageError)
+    assert bad.source is image
+
+
+def test_pixel_limit(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1, max_pixels=90 * 120) as predictor:
+        predictor.predict(jpeg(1))
+        with pytest.raises(ImageError, match="has 91 x 120 pixels, above the limit of 10800"):
+            predictor.predict(jpeg(1, 91, 120))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((64, 64, 3), np.uint8),
+        np.zeros((1, 3, 64, 64), np.uint8),
+        np.zeros((1, 32, 32, 3), np.uint8),
+        np.zeros((1, 64, 64, 3), np.float32),
+    ],
+)
+def test_batches_of_another_shape_or_type(batch: np.ndarray, predictor: Predictor) -> None:
+    with pytest.raises(ImageError, match=r"a batch must be uint8 \[N, 64, 64, 3\], got " + f"{batch.dtype}"):
+        predictor.run(batch)
+
+
+# ---- bad models and arguments
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.onnx", tmp_path):
+        with pytest.raises(ModelNotFoundError, match=f"there is no model file {path}"):
+            Predictor(path)
+
+
+def test_what_is_not_onnx(tmp_path: Path, checkpoint: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(ModelError, match="is not an ONNX file that ONNX Runtime can load"):
+        Predictor(path)
+    with pytest.raises(ModelError, match=r"is not an \.onnx file"):
+        Predictor(checkpoint)
+
+
+def test_the_file_of_another_model_or_release(with_spec: Callable[[Any], Path]) -> None:
+    with pytest.raises(ModelError, match="not one that fashion-infer export wrote"):
+        Predictor(with_spec(None))
+    with pytest.raises(ModelError, match="version 2, this release of fashion-infer reads 1: export the model again"):
+        Predictor(with_spec('{"version": 2}'))
+
+
+def test_another_hash(onnx_model: Path) -> None:
+    digest = sha256_of(onnx_model)
+    with Predictor(onnx_model, sessions=1, threads=1, require_hash=digest.upper()) as predictor:
+        assert predictor.sha256 == digest
+    with pytest.raises(ModelError, match=f"has sha256 {digest}, expected 1234: it is another file, or was changed"):
+        Predictor(onnx_model, require_hash="1234")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"backend": "tflite"}, UsageError, "there is no backend 'tflite'"),
+        ({"device": "tpu"}, DeviceError, "unknown device 'tpu'"),
+        ({"device": ["cpu", "tpu"]}, DeviceError, "unknown device 'tpu'"),
+        ({"device": []}, UsageError, "device is an empty list"),
+        ({"max_batch": 0}, UsageError, "max_batch must be at least 1, got 0"),
+        ({"max_queue": 0}, UsageError, "max_queue must be at least 1, got 0"),
+        ({"sessions": 0}, UsageError, "sessions must be at least 1, got 0"),
+        ({"threads": -1}, UsageError, "threads must be at least 1, got -1"),
+        ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be at least 0, got -1"),
+        ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be at least 0, got nan"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str, onnx_model: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(error, match=re.escape(message)):
+        Predictor(onnx_model, **arguments)
+    assert threading.active_count() == before
+
+
+def test_an_untrained_model_says_so(
+    onnx_model: Path, with_spec: Callable[[ModelSpec], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1) as predictor:
+        spec = predictor.spec
+    assert not caplog.records
+    Predictor(with_spec(dataclasses.replace(spec, trained=False)), sessions=1, threads=1).close()
+    assert [(r.name, r.levelno) for r in caplog.records] == [("fashion_infer", logging.WARNING)]
+    assert "has random weights, it was never trained" in caplog.text
+
+
+# ---- sessions, threads, devices
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores", "expected"),
+    [
+        ({}, 1, Layout(1, 1, 1)),
+        ({"sessions": 3, "threads": 2}, 2, Layout(3, 2, 2)),
+        ({"sessions": 2}, 8, Layout(2, 4, 4)),
+        ({"sessions": 9}, 8, Layout(9, 1, 1)),
+        ({"threads": 2}, 8, Layout(4, 2, 2)),
+        ({"threads": 9}, 8, Layout(1, 9, 9)),
+    ],
+)
+def test_sessions_and_threads_as_given(
+    arguments: dict[str, int], cores: int, expected: Layout, onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fashion_infer.backends.calibration.usable_cores", lambda: cores)
+    with Predictor(onnx_model, **arguments) as predictor:  # type: ignore[arg-type]
+        assert predictor._networks[0].backend.layout == expected  # type: ignore[attr-defined]
+        assert len(predictor._batcher._threads) == expected.sessions
+
+
+def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
+    with Predictor(onnx_model) as predictor:
+        assert same(predictor.predict(jpeg(1)), predictor.predict([jpeg(1)] * 9)[8])
+
+
+def test_several_devices_share_the_work(onnx_model: Path) -> None:
+    with Predictor(onnx_model, device=["cpu", "cpu", "cpu"], sessions=1, threads=1, max_batch=1) as predictor:
+        expected = predictor.predict(jpeg(1))
+        assert len(predictor._batcher._threads) == len(predictor._networks) == 3
+        assert all(same(p, expected) for p in predictor.predict([jpeg(1)] * 30))
+        assert len(predictor.run(np.zeros((5, 64, 64, 3), np.uint8))["category"]) == 5
+
+
+# ---- many threads, a full queue, deadlines
+
+
+def test_many_threads_at_once_in_every_way(predictor: Predictor) -> None:
+    expected = [predictor.predict(jpeg(seed)) for seed in range(8)]
+
+    def use(i: int) -> bool:
+        image = jpeg(i % 8)
+        if i % 4 == 0:
+            return same(predictor.predict(image), expected[i % 8])
+        if i % 4 == 1:
+            return same(predictor.submit(image).result(SOON), expected[i % 8])
+        if i % 4 == 2:
+            return all(same(p, expected[i % 8]) for p in predictor.predict([image] * 5))
+        return len(predictor.run(np.zeros((3, 64, 64, 3), np.uint8))["category"]) == 3
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(use, range(160)))
+
+
+def test_images_submitted_together_share_a_batch(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1, max_batch=6, max_delay_ms=20_000) as predictor:
+        predictions = [future.result(SOON) for future in [predictor.submit(photo(i)) for i in range(6)]]
+    assert len({p.timing["compute"] for p in predictions}) == 1
+
+
+def test_a_lone_predict_does_not_wait_for_the_window(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1, max_delay_ms=1e9) as predictor:
+        predictor.predict(photo(1))
+        predictor.predict([photo(1), photo(2)])
+        predictor.predict(photo(1), boxes=[[0, 0, 50, 50]] * 3)
+
+
+@pytest.fixture
+def stalled(onnx_model: Path) -> Iterator[Predictor]:
+    """A Predictor of one place, taken: an image in the window of a patient batch."""
+    with Predictor(onnx_model, sessions=1, threads=1, max_queue=1, max_delay_ms=1e9) as predictor:
+        yield predictor
+
+
+def test_a_full_queue(stalled: Predictor) -> None:
+    first = stalled.submit(photo(1))
+    with pytest.raises(QueueFullError, match="1 requests wait already"):
+        stalled.submit(photo(2))
+    with pytest.raises(QueueFullError):
+        asyncio.run(stalled.apredict(photo(2)))
+    assert first.cancel()
+
+
+@pytest.mark.parametrize("deadline_ms", [0, -1])
+def test_a_deadline_already_past(deadline_ms: float, predictor: Predictor) -> None:
+    future = predictor.submit(photo(1), deadline_ms=deadline_ms)
+    with pytest.raises(DeadlineExceededError):
+        future.result(SOON)
+    with pytest.raises(DeadlineExceededError):
+        asyncio.run(predictor.apredict(photo(1), deadline_ms=deadline_ms))
+
+
+def test_cancelling_a_task_cancels_its_request(stalled: Predictor) -> None:
+    async def give_up() -> None:
+        await asyncio.wait_for(stalled.apredict(photo(1)), timeout=0.05)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(give_up())
+    stalled.close()  # would not end if a request were left
+
+
+# ---- the end
+
+
+def test_a_closed_predictor(onnx_model: Path) -> None:
+    predictor = Predictor(onnx_model, sessions=1, threads=1)
+    stream = predictor.stream([jpeg(1)] * 3)
+    predictor.close()
+    predictor.close(drain=False)
+    uses: list[Callable[[], object]] = [
+        lambda: predictor.predict(jpeg(1)),
+        lambda: predictor.predict([jpeg(1)]),
+        lambda: predictor.predict(b"bad", boxes=[[0, 0, 1, 1]]),
+        lambda: predictor.submit(jpeg(1)),
+        lambda: asyncio.run(predictor.apredict(jpeg(1))),
+        lambda: predictor.run(np.zeros((1, 64, 64, 3), np.uint8)),
+        lambda: next(stream),
+    ]
+    for use in uses:
+        with pytest.raises(PredictorClosedError, match="this Predictor was closed"):
+            use()
+
+
+def test_closing_finishes_what_was_submitted_or_fails_it(onnx_model: Path) -> None:
+    for drain in (True, False):
+        predictor = Predictor(onnx_model, sessions=1, threads=1, max_delay_ms=1e9)
+        futures = [predictor.submit(jpeg(i)) for i in range(20)]
+        predictor.close(drain=drain)
+        assert all(future.done() for future in futures)
+        errors = {type(future.exception()) for future in futures}
+        assert errors == {type(None)} if drain else PredictorClosedError in errors
+
+
+def test_closing_frees_the_model(onnx_model: Path) -> None:
+    predictor = Predictor(onnx_model, sessions=2, threads=1)
+    backend = weakref.ref(predictor._networks[0].backend)
+    predictor.predict([photo(1)] * 5)
+    predictor.close()
+    gc.collect()
+    assert backend() is None
+
+
+def test_a_forgotten_predictor_ends_its_threads(onnx_model: Path) -> None:
+    predictor = Predictor(onnx_model, sessions=2, threads=1)
+    predictor.predict([photo(1)] * 5)
+    threads = predictor._batcher._threads
+    del predictor
+    for thread in threads:
+        thread.join(SOON)
+        assert not thread.is_alive()
+
+
+SCRIPTS = {
+    "left open": "predictor.predict([image] * 3)",
+    "left with work": "futures = [predictor.submit(image) for _ in range(300)]; predictor.submit(image).result()",
+    "fork": """
+import os, warnings
+from fashion_infer import PredictorClosedError
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    for use in (predictor.predict, predictor.submit, lambda i: predictor.predict([i]), lambda i: predictor.run(batch)):
+        try:
+            use(image)
+        except PredictorClosedError as error:
+            assert "load one in each process" in str(error), error
+        else:
+            raise AssertionError(use)
+    predictor.close()
+    os._exit(7)  # as multiprocessing does; ONNX Runtime hangs in the destructors of a forked child
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+predictor.predict(image)
+""",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_in_a_process_of_its_own(name: str, onnx_model: Path) -> None:
+    head = """
+import sys
+import numpy as np
+from fashion_infer import Predictor
+predictor = Predictor(sys.argv[1], sessions=2, threads=1)
+image, batch = np.zeros((64, 64, 3), np.uint8), np.zeros((1, 64, 64, 3), np.uint8)
+predictor.predict(image)
+"""
+    command = [sys.executable, "-c", head + SCRIPTS[name], str(onnx_model)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# ---- more than it can do
+
+
+def test_at_twice_the_capacity_every_request_is_answered_or_refused_and_memory_stays_flat(onnx_model: Path) -> None:
+    requests, senders = 10_000, 32
+    images = [photo(seed, 64, 64) for seed in range(16)]
+    counts: Counter[str] = Counter()
+    sizes: list[int] = []
+    with Predictor(onnx_model, sessions=2, threads=1, max_queue=64, max_batch=16) as predictor:
+        expected = [predictor.predict(image) for image in images]
+        start = monotonic()
+        predictor.predict(images * 20)
+        period = (monotonic() - start) / (20 * len(images)) / 2  # seconds between two requests at twice the capacity
+        begin = monotonic()
+
+        def send(sender: int) -> Counter[str]:
+            seen: Counter[str] = Counter()
+            futures = []
+            for number in range(sender, requests, senders):
+                sleep(max(0.0, begin + number * period - monotonic()))
+                try:
+                    future = predictor.submit(images[number % 16], deadline_ms=50 if number % 2 else None)
+                    futures.append((number, future))
+                except QueueFullError:
+                    seen["refused"] += 1
+                while futures and (futures[0][1].done() or len(futures) > 4):
+                    seen[outcome(*futures.pop(0))] += 1
+                if number % 500 == 0:
+                    sizes.append(psutil.Process().memory_info().rss)
+            for number, future in futures:
+                seen[outcome(number, future)] += 1
+            return seen
+
+        def outcome(number: int, future: Any) -> str:
+            try:
+                assert same(future.result(SOON), expected[number % 16]), number
+            except DeadlineExceededError:
+                return "late"
+            return "answered"
+
+        with ThreadPoolExecutor(senders) as threads:
+            for seen in threads.map(send, range(senders)):
+                counts += seen
+        assert predictor._batcher._waiting == 0
+    assert counts.total() == requests
+    assert counts["answered"] > requests / 10
+    assert counts["refused"] + counts["late"] > requests / 20, counts
+    early, late = max(sizes[: len(sizes) // 2]), max(sizes[len(sizes) // 2 :])
+    assert late - early < 16 * 2**20, (counts, [size >> 20 for size in sizes])
