@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from fashion_infer.data.synthetic import write_dataset
 
@@ -97,17 +98,19 @@ def test_train_says_what_it_cannot_do(
     fails(run("train", "--data", data / "category_attribute", "-o", tmp_path / "run", *options), code, message)
 
 
-def test_train_and_ctrl_c(data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", data / "category_attribute", "-o", tmp_path, *SMALL, "--epochs", "200"]
-    command = [*COMMAND, *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    command = [*COMMAND, *map(str, arguments), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
     end = time.monotonic() + 120
     while not (tmp_path / "model.safetensors").exists() and time.monotonic() < end:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "go on with --resume" in message
+    steps = sum('"train"' in line for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert f"stopped after step {steps} of 1400, go on with --resume" in message
     assert "Traceback" not in message
-    assert {"model.safetensors", "state.safetensors", "config.json"} < {path.name for path in tmp_path.iterdir()}
+    with safe_open(tmp_path / "state.safetensors", "np") as state:
+        assert int(state.metadata()["step"]) == steps
