@@ -175,11 +175,11 @@ def judge_folder(
 def _match_categories(spec: ModelSpec, data: FashionData) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The labels [N] as columns of the model's output, where the ones it lacks are appended in the order returned."""
     used = [data.category_names[i] for i in np.unique(data.categories[data.categories >= 0])]
-    unknown = tuple(name for name in used if name not in spec.categories)
-    if used and len(unknown) == len(used):
+    if used and set(data.category_names).isdisjoint(spec.categories):
         raise DataError(
             f"the model knows none of the set's categories ({_some(used)}): it has {_some(spec.categories)}"
         )
+    unknown = tuple(name for name in used if name not in spec.categories)
     places = {name: i for i, name in enumerate((*spec.categories, *unknown))}
     numbers = np.array([*(places.get(name, -1) for name in data.category_names), -1])  # the last one is for -1
     return numbers[data.categories], unknown

@@ -83,6 +83,14 @@ def test_a_nan_score_is_a_miss_and_ranks_before_the_others() -> None:
     assert category_accuracy(scores[1:], np.array([0, 0]), ks=(1, 2, 3)) == {1: 0, 2: 0, 3: 0.5}
 
 
+def test_a_class_that_the_network_lacks_is_a_miss_however_large_k_is() -> None:
+    scores = np.array([[0.5, 0.5, -np.inf], [0.9, 0.1, -np.inf]])
+    assert category_accuracy(scores, np.array([2, 2]), ks=(1, 3, 5)) == {1: 0, 3: 0, 5: 0}
+    assert category_accuracy(scores, np.array([0, 1]), ks=(1, 2, 5)) == {1: 0, 2: 1, 5: 1}
+    recall = attribute_recall(scores, np.array([[1, -1, 1], [-1, -1, 1]]), ["part"] * 3, ks=(3,))
+    assert recall["part"] == {3: 1 / 3}
+
+
 def test_category_accuracy_agrees_with_libraries() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     torchmetrics = pytest.importorskip("torchmetrics.functional.classification")

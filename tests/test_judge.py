@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fashion_infer.data import deepfashion_check
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
 from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
+from fashion_infer.evaluation import PUBLISHED
 from fashion_infer.images import read_image
-from fashion_infer.judge import Run, judge
+from fashion_infer.judge import Run, judge, judge_folder
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import crop
 
 SIZE = 32
@@ -202,3 +205,90 @@ def test_an_error_of_the_network_reaches_the_caller(data: FashionData) -> None:
 
     with pytest.raises(RuntimeError, match="no memory"):
         judge(run, spec_of(data), data, batch_size=2)
+
+
+def test_a_checkpoint_and_its_exported_file_are_judged_alike(
+    data: FashionData, checkpoint: Path, onnx_model: Path
+) -> None:
+    from fashion_infer.training.checkpoint import load_checkpoint
+    from fashion_infer.training.trainer import network_run
+
+    network, spec = load_checkpoint(checkpoint)
+    common = np.argsort(-np.bincount(data.categories, minlength=50))[: len(spec.categories)]
+    frequent = np.argsort(-(data.attributes == 1).sum(axis=0))[: len(spec.attributes)]
+    spec = replace(  # names that occur in the set
+        spec,
+        categories=tuple(data.category_names[i] for i in common),
+        attributes=tuple(data.attribute_names[i] for i in frequent),
+    )
+    before = judge(network_run(network, spec), spec, data).to_dict()["evaluation"]
+    with Predictor(onnx_model) as predictor:
+        after = judge(predictor.run, spec, data, batch_size=5).to_dict()["evaluation"]
+    assert before.keys() == after.keys()
+    assert before["category_top3"] > 0
+    assert before["attribute_recall3_all"] > 0
+    curve, exported = before.pop("pdl_curve"), after.pop("pdl_curve")
+    assert exported == pytest.approx(curve)
+    unlike = {
+        name for name, value in before.items() if value is not None and after[name] != pytest.approx(value, rel=1e-4)
+    }
+    assert not unlike
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def blind(batch: np.ndarray) -> dict[str, np.ndarray]:
+    """Sees nothing and says so."""
+    count = len(batch)
+    shapes = {"category": (count, 50), "attributes": (count, 77), "landmarks": (count, 8, 2), "embedding": (count, 4)}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) -> None:
+    found = judge_folder(blind, spec_of(data), root)
+    assert {name: judgement.images for name, judgement in found.items()} == {
+        "category": 8, "consumer_to_shop": 8, "in_shop": 6, "landmarks": 8,
+    }  # fmt: skip
+    assert found["in_shop"].evaluation.retrieval is not None
+    assert found["consumer_to_shop"].evaluation.retrieval is not None
+    assert all(judgement.published == {} for judgement in found.values()), "these are not the paper's data"
+
+
+def test_one_benchmark_and_another_split(root: Path, data: FashionData) -> None:
+    (judgement,) = judge_folder(blind, spec_of(data), root, benchmark="landmarks", split="val").values()
+    assert judgement.evaluation.landmarks is not None
+    assert judgement.evaluation.category is None
+    assert [name for name, *_ in judgement.rows()] == ["landmark_error", "pdl_35"]
+
+
+def test_the_papers_numbers_stand_beside_the_papers_data_only(
+    root: Path, data: FashionData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / "category_attribute"
+    monkeypatch.setitem(deepfashion_check.OFFICIAL, "category", deepfashion_check.count(folder, "category", data))
+    official = judge_folder(blind, spec_of(data), folder)["category"]
+    assert official.published == PUBLISHED["category"]
+    rows = {name: paper for name, _, paper in official.rows()}
+    assert rows["category_top3"] == 0.8258
+    assert rows["category_top1"] is None, "the paper does not say"
+    assert judge_folder(blind, spec_of(data), folder, split="val")["category"].published == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"benchmark": "category_fine"}, "holds no benchmark category_fine: fashion-infer data check"),
+        ({"split": "tests"}, "no images in split 'tests'; there are test, train, val"),
+    ],
+)
+def test_what_is_not_there(root: Path, data: FashionData, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        judge_folder(blind, spec_of(data), root, **settings)
+
+
+def test_a_folder_without_a_benchmark(data: FashionData, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no benchmark of DeepFashion"):
+        judge_folder(blind, spec_of(data), tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        judge_folder(blind, spec_of(data), tmp_path / "none")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check
+from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check, find_benchmarks
 from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
 
@@ -131,3 +131,37 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert check(tmp_path).to_dict() == {"root": str(tmp_path), "ok": False, "benchmarks": []}
     with pytest.raises(DataError, match="no such folder"):
         check(tmp_path / "none")
+
+
+def test_what_a_person_reads(data_set: Path) -> None:
+    assert [folder.name for folder, _ in find_benchmarks(data_set)] == [
+        "category_attribute",
+        "consumer_to_shop",
+        "in_shop",
+        "landmarks",
+    ]
+    assert find_benchmarks(data_set / "in_shop") == [(data_set / "in_shop", "in_shop")]
+    whole = check(data_set).lines()
+    assert "  images 24 (official 289,222)" in whole
+    assert not [line for line in whole if "wrong" in line]
+    damage(data_set / "in_shop/Anno/list_bbox_inshop.txt", lambda text: text.replace(" 1 ", " x "))
+    (data_set / "landmarks/Eval/list_eval_partition.txt").unlink()
+    for image in (data_set / "category_attribute/Img").rglob("*.jpg"):
+        image.unlink()
+    lines = check(data_set).lines()
+    assert f"in_shop in {data_set / 'in_shop'}: could not be read" in lines
+    assert any(line.startswith("  wrong: Anno/list_bbox_inshop.txt:3: ") for line in lines)
+    assert "  wrong: missing file Eval/list_eval_partition.txt" in lines
+    assert any(line.startswith("  wrong: 24 images are missing, the first: img/") for line in lines)
+
+
+def test_of_many_findings_the_first_are_read(data_set: Path) -> None:
+    for image in (data_set / "category_attribute/Img").rglob("*.jpg"):
+        image.write_bytes(b"no picture")
+    lines = check(data_set / "category_attribute").lines()
+    assert len([line for line in lines if ".jpg: " in line]) == 20
+    assert lines[-1] == "  wrong: ... and 4 more (all of them with --json)"
+
+
+def test_a_folder_without_a_benchmark_says_so(tmp_path: Path) -> None:
+    assert check(tmp_path).lines() == [f"{tmp_path}: no benchmark of DeepFashion"]
