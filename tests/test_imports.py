@@ -12,8 +12,14 @@ import fashion_infer
 
 ROOT = Path(__file__).parent.parent
 NOT_AT_RUN_TIME = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "tensorboard")
-NEEDS_AN_EXTRA = ("fashion_infer.export", "fashion_infer.training", "fashion_infer.demo", "fashion_infer.bench.page",
-                  "fashion_infer.bench.loadgen")  # fmt: skip
+NEEDS_AN_EXTRA = (
+    "fashion_infer.export",
+    "fashion_infer.training",
+    "fashion_infer.demo",
+    "fashion_infer.bench.ceiling",
+    "fashion_infer.bench.loadgen",
+    "fashion_infer.bench.page",
+)
 RUNTIME = [
     name
     for _, name, _ in pkgutil.walk_packages(fashion_infer.__path__, "fashion_infer.")

@@ -12,10 +12,9 @@ from statistics import median
 from time import perf_counter, process_time
 
 import numpy as np
-import onnxruntime as ort
 
 from fashion_infer.backends import usable_cores
-from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.backends.onnxruntime import VERSION, Layout, OnnxRuntimeBackend
 from fashion_infer.files import cache_folder, sha256_of, write_atomically
 
 ROUNDS, SECONDS = 5, 0.03
@@ -48,7 +47,7 @@ def best_layout(path: Path) -> Layout:
     cores = usable_cores()
     if cores == 1 or path.stat().st_size > MAX_BYTES:
         return Layout(1, cores, cores)
-    facts = [sha256_of(path), cpu_name(), cores, ort.__version__]
+    facts = [sha256_of(path), cpu_name(), cores, VERSION]
     remembered = cache_folder() / f"layout-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.json"
     try:
         return Layout(**json.loads(remembered.read_text()))

@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise missing_extra("onnxruntime", "cpu") from error
 
-
+VERSION: str = ort.__version__
 OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")  # in the messages of ONNX Runtime
 
 

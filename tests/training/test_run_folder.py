@@ -21,6 +21,9 @@ from fashion_infer.training.run_folder import (
     save_state,
 )
 
+# A full disk ends TensorBoard's writer thread too, perhaps only while the next test runs; what counts is tested.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 def new_state(seed: int, scaled: bool = False) -> State:
     torch.manual_seed(seed)
