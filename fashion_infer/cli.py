@@ -154,7 +154,7 @@ def export(
 
         fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
 
-        fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data category_attribute/
+        fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data data/category_attribute
     """
     from fashion_infer.export.steps import write_onnx
 
@@ -424,7 +424,7 @@ def synth(
 
     Example:
 
-        fashion-infer data synth data --images 500
+        fashion-infer data synth garments --images 500
     """
     from fashion_infer.data.synthetic import write_dataset
 
