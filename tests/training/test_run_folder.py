@@ -21,6 +21,9 @@ from fashion_infer.training.run_folder import (
     save_state,
 )
 
+# TensorBoard's own thread dies of a full disk, some time after the error that ends the run
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 def new_state(seed: int, scaled: bool = False) -> State:
     torch.manual_seed(seed)
