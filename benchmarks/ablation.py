@@ -1,7 +1,7 @@
 """What each part of FashionNet earns, on rendered garments: `python benchmarks/ablation.py ablation/`.
 
 Renders a set, trains the network and four others that lack one part each, three seeds a variant, judges every run on
-items that no run has seen, and writes `benchmarks/results/ablation.json` and `ablation.md`. A finished run is not
+items that no run has seen, and writes JSON and a table to `benchmarks/results/`. A finished run is not
 repeated, so that a stopped script goes on where it was. These are numbers of a small network on drawings: they say how
 the parts compare, and nothing about DeepFashion.
 """
@@ -39,13 +39,11 @@ from fashion_infer.training.trainer import TrainConfig, network_run, train_folde
 
 IMAGES, IMAGE_SIDE, RENDER_SEED = 1600, 160, 11
 HELD_OUT = ("val", "test")  # nothing is chosen by either
-SEEDS = (0, 1, 2)
 BASE = TrainConfig(  # starts from ImageNet weights: in so few steps a random network does not even find landmarks
     backbone="tf_efficientnet_lite0",
     width=0.5,
     image_size=96,
     bin_size=1,  # 4 of the 12 cells across: about the share of the garment that 8 of 28 are in the paper's network
-    epochs=2,
     batch_size=16,
     learning_rate=1e-3,
     workers=0,
@@ -71,13 +69,15 @@ RESULTS = Path(__file__).parent / "results"
 
 def main(
     folder: Annotated[Path, typer.Argument(help="For the set and the runs; a stopped script goes on from there.")],
+    epochs: Annotated[int, typer.Option(help="Of each run; another number wants another folder.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant.")] = 3,
     jobs: Annotated[int, typer.Option(help="Runs at the same time, each on one thread.")] = os.cpu_count() or 1,
 ) -> None:
     """Train and judge the five variants; see the module's docstring."""
     data = folder / "set"
     if not data.exists():
         write_dataset(data, images=IMAGES, seed=RENDER_SEED, size=IMAGE_SIDE)
-    runs = [(variant, seed) for seed in SEEDS for variant in VARIANTS]
+    runs = [(variant, seed, epochs) for seed in range(seeds) for variant in VARIANTS]
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     context = get_context("spawn")
     with Progress(*columns, console=Console(stderr=True)) as progress, ProcessPoolExecutor(jobs, context) as pool:
@@ -85,11 +85,17 @@ def main(
         for done in as_completed([pool.submit(finish, folder, *run) for run in runs]):
             progress.console.print(done.result())
             progress.advance(bar)
-    results = {variant: [read(folder, variant, seed) for seed in SEEDS] for variant in VARIANTS}
+    results = {variant: [read(folder, variant, seed) for seed in range(seeds)] for variant in VARIANTS}
+    command = f"python benchmarks/ablation.py ablation/ --epochs {epochs} --seeds {seeds}"
+    write_results(results, command, "ablation" if epochs == 1 else f"ablation_{epochs}_epochs")
+
+
+def write_results(results: dict[str, list[dict[str, Any]]], command: str, name: str) -> None:
+    """The JSON and the table, which is printed as well."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ablation.json").write_text(json.dumps(facts(results), indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(facts(results, command), indent=1) + "\n")
     table = "\n".join(markdown(results)) + "\n"
-    (RESULTS / "ablation.md").write_text(table)
+    (RESULTS / f"{name}.md").write_text(table)
     print(table)
 
 
@@ -104,7 +110,7 @@ def read(folder: Path, variant: str, seed: int) -> dict[str, Any]:
     return result
 
 
-def finish(folder: Path, variant: str, seed: int) -> str:
+def finish(folder: Path, variant: str, seed: int, epochs: int) -> str:
     """Train and judge one run where that has not been done; returns a line that says so."""
     run = run_folder(folder, variant, seed)
     run.mkdir(parents=True, exist_ok=True)
@@ -112,7 +118,7 @@ def finish(folder: Path, variant: str, seed: int) -> str:
         torch.set_num_threads(1)
         logging.disable(logging.WARNING)
         sys.stderr = (run / "log.txt").open("a")  # the trainer's progress
-        config = replace(BASE, seed=seed, **VARIANTS[variant])
+        config = replace(BASE, seed=seed, epochs=epochs, **VARIANTS[variant])
         start, cpu = time.perf_counter(), time.process_time()
         checkpoint = train_folder(
             config,
@@ -157,11 +163,11 @@ def measure(run: Run, spec: ModelSpec, data: FashionData) -> Metrics:
     return judge(run, spec, data).evaluation.to_dict()
 
 
-def facts(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def facts(results: dict[str, list[dict[str, Any]]], command: str) -> dict[str, Any]:
     """What ablation.json holds: the machine, the set, and every run with its settings and metrics."""
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__}
     rendered = {"images": IMAGES, "side": IMAGE_SIDE, "seed": RENDER_SEED}
-    return {"command": "python benchmarks/ablation.py ablation/", **machine, "set": rendered, "variants": results}
+    return {"command": command, **machine, "set": rendered, "variants": results}
 
 
 def markdown(results: dict[str, list[dict[str, Any]]]) -> Iterator[str]:

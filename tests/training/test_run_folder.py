@@ -21,7 +21,7 @@ from fashion_infer.training.run_folder import (
     save_state,
 )
 
-# A full disk ends TensorBoard's writer thread too, perhaps only while the next test runs; what counts is tested.
+# TensorBoard's own thread dies of a full disk, some time after the error that ends the run
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
