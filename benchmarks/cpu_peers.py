@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from fashion_infer.backends import usable_cores
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.images import read_image
+from fashion_infer.machine import usable_cores
 from fashion_infer.preprocess import crop
 
 HERE = Path(__file__).resolve().parent

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, median, stdev
 from tempfile import TemporaryDirectory
@@ -29,6 +28,7 @@ from rich.table import Table
 from fashion_infer.backends import Outputs
 from fashion_infer.errors import FashionInferError, ParityError
 from fashion_infer.files import write_atomically
+from fashion_infer.machine import package_version
 
 Pixels = NDArray[np.uint8]
 Run = Callable[[Pixels], Outputs]  # uint8 [N, S, S, 3] on the host -> outputs on the host
@@ -88,7 +88,7 @@ class Results:
 
 def machine() -> dict[str, Any]:
     """What is here, whether or not it is enough."""
-    facts: dict[str, Any] = {"packages": {name: _version(name) for name in PACKAGES}, "gpus": []}
+    facts: dict[str, Any] = {"packages": {name: package_version(name) for name in PACKAGES}, "gpus": []}
     try:
         from cuda.bindings import runtime as rt
 
@@ -408,13 +408,6 @@ def _plan(fp32: Path, precision: str, greatest: int) -> Path:
     source = _narrow(fp32, precision)
     built = sorted(source.parent.glob(f"{source.stem}.[rs]*.plan"))
     return built[0] if built else build_engine(source, None, BuildOptions(batch=(1, min(32, greatest), greatest)))[0]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from fashion_infer.backends.tensorrt_api import MODULES, load_tensorrt
 from fashion_infer.errors import FashionInferError
+from fashion_infer.machine import package_version
 
 PACKAGES = {
     "numpy": "",
@@ -39,13 +39,13 @@ class BackendStatus:
 
 def installed() -> dict[str, str | None]:
     """Version of each package this project can use, None where it is not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
 
 
 def conflicts() -> list[str]:
     """Packages that overwrite each other's files when both are installed."""
     pairs = [("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless")]
-    both = [(a, b) for a, b in pairs if _version(a) and _version(b)]
+    both = [(a, b) for a, b in pairs if package_version(a) and package_version(b)]
     return [f"{a} and {b} are both installed and share files: uninstall both, then install one" for a, b in both]
 
 
@@ -97,10 +97,3 @@ def _tensorrt(flavour: str) -> BackendStatus:
     return BackendStatus(
         name, True, f"{building}{gpu.name}, compute capability {'{}.{}'.format(*gpu.compute_capability)}"
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion_infer.backends import Backend, Network, Outputs, usable_cores
+from fashion_infer.backends import Backend, Network, Outputs
 from fashion_infer.batching import Batcher, Request
 from fashion_infer.errors import ImageError, ModelError, ModelNotFoundError, UsageError
 from fashion_infer.files import sha256_of
 from fashion_infer.images import MAX_PIXELS, ImageSource, read_bytes, read_image
+from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Prediction, from_outputs
 from fashion_infer.preprocess import Box, Crop, crop

@@ -1,7 +1,6 @@
 """What runs a model file: one module a runtime, each with a class of the shape below."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,8 +85,3 @@ class Network:
                 part = part[: len(part) // 2]
                 self.max_batch = min(self.max_batch, len(part))
                 logger.warning("%s: going on with batches of %d", error, len(part))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import platform
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +12,9 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from fashion_infer.backends import usable_cores
 from fashion_infer.backends.onnxruntime import VERSION, Layout, OnnxRuntimeBackend
 from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.machine import cpu_name, usable_cores
 
 ROUNDS, SECONDS = 5, 0.03
 BATCH = 4  # of each run under load, where requests gather
@@ -89,16 +88,6 @@ def measure(path: Path, cores: int) -> tuple[Layout, float]:
     under_load[1]()  # a thread for each core, and none waits for another
     share = (process_time() - cpu) / (perf_counter() - wall) / cores
     return Layout(cores // busy, busy, lone), share
-
-
-def cpu_name() -> str:
-    """The processor's model, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _fastest(rates: Mapping[int, Callable[[], float]], preferred: int) -> int:

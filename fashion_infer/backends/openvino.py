@@ -13,8 +13,9 @@ from queue import LifoQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.backends import Outputs, usable_cores
+from fashion_infer.backends import Outputs
 from fashion_infer.errors import DeviceError, ModelError, missing_extra
+from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, ModelSpec
 
 try:

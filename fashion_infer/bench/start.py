@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.backends import usable_cores
 from fashion_infer.bench.environment import peak_memory_mib
 from fashion_infer.bench.scenarios import latency, throughput
 from fashion_infer.errors import FashionInferError
+from fashion_infer.machine import usable_cores
 from fashion_infer.predictor import Predictor
 
 LATENCY, THROUGHPUT, CEILING, SCENARIOS = 0.25, 0.2, 0.05, 0.5  # shares of the seconds

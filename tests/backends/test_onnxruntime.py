@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from fashion_infer.backends import Network, usable_cores
+from fashion_infer.backends import Network
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 from fashion_infer.errors import DeviceError, ModelError
+from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 
 

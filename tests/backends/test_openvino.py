@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("openvino")
 
 from fashion_infer import Predictor
-from fashion_infer.backends import usable_cores
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.backends.openvino import OpenVinoBackend
 from fashion_infer.errors import DeviceError, ModelError, UsageError
 from fashion_infer.export.quantize import LIMITS, Int8Options, differences, quantize_file
+from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 
 
