@@ -66,6 +66,7 @@ def open_folder(folder: Path, settings: dict[str, Any], state: State, resume: bo
             "fashion_infer": fashion_infer.__version__,
         }
         text = json.dumps({"config": settings, "versions": versions, "commit": _commit()}, indent=2)
+        save_state(folder / STATE, state)  # now, so that a run killed within its first minutes can be resumed too
         with naming_full_disk(folder):
             write_atomically(record, lambda temporary: _write_text(temporary, text))
 

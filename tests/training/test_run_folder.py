@@ -145,3 +145,13 @@ def test_skipped_images_of_earlier_parts_stay_listed(tmp_path: Path) -> None:
     report_skipped({"b.jpg": "is damaged"}, tmp_path)
     assert "a.jpg" in (tmp_path / "skipped.json").read_text()
     assert "b.jpg" in (tmp_path / "skipped.json").read_text()
+
+
+def test_a_run_killed_before_its_first_epoch_can_be_resumed(tmp_path: Path) -> None:
+    begun, later = new_state(1), new_state(2)
+    begun.step = 0
+    open_folder(tmp_path, {"seed": 1}, begun, resume=False)
+    open_folder(tmp_path, {"seed": 1}, later, resume=True)
+    assert later.step == 0
+    same = zip(begun.model.state_dict().values(), later.model.state_dict().values(), strict=True)
+    assert all(torch.equal(*pair) for pair in same)
