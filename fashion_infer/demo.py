@@ -37,8 +37,8 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "scikit-image", "demo") from error
 
-IMAGES, SEED = 1600, 0
-CONFIG = TrainConfig(backbone="tf_efficientnet_lite0", image_size=128, epochs=6, rounds=1, workers=1)
+IMAGES, SEED = 1400, 0
+CONFIG = TrainConfig(backbone="tf_efficientnet_lite0", image_size=128, epochs=4, rounds=1, workers=1)
 SHOWN = 12  # held-out pictures in the report
 BENCH_SECONDS = 10
 MODEL, REPORT = "fashionnet.onnx", "report.html"
