@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,7 +94,7 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
                 *([_pictures("Your photos", mine)] if mine else []),
                 _latency(latency),
                 _parity(parity),
-                _table("Measured on", {name: [str(value)] for name, value in environment().items()}, ()),
+                _machine(environment()),
             ]
     page = f"<!doctype html><meta charset=utf-8><title>fashion-infer demo</title><style>{_STYLE}</style>"
     text = page + "<h1>fashion-infer demo</h1>" + "\n".join(sections) + "\n"
@@ -129,8 +130,9 @@ def _figure(prediction: Prediction) -> str:
     if prediction.error is not None:
         return f"<figure><figcaption>{html.escape(str(prediction.error))}</figcaption></figure>"
     words = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
-    name = Path(prediction.image or "").name
-    return f"<figure><img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'><figcaption>{name}</figure>"
+    name = html.escape(Path(prediction.image or "").name)
+    picture = f"<img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'>"
+    return f"<figure>{picture}<figcaption>{name}</figcaption></figure>"
 
 
 def _data_uri(pixels: Pixels) -> str:
@@ -142,6 +144,12 @@ def _parity(report: ParityReport) -> str:
     rows = {name: [f"{difference:.1e}"] for name, difference in report.differences.items()}
     share = f"{report.same_cells:.0%} of {report.images} pictures pool from the same cells"
     return _table(f"ONNX Runtime against torch, greatest difference ({share})", rows, ())
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    known = {name: [str(value)] for name, value in facts.items() if value is not None}
+    return _table("Measured on", known | {"packages": [versions]}, ())
 
 
 def _latency(latency: Mapping[str, Mapping[str, Estimate | None]]) -> str:
