@@ -7,6 +7,7 @@ of batch: compiled for any size, an int8 EfficientNet gave wrong results in Open
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from queue import LifoQueue
 
@@ -105,9 +106,19 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,  # images are decoded on the same cores
         }
         try:
-            return ov.Core().compile_model(network, "CPU", options)
+            return _core().compile_model(network, "CPU", options)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot run {self.path}: {error}") from error
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the process, never given up.
+
+    Each one gives the thread a stack for its signals, and puts the one before it back when it goes. Of two that do not
+    go in reverse order a freed stack is left behind, and the next signal, Ctrl-C for one, ends the process.
+    """
+    return ov.Core()
 
 
 def _read(path: Path) -> tuple[ModelSpec, ov.Model]:
@@ -120,7 +131,7 @@ def _read(path: Path) -> tuple[ModelSpec, ov.Model]:
         raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
     try:
         spec = ModelSpec.from_json(text)
-        network = ov.Core().read_model(onnx.inliner.inline_local_functions(model).SerializeToString())
+        network = _core().read_model(onnx.inliner.inline_local_functions(model).SerializeToString())
     except (ModelError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}") from error
     expected = {INPUT_NAME: (spec.image_size, spec.image_size, 3), **spec.output_shapes()}

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -104,6 +105,34 @@ def test_the_predictor_runs_on_it(onnx_model: Path) -> None:
     assert found.category.name == expected.category.name
     assert found.category.score == pytest.approx(expected.category.score, abs=1e-5)
     np.testing.assert_allclose(found.embedding, expected.embedding, atol=1e-5)
+
+
+SIGNALLED = """
+import gc
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fashion_infer.backends.openvino import OpenVinoBackend
+
+signal.signal(signal.SIGUSR1, lambda *_: None)
+for _ in range(2):
+    backend = OpenVinoBackend(Path(sys.argv[1]))
+    backend.run(np.zeros((9, 64, 64, 3), np.uint8))
+    del backend
+    gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+print("alive")
+"""
+
+
+def test_a_signal_still_finds_its_stack_after_backends_are_gone(onnx_model: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", SIGNALLED, str(onnx_model)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
 
 
 # ---- what cannot be run
