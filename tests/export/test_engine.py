@@ -176,8 +176,8 @@ def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "net.rtx.plan.log"}
 
 
-# In processes of their own: TensorRT for RTX 1.7 crashes on a cancelled build where OpenVINO was loaded before it, and
-# other tests load it.
+# In processes of their own: TensorRT for RTX ends a cancelled build with a C++ exception, which does not pass where
+# OpenVINO was loaded before it, and other tests load it.
 CANCELLED = """
 import signal
 import sys
