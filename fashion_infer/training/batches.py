@@ -4,6 +4,8 @@ What a step sees depends on the seed and its number alone, not on workers or on 
 continues with the very batches that it would have seen.
 """
 
+import dataclasses
+import math
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from fashion_infer.data.deepfashion import FashionData
 from fashion_infer.errors import DataError, ImageError
-from fashion_infer.images import Pixels, read_image
+from fashion_infer.images import Picture, Pixels, read_image
 from fashion_infer.preprocess import crop
 from fashion_infer.training.losses import TRUNCATED, Batch
 
+WHOLE_PHOTO = 0.35  # share of the crops of strong augmentation that are not cropped
+MAX_TURN = 25.0  # degrees
 MIRRORED_SLOTS = [1, 0, 3, 2, 5, 4, 7, 6]  # left and right landmarks trade places in a mirrored picture
 
 Floats = NDArray[np.floating]
@@ -39,21 +43,27 @@ class Sample:
 class Samples(Dataset[Sample]):
     """Reads (row, draw) pairs: the picture of a row, augmented as the number of the draw says."""
 
-    def __init__(self, data: FashionData, image_size: int, seed: int) -> None:
-        self.data, self.image_size, self.seed = data, image_size, seed
+    def __init__(self, data: FashionData, image_size: int, seed: int, *, strong: bool = False) -> None:
+        self.data, self.image_size, self.seed, self.strong = data, image_size, seed, strong
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         row, draw = key
         rng = np.random.default_rng([self.seed, row, draw])
         path = self.data.image_root / str(self.data.images[row])
-        box = jitter_box(self.data.boxes[row].astype(np.float64), rng)
+        box, points = self.data.boxes[row].astype(np.float64), self.data.landmarks[row]
         try:
-            cut = crop(read_image(path, side=self.image_size, boxes=[box]), box, self.image_size)
+            picture = read_image(path, side=self.image_size, boxes=[box])
+            if self.strong:
+                picture, box, points = turn(picture, box, points, rng)
+                box = loosen_box(box, (picture.width, picture.height), rng)
+            else:
+                box = jitter_box(box, rng)
+            cut = crop(picture, box, self.image_size)
         except ImageError as error:
             return Sample(np.empty((0, 0, 3), np.uint8), np.empty((0, 2)), np.empty(0, np.int8), row, str(error))
-        landmarks = cut.from_image(self.data.landmarks[row])
+        landmarks = cut.from_image(points)
         visibility = cut_off(landmarks, self.data.visibility[row])
-        image = jitter_colours(cut.pixels, rng)
+        image = spoil(cut.pixels, rng) if self.strong else jitter_colours(cut.pixels, rng)
         if rng.random() < 0.5:
             image, landmarks, visibility = mirror(image, landmarks, visibility)
         return Sample(image, landmarks, visibility, row)
@@ -115,8 +125,8 @@ class TrainingRows:
 class Loader:
     """Augmented batches of a training set; broken images are left out."""
 
-    def __init__(self, data: FashionData, image_size: int, seed: int, workers: int) -> None:
-        self.samples, self.workers = Samples(data, image_size, seed), workers
+    def __init__(self, data: FashionData, image_size: int, seed: int, workers: int, *, strong: bool = False) -> None:
+        self.samples, self.workers = Samples(data, image_size, seed, strong=strong), workers
         self.skipped: dict[str, str] = {}  # image -> why it could not be used
 
     def batches(self, batch_size: int, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -168,6 +178,51 @@ def jitter_box(box: Floats, rng: np.random.Generator) -> Floats:
     """Move each side by up to a tenth of the box, as a detector would."""
     width, height = box[2] - box[0], box[3] - box[1]
     return np.asarray(box + rng.uniform(-0.1, 0.1, 4) * [width, height, width, height])
+
+
+def loosen_box(box: Floats, size: tuple[int, int], rng: np.random.Generator) -> Floats:
+    """A box as users draw it: the whole photo, or each side a little further in or a good deal further out."""
+    if rng.random() < WHOLE_PHOTO:
+        return np.array([0, 0, *size], np.float64)
+    width, height = box[2] - box[0], box[3] - box[1]
+    outwards = rng.uniform(-0.06, 0.2, 4) * [width, height, width, height]
+    return np.asarray(box + outwards * [-1, -1, 1, 1])
+
+
+def turn(picture: Picture, box: Floats, points: Floats, rng: np.random.Generator) -> tuple[Picture, Floats, Floats]:
+    """Turn half of the photos about the middle of the garment, with its box and landmarks (pixels of the photo)."""
+    if rng.random() < 0.5:
+        return picture, box, points
+    angle = float(rng.uniform(-MAX_TURN, MAX_TURN))
+    (x1, y1, x2, y2), radians = box, math.radians(angle)
+    centre = np.array([x1 + x2, y1 + y2]) / 2
+    cos, sin = math.cos(radians), math.sin(radians)
+    matrix = np.array([[cos, sin], [-sin, cos]])
+    scale = picture.pixels.shape[1] / picture.width
+    affine = cv2.getRotationMatrix2D((float(centre[0] * scale), float(centre[1] * scale)), angle, 1.0)
+    height, width = picture.pixels.shape[:2]
+    pixels = cv2.warpAffine(picture.pixels, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    half = np.hypot([(x2 - x1) * cos, (x2 - x1) * sin], [(y2 - y1) * sin, (y2 - y1) * cos]) / 2  # of an ellipse
+    turned = dataclasses.replace(picture, pixels=np.asarray(pixels, np.uint8))
+    return turned, np.concatenate([centre - half, centre + half]), (points - centre) @ matrix.T + centre
+
+
+def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Other light, colours and focus, and something in front of the garment."""
+    tinted, blurred, covered = rng.random(3) < (0.3, 0.15, 0.3)
+    brightness, contrast, saturation = rng.uniform(0.6, 1.35), rng.uniform(0.7, 1.3), rng.uniform(0.4, 1.4)
+    gains = rng.uniform(0.85, 1.15, 3) if tinted else np.ones(3)  # the lamp's colour
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
+    light = (grey + saturation * (image - grey) - 128) * contrast + 128
+    spoilt = np.asarray((light * (brightness * gains)).clip(0, 255), np.uint8)
+    if blurred:
+        spoilt = np.asarray(cv2.GaussianBlur(spoilt, (0, 0), float(rng.uniform(0.5, 1.5))), np.uint8)
+    if covered:
+        side = len(image)
+        width, height = rng.uniform(0.08, 0.35, 2) * side
+        x, y = rng.uniform(0, side - width), rng.uniform(0, side - height)
+        spoilt[int(y) : int(y + height), int(x) : int(x + width)] = rng.integers(0, 256, 3)
+    return spoilt
 
 
 def jitter_colours(image: Pixels, rng: np.random.Generator) -> Pixels:

@@ -87,6 +87,22 @@ def load_backbone(model: FashionNet, path: Path) -> None:
     target.load_state_dict(fitting)
 
 
+def load_network(model: FashionNet, spec: ModelSpec, path: Path) -> None:
+    """Fill a network from a checkpoint of one like it, whose input may have had another size.
+
+    Raises:
+        ModelError: it names other categories or attributes, or its weights have other shapes; and as
+            `load_checkpoint` does.
+    """
+    other, other_spec = load_checkpoint(path)
+    if (other_spec.categories, other_spec.attributes) != (spec.categories, spec.attributes):
+        raise ModelError(f"{path} has other categories or attributes: nothing can start from it")
+    try:
+        model.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise ModelError(f"{path} is of another architecture: {error}") from error
+
+
 def hash_weights(weights: dict[str, Tensor]) -> str:
     """sha256, in hexadecimal, over names, types, shapes and bytes in the order of the names."""
     digest = hashlib.sha256()

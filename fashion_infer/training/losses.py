@@ -44,7 +44,7 @@ class Batch:
 
 
 def fashionnet_losses(
-    outputs: dict[str, Tensor], batch: Batch, positive_share: Tensor, stage: int | None
+    outputs: dict[str, Tensor], batch: Batch, positive_share: Tensor, stage: int | None, landmark_norm: str = "l2"
 ) -> dict[str, Tensor]:
     """Every loss by name, weighted, so that their sum is the loss of the step.
 
@@ -53,9 +53,10 @@ def fashionnet_losses(
         batch: the labels.
         positive_share: float32 [A], the share of positives of each attribute in the training set, in [0, 1].
         stage: 1 or 2 of the paper's two; None trains everything at once with equal weights.
+        landmark_norm: see `landmark_loss`.
     """
     losses = {
-        "landmarks": landmark_loss(outputs["landmarks"], batch.landmarks, batch.visibility),
+        "landmarks": landmark_loss(outputs["landmarks"], batch.landmarks, batch.visibility, landmark_norm),
         "visibility": visibility_loss(outputs["visibility"], batch.visibility),
         "category": category_loss(outputs["category"], batch.categories),
         "attributes": attribute_loss(outputs["attributes"], batch.attributes, positive_share),
@@ -65,10 +66,19 @@ def fashionnet_losses(
     return {n: v * LOSS_WEIGHTS[n] * (pose if n in POSE_LOSSES else others) for n, v in losses.items()}
 
 
-def landmark_loss(predicted: Tensor, true: Tensor, visibility: Tensor) -> Tensor:
-    """Sum over the visible landmarks of the squared distance in the unit square, mean over the images."""
-    squared = (predicted.float() - true).square().sum(2)
-    return torch.where(visibility == 0, squared, 0).sum() / max(len(true), 1)
+def landmark_loss(predicted: Tensor, true: Tensor, visibility: Tensor, norm: str = "l2") -> Tensor:
+    """Sum over the visible landmarks of their distance in the unit square, mean over the images.
+
+    Args:
+        predicted: [N, 8, 2].
+        true: [N, 8, 2].
+        visibility: [N, 8].
+        norm: `l2` is the paper's, the squared distance; `l1` adds up |dx| + |dy|, which still pulls where little is
+            left to pull: better for heat maps (Sun et al., ECCV 2018).
+    """
+    difference = predicted.float() - true
+    distance = (difference.square() if norm == "l2" else difference.abs()).sum(2)
+    return torch.where(visibility == 0, distance, 0).sum() / max(len(true), 1)
 
 
 def visibility_loss(logits: Tensor, visibility: Tensor) -> Tensor:

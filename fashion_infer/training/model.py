@@ -107,10 +107,25 @@ class FashionNet(nn.Module):
             visibility [N, 8, 3] logits (visible, occluded, truncated), embedding [N, D] of unit length.
         """
         x = (images.float() - self.mean) / self.std
-        features, pose_map, global_map = self.backbone(x.permute(0, 3, 1, 2))
+        return self.heads(*self.backbone(x.permute(0, 3, 1, 2)))
+
+    def heads(
+        self, features: Tensor, pose_map: Tensor, global_map: Tensor, pool_at: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Everything behind the backbone.
+
+        Args:
+            features: [N, C, S / 8, S / 8], for LandmarkPool.
+            pose_map: [N, D, S / 32, S / 32].
+            global_map: likewise.
+            pool_at: landmarks [N, 8, 2] and their gate [N, 8] to pool at, instead of the predicted ones.
+        """
         landmarks, visibility = self.pose(features, self.squeeze(pose_map), pose_map)
         whole = self.fc6_global(self.squeeze(global_map))
-        fused = self.fc7_fusion(torch.cat([whole, *self._local(features, landmarks, visibility)], 1))
+        local = []
+        if self.arch.pooling != "none":
+            local.append(self._local(features, *(pool_at or self._points(landmarks, visibility))))
+        fused = self.fc7_fusion(torch.cat([whole, *local], 1))
         return {
             "category": self.category(fused),
             "attributes": self.attributes(fused),
@@ -119,18 +134,21 @@ class FashionNet(nn.Module):
             "embedding": F.normalize(self.embedding(fused).float(), dim=1),
         }
 
-    def _local(self, features: Tensor, landmarks: Tensor, visibility: Tensor) -> list[Tensor]:
-        """The local branch's features, [N, F]; none where there is no such branch."""
-        if self.arch.pooling == "none":
-            return []
-        gate = (visibility.float().softmax(-1)[..., 0] > 0.5).to(features.dtype)
+    def _points(self, landmarks: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the local branch looks, [N, 8, 2], and through which gates, [N, 8]."""
+        gate = (visibility.float().softmax(-1)[..., 0] > 0.5).float()
         points = landmarks.detach()
         if self.arch.pooling == "grid":
             points = self.grid.expand_as(points)
         if self.arch.pooling == "grid" or not self.arch.gate:
             gate = torch.ones_like(gate)
-        pooled = landmark_pool(features, points, gate, self.arch.pooled_size, self.arch.bin_size)
-        return [self.fc6_local(pooled.flatten(1))]
+        return points, gate
+
+    def _local(self, features: Tensor, points: Tensor, gate: Tensor) -> Tensor:
+        """The local branch's features, [N, F]."""
+        pooled = landmark_pool(features, points, gate.to(features.dtype), self.arch.pooled_size, self.arch.bin_size)
+        local: Tensor = self.fc6_local(pooled.flatten(1))
+        return local
 
 
 class Deployed(nn.Module):
@@ -191,6 +209,7 @@ class TimmBackbone(nn.Module):
             raise UsageError(f"{name} has no stage of stride 8 for LandmarkPool, its strides are {reductions}")
         net: Any = timm.create_model(name, features_only=True, out_indices=(reductions.index(8), len(reductions) - 1))
         self.net: nn.Module = net
+        self.stride_8 = str(probe.feature_info.module_name(reductions.index(8))).replace(".", "_")
         self.channels: tuple[int, int] = tuple(net.feature_info.channels())
         config = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = config.mean if config else IMAGENET_MEAN
@@ -200,6 +219,13 @@ class TimmBackbone(nn.Module):
         """[N, 3, S, S] -> the stride-8 stage, and the last stage twice."""
         features, deep = self.net(x)
         return features, deep, deep
+
+    def early_layers(self) -> list[nn.Module]:
+        """The layers before the stride-8 stage: half of the time of a training step, and the least to learn."""
+        layers = [module for module in self.net.modules() if not list(module.children())]
+        names = {module: name.replace(".", "_") for name, module in self.net.named_modules()}
+        first = next(i for i, layer in enumerate(layers) if names[layer].startswith(self.stride_8))
+        return layers[:first]
 
 
 class GlobalAverage(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from fashion_infer.backends import Outputs
 from fashion_infer.data.deepfashion import FashionData, read_category
@@ -26,9 +26,9 @@ from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageErr
 from fashion_infer.judge import Judgement, Run, judge
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
-from fashion_infer.training.checkpoint import load_backbone, save_checkpoint
+from fashion_infer.training.checkpoint import load_backbone, load_network, save_checkpoint
 from fashion_infer.training.losses import LOSS_WEIGHTS, Batch, fashionnet_losses
-from fashion_infer.training.model import Architecture, Deployed, FashionNet
+from fashion_infer.training.model import Architecture, Deployed, FashionNet, TimmBackbone
 from fashion_infer.training.run_folder import (
     CHECKPOINT,
     STATE,
@@ -72,6 +72,11 @@ class TrainConfig:
         pooled_size: of LandmarkPool, see `Architecture`.
         bin_size: of LandmarkPool, see `Architecture`.
         losses: those that are trained, of `LOSS_WEIGHTS`.
+        landmark_norm: of the landmark loss, `l2` as in the paper or `l1`, see `landmark_loss`.
+        balanced: weigh an attribute's positives and negatives alike, as the paper does. Without it scores are nearer
+            to probabilities, and rare attributes are named less often.
+        augmentation: `light` moves the box and the colours a little; `strong` also turns, loosens, covers and blurs.
+        freeze_early: leave the backbone's layers before its stride-8 stage as they start; not for vgg16.
         epochs: passes over the training images.
         batch_size: images a step, at least 4.
         learning_rate: the highest; it warms up linearly and falls as a cosine.
@@ -97,6 +102,10 @@ class TrainConfig:
     pooled_size: int = 4
     bin_size: int = 2
     losses: tuple[str, ...] = tuple(LOSS_WEIGHTS)
+    landmark_norm: str = "l2"
+    balanced: bool = True
+    augmentation: str = "light"
+    freeze_early: bool = False
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 5e-4
@@ -117,8 +126,12 @@ class TrainConfig:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not (0 < self.learning_rate < math.inf and self.warmup <= 1 and self.ema_decay < 1):
             raise UsageError("learning_rate must be above 0, warmup at most 1 and ema_decay below 1")
-        if self.precision not in AUTOCAST:
-            raise UsageError(f"precision must be one of {', '.join(AUTOCAST)}, got {self.precision!r}")
+        choices = {"precision": tuple(AUTOCAST), "landmark_norm": ("l1", "l2"), "augmentation": ("light", "strong")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.freeze_early and self.backbone == "vgg16":
+            raise UsageError("freeze_early is for timm's backbones: vgg16 is trained as a whole")
         if not self.losses or set(self.losses) - set(LOSS_WEIGHTS):
             raise UsageError(
                 f"losses must be some of {', '.join(LOSS_WEIGHTS)}, got {', '.join(self.losses) or 'none'}"
@@ -170,6 +183,7 @@ def train(
     folder: Path,
     *,
     backbone_weights: Path | None = None,
+    start_from: Path | None = None,
     resume: bool = False,
 ) -> Path:
     """Train a FashionNet.
@@ -182,6 +196,8 @@ def train(
         validation: the rows to judge each epoch on.
         folder: of the run; made when it is not there.
         backbone_weights: ImageNet weights to start from, see `load_backbone`; random ones when None.
+        start_from: a checkpoint to start from instead, of the same categories and attributes; its input may have had
+            another size.
         resume: go on with the run in `folder`, to the same loss curve as if it had never stopped.
 
     Returns:
@@ -192,20 +208,20 @@ def train(
             holds another run.
         DataError: there is nothing to train on.
         DeviceError: there is no such device.
-        ModelError: the backbone's weights do not fit.
+        ModelError: the weights to start from do not fit.
     """
     if not len(training):
         raise DataError("there are no images to train on")
     device = _device(config.device)
     torch.manual_seed(config.seed)
     spec = _spec(config, training)
-    state = _new_state(config, spec, backbone_weights)
+    state = _new_state(config, spec, backbone_weights, start_from)
     open_folder(folder, {**dataclasses.asdict(config), "training_data": _fingerprint(training)}, state, resume)
-    loader = Loader(training, config.image_size, config.seed, config.workers)
+    loader = Loader(training, config.image_size, config.seed, config.workers, strong=config.augmentation == "strong")
     steps_per_epoch = math.ceil(len(training) / config.batch_size)
     steps = config.epochs * steps_per_epoch
     batches = loader.batches(config.batch_size, state.step, steps)
-    share = _positive_share(training).to(device)
+    share = _positive_share(training).to(device) if config.balanced else torch.full((len(spec.attributes),), 0.5)
     saved = time.monotonic()
     try:
         with interruptible() as stop, _progress() as progress, open_logs(folder, state.step) as log:
@@ -272,8 +288,11 @@ def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.model.train()
+    if config.freeze_early:
+        for layer in _early_layers(state.model):
+            layer.eval()  # or batch normalisation would still follow the batches
     with _autocast(config.device, config.precision):
-        losses = fashionnet_losses(state.model(batch.images), batch, positive_share, stage)
+        losses = fashionnet_losses(state.model(batch.images), batch, positive_share, stage, config.landmark_norm)
     total = torch.stack([losses[name] for name in config.losses]).sum()
     state.scaler.scale(total).backward()
     state.scaler.unscale_(state.optimizer)
@@ -317,7 +336,7 @@ def _keep(judgement: Judgement, state: State, spec: ModelSpec, folder: Path, log
         save_checkpoint(folder / CHECKPOINT, state.ema, spec)
 
 
-def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | None) -> State:
+def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | None, start_from: Path | None) -> State:
     shared = {name: getattr(config, name) for name in ARCHITECTURE}
     arch = Architecture(
         num_categories=len(spec.categories),
@@ -328,10 +347,21 @@ def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | No
     model = FashionNet(arch)
     if backbone_weights is not None:
         load_backbone(model, backbone_weights)
+    if start_from is not None:
+        load_network(model, spec, start_from)
+    if config.freeze_early:
+        for layer in _early_layers(model):
+            layer.requires_grad_(requires_grad=False)
     model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
     return State(model, copy.deepcopy(model).eval(), optimizer, scaler)
+
+
+def _early_layers(model: FashionNet) -> list[nn.Module]:
+    assert isinstance(model.backbone, TimmBackbone)  # TrainConfig refuses the other
+    return model.backbone.early_layers()
 
 
 def _device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ import torch
 
 from fashion_infer.data.deepfashion import FashionData, read_inshop
 from fashion_infer.errors import DataError
+from fashion_infer.images import Picture
 from fashion_infer.model_spec import LANDMARK_NAMES
 from fashion_infer.training.batches import (
     MIRRORED_SLOTS,
@@ -17,7 +18,10 @@ from fashion_infer.training.batches import (
     cut_off,
     jitter_box,
     jitter_colours,
+    loosen_box,
     mirror,
+    spoil,
+    turn,
 )
 from fashion_infer.training.losses import Batch
 
@@ -110,6 +114,55 @@ def test_landmarks_follow_the_picture(tmp_path: Path, training: FashionData) -> 
         assert distances.min() < 0.06
         slots.add(int(distances.argmin()))
     assert slots == {0, 1}, "some draws are mirrored, some are not"
+
+
+def test_a_turned_picture_takes_its_landmarks_and_box_along() -> None:
+    """A white rectangle, decoded at half its size, with a landmark in the middle of each edge."""
+    pixels = np.zeros((200, 160, 3), np.uint8)
+    pixels[60:140, 50:90] = 255
+    box = np.array([100.0, 120.0, 180.0, 280.0])
+    points = np.array([[140.0, 120.0], [180.0, 200.0], [140.0, 280.0], [100.0, 200.0]])
+    turned = 0
+    for seed in range(12):
+        picture, moved, places = turn(Picture(pixels, 320, 400), box, points, random(seed))
+        middle = np.argwhere(picture.pixels[..., 0] > 127).mean(axis=0)[::-1] * 2 + 1
+        np.testing.assert_allclose(middle, [140, 200], atol=1.5)
+        inwards = 0.9 * places + 0.1 * middle
+        outwards = 1.1 * places - 0.1 * middle
+        for inside, outside in zip((inwards / 2).astype(int), (outwards / 2).astype(int), strict=True):
+            assert picture.pixels[inside[1], inside[0], 0] > 127
+            assert picture.pixels[outside[1], outside[0], 0] < 127
+        assert ((places >= moved[:2] - 1e-6) & (places <= moved[2:] + 1e-6)).all()
+        turned += not np.array_equal(places, points)
+    assert 2 < turned < 10, "about half of the pictures are turned"
+
+
+def test_loose_boxes_hold_the_garment_but_for_an_edge() -> None:
+    box, size = np.array([10.0, 20.0, 110.0, 60.0]), (200, 100)
+    loose = np.array([loosen_box(box, size, random(seed)) for seed in range(300)])
+    whole = (loose == [0, 0, 200, 100]).all(1)
+    assert 0.25 < whole.mean() < 0.45
+    outwards = (loose[~whole] - box) * [-1, -1, 1, 1] / [100, 40, 100, 40]
+    assert -0.06 <= outwards.min() < -0.04
+    assert 0.18 < outwards.max() <= 0.2
+
+
+def test_spoilt_pictures_are_pictures() -> None:
+    image = random().integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    changed = [spoil(image, random(seed)) for seed in range(20)]
+    assert all(one.dtype == np.uint8 and one.shape == image.shape for one in changed)
+    assert 10 < np.mean([np.abs(one.astype(int) - image).mean() for one in changed]) < 80
+    assert len({one.tobytes() for one in changed}) == 20
+    assert np.array_equal(spoil(image, random(3)), spoil(image, random(3)))
+
+
+def test_strong_samples_follow_from_the_seed_and_differ_from_light_ones(training: FashionData) -> None:
+    strong = [Samples(training, SIZE, seed=0, strong=True)[0, draw] for draw in range(6)]
+    again = [Samples(training, SIZE, seed=0, strong=True)[0, draw] for draw in range(6)]
+    light = [Samples(training, SIZE, seed=0)[0, draw] for draw in range(6)]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(strong, again, strict=True))
+    assert not any(np.array_equal(a.image, b.image) for a, b in zip(strong, light, strict=True))
+    assert all(sample.image.shape == (SIZE, SIZE, 3) for sample in strong)
 
 
 # -------------------------------------------------------------------------------------------------- rows

@@ -35,6 +35,7 @@ def test_landmarks_by_hand() -> None:
     visibility[0, 0] = visibility[1, 2] = visibility[1, 3] = 0
     visibility[0, 1] = 1
     assert landmark_loss(predicted, true, visibility).item() == pytest.approx((0.25 + 0.01) / 2)
+    assert landmark_loss(predicted, true, visibility, "l1").item() == pytest.approx((0.7 + 0.1) / 2)
 
 
 def test_what_is_not_visible_gets_no_gradient_even_where_its_label_is_no_number() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fashion_infer import landmark_pool as definition
 from fashion_infer.errors import ModelNotFoundError, UsageError
 from fashion_infer.model_spec import OUTPUT_NAMES
-from fashion_infer.training.model import Architecture, Deployed, FashionNet, HeatMapPose
+from fashion_infer.training.model import Architecture, Deployed, FashionNet, HeatMapPose, TimmBackbone
 
 BACKBONES = {
     "vgg16": 0.04,
@@ -172,3 +172,37 @@ def test_sizes_that_the_strides_do_not_divide_are_refused(size: int) -> None:
 def test_an_architecture_is_plain_values() -> None:
     arch = Architecture("vgg16", 224, 50, 1000)
     assert Architecture(**json.loads(json.dumps(vars(arch)))) == arch
+
+
+# -------------------------------------------------------------------------------------------------- parts
+
+
+def test_the_layers_before_stride_8_are_the_early_ones() -> None:
+    backbone = TimmBackbone("tf_efficientnet_lite0").eval()
+    early = backbone.early_layers()
+    reached: dict[str, int] = {}
+    for layer in early:
+        layer.register_forward_hook(lambda _, __, output: reached.update(side=output.shape[-1]))
+    backbone(torch.zeros(1, 3, 64, 64))
+    assert reached["side"] == 16, "the last of them is at stride 4"
+    late = {id(p) for p in backbone.parameters()} - {id(p) for layer in early for p in layer.parameters()}
+    assert late
+    features, _, _ = backbone(torch.zeros(1, 3, 64, 64))
+    assert features.shape[-1] == 8
+
+
+def test_pooling_where_it_is_told_to() -> None:
+    torch.manual_seed(0)
+    arch = Architecture("tf_efficientnet_lite0", 64, num_categories=5, num_attributes=7, width=0.2)
+    model = FashionNet(arch).eval()
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    x = (images.float() - model.mean) / model.std
+    with torch.inference_mode():
+        expected = model(images)
+        maps = model.backbone(x.permute(0, 3, 1, 2))
+        gate = (expected["visibility"].softmax(2)[..., 0] > 0.5).float()
+        same = model.heads(*maps, pool_at=(expected["landmarks"], gate))
+        other = model.heads(*maps, pool_at=(torch.full((2, 8, 2), 0.1), torch.ones(2, 8)))
+    torch.testing.assert_close(same, expected)
+    assert torch.equal(other["landmarks"], expected["landmarks"])
+    assert not torch.allclose(other["category"], expected["category"])

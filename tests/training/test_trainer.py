@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fashion_infer.data.deepfashion import FashionData
-from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
+from fashion_infer.errors import DataError, DeviceError, ModelError, TrainingError, UsageError
 from fashion_infer.training import trainer
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.run_folder import STATE
@@ -81,6 +81,9 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     ("settings", "message"),
     [
         ({"precision": "int8"}, "precision must be one of fp32, bf16, fp16, got 'int8'"),
+        ({"landmark_norm": "l3"}, "landmark_norm must be one of l1, l2, got 'l3'"),
+        ({"augmentation": "mild"}, "augmentation must be one of light, strong, got 'mild'"),
+        ({"backbone": "vgg16", "freeze_early": True}, "freeze_early is for timm's backbones"),
         ({"precision": "fp16"}, "fp16 trains on CUDA only"),
         ({"losses": ()}, "losses must be some of .*, got none"),
         ({"losses": ("landmarks", "style")}, "losses must be some of .*, got landmarks, style"),
@@ -196,6 +199,38 @@ def test_each_part_can_be_switched(
     arch = load_checkpoint(checkpoint)[0].arch
     for name in ("pooling", "gate", "pooled_size", "bin_size"):
         assert getattr(arch, name) == getattr(changed, name)
+
+
+def test_frozen_early_layers_stay_as_they_started(training: FashionData, config: TrainConfig, tmp_path: Path) -> None:
+    frozen = replace(config, backbone="tf_efficientnet_lite0", freeze_early=True, augmentation="strong")
+    torch.manual_seed(frozen.seed)
+    start = trainer._new_state(frozen, trainer._spec(frozen, training), None, None).model
+    network, _ = load_checkpoint(train(frozen, training, training, tmp_path))
+    before, after = start.state_dict(), network.state_dict()
+    same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert {"backbone.net.conv_stem.weight", "backbone.net.bn1.running_mean"} <= same
+    assert "backbone.net.blocks.1.0.conv_pw.weight" in same
+    assert "backbone.net.blocks.2.0.conv_pw.weight" not in same
+    assert "category.weight" not in same
+
+
+def test_a_run_starts_from_the_network_of_another(training: FashionData, config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, backbone="tf_efficientnet_lite0", landmark_norm="l1", balanced=False)
+    first = train(config, training, training, tmp_path / "first")
+    larger = replace(config, image_size=64, learning_rate=1e-12, ema_decay=0.0)
+    second = train(larger, training, training, tmp_path / "second", start_from=first)
+    before, after = load_checkpoint(first)[0].state_dict(), load_checkpoint(second)[0].state_dict()
+    torch.testing.assert_close(after["category.weight"], before["category.weight"])
+    fewer = replace(training, attribute_names=training.attribute_names[:-1])
+    fewer = replace(
+        fewer,
+        attribute_groups=training.attribute_groups[:-1],
+        attributes=np.ascontiguousarray(training.attributes[:, :-1]),
+    )
+    with pytest.raises(ModelError, match="other categories or attributes"):
+        train(config, fewer, fewer, tmp_path / "third", start_from=first)
+    with pytest.raises(ModelError, match="another architecture"):
+        train(replace(config, width=0.5), training, training, tmp_path / "fourth", start_from=first)
 
 
 def test_a_loss_left_out_trains_nothing(training: FashionData, config: TrainConfig, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Judge `fashionnet-lite` on the real photos: `python benchmarks/judge_pretrained.py PHOTOS MODEL`.
+
+One look at the test split a released model: category, attribute groups and landmarks beside the agreement of two
+readings, ten classes by a probe on the embedding, calibration, and whether there is a garment at all. Intervals are of
+95 %: Wilson's for shares, the bootstrap's for the rest. Writes fashionnet_lite.json and .md.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from garment_score import as_rgb
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from skimage import data as samples
+from sklearn.linear_model import LogisticRegression
+
+from fashion_infer import Prediction, Predictor
+from fashion_infer.bench.environment import environment, provenance
+from fashion_infer.data.deepfashion import FashionData, read_category
+from fashion_infer.files import write_atomically
+from fashion_infer.judge import judge
+
+AGREEMENT = {  # of two readings of the test photos, from the photos' README
+    "category": 0.920, "texture": 0.972, "sleeve": 0.990, "length": 0.993, "neckline": 0.976, "fabric": 0.944,
+    "fit": 0.840, "landmark distance": 0.0135,
+}  # fmt: skip
+CLASSES = ("t-shirt", "longsleeve", "pants", "shoes", "shirt", "dress", "outwear", "shorts", "hat", "skirt")
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the probe, chosen on validation
+BINS = 10  # of the calibration error
+RESULTS = Path(__file__).parent / "results"
+console = Console(stderr=True)
+Bools = NDArray[np.bool_]
+
+
+def main(
+    photos: Annotated[Path, typer.Argument(help="The labelled photos.")],
+    model: Annotated[str, typer.Argument(help="A built-in name or a file.")] = "fashionnet-lite",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
+) -> None:
+    """Write every figure of the model card."""
+    data = read_category(photos)
+    with Predictor(model) as predictor:
+        measured: dict[str, Any] = {
+            "provenance": provenance(),
+            "environment": environment(),
+            "model": model,
+            "sha256": predictor.sha256,
+        }
+        for split in ("val", "test"):
+            measured[split] = labelled(predictor, data.split(split))
+            judged = judge(predictor.run, predictor.spec, data.split(split)).to_dict()
+            measured[split]["paper"] = judged["evaluation"]
+            measured[split]["unknown_categories"] = list(judged["unknown_categories"])
+        measured["ten_classes"] = ten_classes(predictor, photos / "Img" / "img")
+        measured["is_garment"] = garment_rates(predictor, photos / "Img" / "img")
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(measured, indent=1) + "\n"
+    write_atomically(output / "fashionnet_lite.json", lambda path: path.write_text(text))
+    write_atomically(output / "fashionnet_lite.md", lambda path: path.write_text(table(measured)))
+    console.print(table(measured))
+
+
+def labelled(predictor: Predictor, data: FashionData) -> dict[str, Any]:
+    """Category, attribute groups, landmarks and calibration on photos with labels, each cut out by its box."""
+    predictions = [
+        predictor.predict(data.image_root / name, boxes=[box])[0]
+        for name, box in track(list(zip(data.images, data.boxes, strict=True)), "labelled", console=console)
+    ]
+    true = [data.category_names[i] for i in data.categories]
+    ranks = np.array([rank_of(p, name) for p, name in zip(predictions, true, strict=True)])
+    scores = np.array([p.category.score for p in predictions])
+    distances = landmark_distances(predictions, data)
+    return {
+        "photos": len(data),
+        "category": {f"top{k}": share(ranks < k) for k in (1, 3, 5)},
+        "groups": {group: share(right) for group, right in group_hits(predictor, predictions, data).items()},
+        "visibility": share(visibility_hits(predictions, data)),
+        "landmark_error": interval(distances, mean_of_landmarks),
+        "landmark_median": float(np.nanmedian(distances)),
+        "landmark_p95": float(np.nanpercentile(distances, 95)),
+        "calibration_error": interval(np.stack([scores, ranks == 0], 1), calibration_error),
+    }
+
+
+def rank_of(prediction: Prediction, name: str) -> int:
+    """How many categories score higher than the true one; all, where the model does not have it."""
+    names = [label.name for label in prediction.categories]
+    return names.index(name) if name in names else len(names)
+
+
+def group_hits(predictor: Predictor, predictions: list[Prediction], data: FashionData) -> dict[str, Bools]:
+    """For each attribute group: is its best-scoring attribute one of the labelled ones? As the readers chose."""
+    spec, hits = predictor.spec, {}
+    places = {name: i for i, name in enumerate(spec.attributes)}
+    scores = np.array(
+        [[p.attribute_scores[places[n]] if n in places else -1 for n in data.attribute_names] for p in predictions]
+    )
+    for group in dict.fromkeys(data.attribute_groups):
+        columns = np.flatnonzero([name == group for name in data.attribute_groups])
+        best = columns[scores[:, columns].argmax(1)]
+        hits[group] = data.attributes[np.arange(len(data)), best] > 0
+    return hits
+
+
+def landmark_distances(predictions: list[Prediction], data: FashionData) -> NDArray[np.float64]:
+    """[N, 8]: distances of the visible landmarks in widths and heights of the photo, NaN for the others."""
+    found = np.array([[(point.x, point.y) for point in p.landmarks] for p in predictions])
+    sizes = np.array([[(p.width, p.height)] for p in predictions])
+    distances = np.linalg.norm((found - data.landmarks) / sizes, axis=2)
+    return np.where(data.visibility == 0, distances, np.nan)
+
+
+def visibility_hits(predictions: list[Prediction], data: FashionData) -> Bools:
+    """Of every landmark that the clothes have: is it called visible or not, as labelled?"""
+    visible = np.array([[point.visibility == "visible" for point in p.landmarks] for p in predictions])
+    has = data.visibility >= 0
+    return np.asarray((visible == (data.visibility == 0))[has])
+
+
+def mean_of_landmarks(distances: NDArray[np.float64]) -> float:
+    """The paper's NE: the mean over the landmarks of each one's mean distance."""
+    return float(np.nanmean(np.nanmean(distances, axis=0)))
+
+
+def calibration_error(scored: NDArray[np.float64]) -> float:
+    """Expected calibration error of (score, right) rows: ten bins of equal width (Guo et al., ICML 2017)."""
+    bins = np.minimum((scored[:, 0] * BINS).astype(int), BINS - 1)
+    gaps = [abs((scored[bins == b, 0] - scored[bins == b, 1]).sum()) for b in range(BINS)]
+    return float(sum(gaps) / len(scored))
+
+
+def ten_classes(predictor: Predictor, images: Path) -> dict[str, Any]:
+    """Accuracy of a linear probe on the embedding of the whole photo, on the published split of the ten classes."""
+    sets = {}
+    for split in ("train", "validation", "test"):
+        files = [(path, name) for name in CLASSES for path in sorted((images / split / name).glob("*.jpg"))]
+        found = predictor.stream(track([path for path, _ in files], split, console=console))
+        sets[split] = (np.stack([p.embedding for p in found]), np.array([name for _, name in files]))
+    probes = {c: LogisticRegression(C=c, max_iter=2000).fit(*sets["train"]) for c in STRENGTHS}
+    chosen = max(STRENGTHS, key=lambda c: probes[c].score(*sets["validation"]))
+    hits = {split: probes[chosen].predict(embeddings) == names for split, (embeddings, names) in sets.items()}
+    return {"C": chosen} | {split: share(right) for split, right in hits.items()}
+
+
+def garment_rates(predictor: Predictor, images: Path) -> dict[str, Any]:
+    """Share of whole photos whose score is at least a half, by class and split, and of four other pictures."""
+    rates: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        for name in CLASSES:
+            found = predictor.stream(sorted((images / split / name).glob("*.jpg")))
+            rates[f"{split} {name}"] = share(np.array([(p.is_garment or 0.0) >= 0.5 for p in found]))
+    for name in ("astronaut", "cat", "coffee", "camera"):
+        rates[name] = predictor.predict(as_rgb(getattr(samples, name)())).is_garment
+    return rates
+
+
+def share(hits: Bools) -> dict[str, float]:
+    """A share with Wilson's interval of 95 %."""
+    n, p, z = len(hits), float(np.mean(hits)), 1.96
+    middle, half = (
+        (p + z * z / (2 * n)) / (1 + z * z / n),
+        z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n),
+    )
+    return {"value": p, "low": float(middle - half), "high": float(middle + half)}
+
+
+def interval(rows: NDArray[Any], statistic: Any) -> dict[str, float]:
+    """A statistic of the photos with the bootstrap's interval of 95 %."""
+    rng = np.random.default_rng(0)
+    drawn = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(1000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"value": statistic(rows), "low": float(low), "high": float(high)}
+
+
+def table(measured: dict[str, Any]) -> str:
+    """The figures of the model card, as Markdown."""
+    val, test = measured["val"], measured["test"]
+    rows = [
+        (
+            f"category top-{k}",
+            val["category"][f"top{k}"],
+            test["category"][f"top{k}"],
+            AGREEMENT["category"] if k == 1 else None,
+        )
+        for k in (1, 3, 5)
+    ]
+    rows += [(group, val["groups"][group], test["groups"][group], AGREEMENT[group]) for group in test["groups"]]
+    rows += [("landmark visibility", val["visibility"], test["visibility"], 0.998)]
+    lines = ["| measure | val | test | two readings agree |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {_percent(v)} | {_percent(t)} | {'' if a is None else f'{a:.1%}'} |" for name, v, t, a in rows
+    ]
+    error, ece = "landmark_error", "calibration_error"
+    lines.append(f"| landmark NE | {_number(val[error])} | {_number(test[error])} | {AGREEMENT['landmark distance']} |")
+    lines.append(f"| expected calibration error of the category | {_number(val[ece])} | {_number(test[ece])} | |")
+    ten = measured["ten_classes"]
+    lines.append(f"| ten classes, probe on the embedding | {_percent(ten['validation'])} | {_percent(ten['test'])} | |")
+    for k in (3, 5):
+        name = f"attribute_recall{k}_all"
+        lines.append(f"| attribute recall@{k}, all | {val['paper'][name]:.1%} | {test['paper'][name]:.1%} | |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(found: dict[str, float]) -> str:
+    return f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
+
+
+def _number(found: dict[str, float]) -> str:
+    return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
+
+
+if __name__ == "__main__":
+    typer.run(main)
