@@ -109,12 +109,17 @@ def cache(trunk: FashionNet, data: FashionData) -> Cached:
         maps, last, _ = trunk.backbone(x.permute(0, 3, 1, 2))
         features.append(maps.half())
         deep.append(last.half())
-    flipped_rows = data.visibility[:, MIRRORED_SLOTS]
     return Cached(
-        *(torch.cat([torch.cat(parts)[0::2], torch.cat(parts)[1::2]]) for parts in (features, deep)),
+        _plain_then_mirrored(features),
+        _plain_then_mirrored(deep),
         landmarks.reshape(-1, 8, 2),
-        np.concatenate([data.visibility, flipped_rows]),
+        np.concatenate([data.visibility, data.visibility[:, MIRRORED_SLOTS]]),
     )
+
+
+def _plain_then_mirrored(parts: list[Tensor]) -> Tensor:
+    together = torch.cat(parts)
+    return torch.cat([together[0::2], together[1::2]])
 
 
 def fit(
@@ -123,8 +128,14 @@ def fit(
     """New heads, trained on some rows and their mirror images."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    sizes = {"num_categories": len(data.category_names), "num_attributes": len(data.attribute_names)}
-    net = FashionNet(dataclasses.replace(trunk.arch, image_size=SIZE, pooling=pooling, **sizes)).train()
+    arch = dataclasses.replace(
+        trunk.arch,
+        image_size=SIZE,
+        pooling=pooling,
+        num_categories=len(data.category_names),
+        num_attributes=len(data.attribute_names),
+    )
+    net = FashionNet(arch).train()
     net.backbone.requires_grad_(requires_grad=False)
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], weight_decay=1e-2)
     share = torch.full((len(data.attribute_names),), 0.5)

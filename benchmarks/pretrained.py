@@ -34,7 +34,7 @@ from fashion_infer.training.model import FashionNet
 from fashion_infer.training.run_folder import STATE
 from fashion_infer.training.trainer import TrainConfig, network_run, train
 
-SEED, RENDERED, RENDER_SIDE = 0, 6000, 256
+SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
 NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folders of the photos -> categories that only training knows
 SAME = {  # rendered attribute -> the photos' name of it
     "long-sleeve": "long_sleeve", "short-sleeve": "short_sleeve", "v-neck": "v_neckline", "crew neck": "crew_neckline",
@@ -67,8 +67,8 @@ class Phase:
 
 PHASES = (
     Phase("rendered", RENDERED, False, {"image_size": 128, "epochs": 2, "learning_rate": 1e-3}),
-    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 9, "learning_rate": 8e-4, "freeze_early": True}),
-    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 5, "learning_rate": 4e-4, "freeze_early": True}),
+    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 8, "learning_rate": 8e-4, "freeze_early": True}),
+    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 3, "learning_rate": 4e-4, "freeze_early": True}),
 )
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
 console = Console(stderr=True)
@@ -137,7 +137,7 @@ def not_garments(images: Path) -> FashionData:
         image_root=images,
         images=tuple(str(path.relative_to(images)) for path, _, _ in files),
         splits=np.array([split for _, split, _ in files]),
-        boxes=np.array([(0, 0, *Image.open(path).size) for path, _, _ in files], np.float32),
+        boxes=np.array([(0, 0, *size_of(path)) for path, _, _ in files], np.float32),
         categories=np.array([list(NOT_GARMENTS).index(name) for _, _, name in files], np.int16),
         attributes=np.zeros((count, 0), np.int8),
         landmarks=np.zeros((count, 8, 2), np.float32),
@@ -149,6 +149,12 @@ def not_garments(images: Path) -> FashionData:
         attribute_names=(),
         attribute_groups=(),
     )
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture, pixels."""
+    with Image.open(path) as image:
+        return image.size
 
 
 def with_same_labels(*sources: FashionData) -> list[FashionData]:

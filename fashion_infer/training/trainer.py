@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -353,15 +354,33 @@ def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | No
         for layer in _early_layers(model):
             layer.requires_grad_(requires_grad=False)
     model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(model).eval()
+    if config.precision == "bf16" and config.device.startswith("cpu"):
+        _keep_depthwise_in_fp32(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
-    return State(model, copy.deepcopy(model).eval(), optimizer, scaler)
+    return State(model, average, optimizer, scaler)
 
 
 def _early_layers(model: FashionNet) -> list[nn.Module]:
     assert isinstance(model.backbone, TimmBackbone)  # TrainConfig refuses the other
     return model.backbone.early_layers()
+
+
+def _keep_depthwise_in_fp32(model: FashionNet) -> None:
+    """On a CPU the backward pass of a depthwise convolution takes 3 to 6 times as long in bf16 as in fp32."""
+
+    def in_fp32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def run(x: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return forward(x.float())
+
+        return run
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            module.forward = in_fp32(module.forward)  # type: ignore[method-assign]
 
 
 def _device(name: str) -> torch.device:
