@@ -209,20 +209,6 @@ def draw_design(rng: np.random.Generator, category: str) -> Design:
     )  # fmt: skip
 
 
-# What people wear with it; a cape or a coat goes with trousers, and what leaves the legs bare with nothing.
-TOPS = ("Tee", "Tank", "Blouse", "Button-Down", "Sweater", "Henley", "Turtleneck", "Hoodie", "Jacket", "Cardigan")
-BOTTOMS = ("Jeans", "Jeans", "Leggings", "Joggers", "Skirt", "Skirt", "Shorts", "Capris", "Culottes", "Cutoffs")
-WITH_BOTTOMS = ("Coat", "Kimono", "Robe")
-NEVER_TUCKED = ("Blazer", "Bomber", "Cardigan", "Hoodie", "Jacket", "Parka", "Poncho", "Halter")
-
-
-def draw_outfit(rng: np.random.Generator, design: Design) -> Design | None:
-    """The garment worn with this one: a top with a bottom and the other way round; None with most full-body clothes."""
-    if design.clothes_type == 3 and design.category not in WITH_BOTTOMS:
-        return None
-    return draw_design(rng, pick(rng, TOPS if design.clothes_type == 2 else BOTTOMS))
-
-
 def draw_trim(rng: np.random.Generator, options: tuple[str, ...], possible: bool = True, share: float = 0.6) -> str:
     """One of the options for this share of all items, else "none"; the same number of random draws either way."""
     chosen = pick(rng, options)

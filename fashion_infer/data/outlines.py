@@ -1,21 +1,13 @@
 """From a Design and a Pose to a Sketch: outlines and landmarks of each kind of garment, and who wears it."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from fashion_infer.data import details
-from fashion_infer.data.body import (
-    LEFT_RIGHT,
-    Pose,
-    draw_arms_over,
-    draw_clips,
-    draw_hair_over,
-    draw_hanger,
-    draw_person,
-)
 from fashion_infer.data.designs import ANKLE, CROTCH, HIP, WAIST, Design
 from fashion_infer.data.sketching import (
+    CIRCLE,
     Floats,
     Sketch,
     arc,
@@ -34,60 +26,36 @@ NECK_DEPTHS = {
 }  # fmt: skip
 SLEEVE_LENGTHS = {"short": 0.2, "elbow": 0.34, "long": 0.6, "puff": 0.5, "kimono": 0.42}
 FOREARM_FROM = 0.3  # of an arm, from the shoulder, body units
+LEFT_RIGHT = (-1.0, 1.0)
 
 
-def sketch(design: Design, pose: Pose, outfit: Design | None = None) -> Sketch:
-    """Draws the garment; when the pose is worn on a person, with the rest of the outfit where there is one.
+@dataclass(frozen=True)
+class Pose:
+    """How the garment lies or is worn in one view; angles in radians from hanging straight down, outwards."""
 
-    Shapes of the outfit's other garment are marked `other`; its landmarks are not kept.
-    """
+    arms: tuple[float, float] = (0.35, 0.35)
+    bends: tuple[float, float] = (0.0, 0.0)  # the forearm's further turn, inwards
+    behind: tuple[bool, bool] = (False, False)  # the sleeve lies behind the body
+    spread: float = 0.02  # of the legs, body units at the ankle
+    worn: bool = False
+    long_hair: bool = False
+    untucked: bool = False  # another top hangs over the waist of lower-body clothes
+
+
+def sketch(design: Design, pose: Pose) -> Sketch:
+    """Draws the garment, on a person when the pose is worn."""
     drawing = Sketch()
-    if pose.hung:
-        draw_hanger(drawing, design)
     if pose.worn:
-        draw_person(drawing, pose)
-    over = outfit is not None and is_over(outfit, design, pose)
-    if outfit and not over:
-        draw_other(drawing, outfit, pose)
-    draw_garment(drawing, design, pose)
-    if outfit and over:
-        draw_other(drawing, outfit, pose)
-    if pose.worn:
-        draw_in_front(drawing, design, outfit, pose)
-    if pose.hung and design.clothes_type == 2:
-        draw_clips(drawing)
-    return drawing
-
-
-def draw_garment(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """One garment with its landmarks."""
+        draw_person(drawing, design, pose)
     if design.clothes_type == 2:
         draw_lower(drawing, design, pose)
     elif design.sleeve == "cape":
         draw_poncho(drawing, design, pose)
     else:
         draw_upper_or_full(drawing, design, pose)
-
-
-def is_over(outfit: Design, design: Design, pose: Pose) -> bool:
-    """Whether the outfit's other garment covers the meant one where both meet."""
-    return pose.tucked if outfit.clothes_type == 2 and design.clothes_type == 1 else not pose.tucked
-
-
-def draw_other(drawing: Sketch, outfit: Design, pose: Pose) -> None:
-    """The other garment of an outfit: drawn like any, but it belongs to the body."""
-    own = Sketch()
-    draw_garment(own, outfit, pose)
-    drawing.shapes += [replace(shape, body=True, other=True) for shape in own.shapes]
-
-
-def draw_in_front(drawing: Sketch, design: Design, outfit: Design | None, pose: Pose) -> None:
-    """What hangs over the clothes: bare arms and hands, long hair at the collar."""
-    sleeves = [SLEEVE_LENGTHS.get(part.sleeve, 0.0) for part in (design, outfit) if part and part.clothes_type != 2]
-    if design.sleeve != "cape":
-        draw_arms_over(drawing, pose, max(sleeves, default=0.0))
-    if pose.long_hair and "hood" not in (design.neck, outfit.neck if outfit else ""):
-        draw_hair_over(drawing)
+    if pose.worn:
+        draw_over(drawing, design, pose)
+    return drawing
 
 
 def side_profile(design: Design) -> Floats:
@@ -198,15 +166,11 @@ def draw_legs(drawing: Sketch, design: Design, pose: Pose) -> None:
     down, share = (at - CROTCH) / (design.hem - CROTCH), (at - CROTCH) / (ANKLE - CROTCH)
     hip, flare = 0.175 + design.ease, design.flare * min(1.0, (design.hem - CROTCH) / 0.35)
     width = (hip / 2 - 0.004) * (1 - share) + (0.068 + 0.4 * design.ease) * share + flare * down
+    middle = hip / 2 + (0.03 + pose.spread) * share + 0.6 * max(flare, 0.0) * down
     waist = 0.14 + 1.3 * design.ease
     for side in (0, 1):
         flip = np.array([LEFT_RIGHT[side], 1.0])
-        middle = hip / 2 + (0.03 + pose.legs[side]) * share + 0.6 * max(flare, 0.0) * down
-        nearest = 0.004 if pose.legs[side] >= 0 else -1.0  # legs meet in the middle unless they cross
-        outer, inner = (
-            np.stack([middle + width, at], axis=1),
-            np.stack([np.maximum(middle - width, nearest), at], axis=1),
-        )
+        outer, inner = np.stack([middle + width, at], axis=1), np.stack([np.maximum(middle - width, 0.004), at], axis=1)
         top = curve(xy((waist, WAIST), (hip, HIP), (hip, CROTCH)))
         outline = np.concatenate([xy((0.0, WAIST)), top[:-1], outer, inner[::-1], xy((0.0, CROTCH - 0.01))]) * flip
         drawing.fill(outline, grain=-0.04 * flip[0], covers=True)
@@ -249,3 +213,44 @@ def draw_poncho(drawing: Sketch, design: Design, pose: Pose) -> None:
     details.draw_pockets(drawing, design, side)
     details.draw_style(drawing, design, side)
     details.draw_collar(drawing, design, neck)
+
+
+def draw_person(drawing: Sketch, design: Design, pose: Pose) -> None:
+    """Head, arms, legs and the other clothes of whoever wears the garment."""
+    trunk = mirrored(xy((0.0, -0.18), (0.06, -0.18), (0.065, 0.0), (0.17, 0.03), (0.15, 0.45), (0.0, 0.45)))
+    drawing.fill(trunk, "skin", body=True)
+    if pose.long_hair:
+        drawing.fill(np.array([0.0, -0.18]) + CIRCLE * (0.135, 0.2), "hair", body=True)
+    drawing.fill(np.array([0.0, -0.24]) + CIRCLE * (0.085, 0.12), "skin", body=True)
+    drawing.fill(curve(xy((-0.1, -0.22), (-0.07, -0.36), (0.07, -0.36), (0.1, -0.22), (0.0, -0.31))), "hair", body=True)
+    for side in (0, 1):
+        flip = np.array([LEFT_RIGHT[side], 1.0])
+        start = np.array([0.19, 0.06])
+        angle, bend = pose.arms[side], pose.bends[side]
+        elbow = start + 0.3 * np.array([np.sin(angle), np.cos(angle)])
+        hand = elbow + 0.36 * np.array([np.sin(angle - bend), np.cos(angle - bend)])
+        drawing.line(np.stack([start, elbow, hand]) * flip, "skin", 0.075, body=True)
+        leg = xy((0.09, HIP), (0.1, 1.1), (0.11 + pose.spread, ANKLE + 0.08))
+        drawing.line(leg * flip, "skin" if design.clothes_type == 3 else "other", 0.14, body=True)
+        drawing.fill(np.array([0.12 + pose.spread, ANKLE + 0.1]) * flip + CIRCLE * (0.07, 0.04), "dark", body=True)
+    if design.clothes_type == 2:
+        draw_other_top(drawing, 0.46, 0.16, covers=False)
+
+
+def draw_over(drawing: Sketch, design: Design, pose: Pose) -> None:
+    """What hangs over the garment: long hair at the collar, an untucked top at the waist."""
+    if design.clothes_type == 2:
+        if pose.untucked:
+            draw_other_top(drawing, 0.56, 0.25, covers=True)
+    elif pose.long_hair:
+        for side in LEFT_RIGHT:
+            strand = curve(xy((0.085, -0.25), (0.125, -0.1), (0.13, 0.06), (0.1, 0.14), (0.06, 0.02), (0.07, -0.15)))
+            drawing.fill(strand * (side, 1.0), "hair", covers=True, body=True)
+
+
+def draw_other_top(drawing: Sketch, hem: float, width: float, covers: bool) -> None:
+    """A plain top above lower-body clothes, tucked in or wide enough to hang over the waist."""
+    side = xy(
+        (0.0, 0.03), (0.08, -0.03), (0.2, 0.02), (0.175, 0.2), (width, 0.42), (width + 0.02, hem), (0.0, hem + 0.02)
+    )
+    drawing.fill(mirrored(side), "other", covers=covers, body=True)

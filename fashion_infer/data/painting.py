@@ -15,20 +15,6 @@ HAIRS: tuple[Color, ...] = ((45, 32, 26), (92, 62, 40), (170, 130, 80), (25, 22,
 
 
 @dataclass(frozen=True)
-class Dye:
-    """The cloth of one garment."""
-
-    design: Design
-    flat: Image  # [S, S, 3] RGB
-    colors: dict[str, Color]  # of its other paints
-
-
-def dye(design: Design, rng: np.random.Generator, size: int) -> Dye:
-    """The cloth of a design for pictures of `size` pixels; it follows from the item's random numbers."""
-    return Dye(design, cloth(design, rng, size), trims_of(design))
-
-
-@dataclass(frozen=True)
 class Layer:
     """A painted drawing, all [H, W]: its colours, where anything was painted, and where the garment can be seen."""
 
@@ -43,15 +29,21 @@ def project(points: Floats, camera: Floats) -> Floats:
 
 
 def paint(
-    drawing: Sketch, dyes: tuple[Dye, ...], camera: Floats, rng: np.random.Generator, shape: tuple[int, int]
+    drawing: Sketch,
+    design: Design,
+    camera: Floats,
+    item_rng: np.random.Generator,
+    view_rng: np.random.Generator,
+    shape: tuple[int, int],
 ) -> Layer:
-    """Paints the drawing as the camera sees it; the first dye is the garment's, the second its outfit's other one's."""
+    """Paints the drawing as the camera sees it; the item's random numbers decide its cloth, the view's its folds."""
     height, width = shape
-    painter = Painter(drawing, dyes, camera, colors_of(rng), shape)
+    flat, colors = cloth(design, item_rng, max(shape)), colors_of(design, view_rng)
+    painter = Painter(drawing, design, camera, flat, colors, shape)
     for part, points in zip(drawing.shapes, projected_shapes(drawing, camera), strict=True):
         painter.add(part, points)
-    edges = soften(painter.painted, max(height, width) / 64) * 0.42 + 0.66
-    light = cv2.merge([edges * folds(dyes[0].design, rng, height, width)] * 3)
+    edges = soften(painter.garment, max(height, width) / 64) * 0.42 + 0.66
+    light = cv2.merge([edges * folds(design, view_rng, height, width)] * 3)
     image = np.asarray(cv2.multiply(painter.image, light, dtype=cv2.CV_8U), dtype=np.uint8)
     return Layer(image, painter.painted, painter.garment)
 
@@ -67,23 +59,27 @@ class Painter:
     """The picture while it is painted, shape by shape."""
 
     def __init__(
-        self, drawing: Sketch, dyes: tuple[Dye, ...], camera: Floats, colors: dict[str, Color], shape: tuple[int, int]
+        self,
+        drawing: Sketch,
+        design: Design,
+        camera: Floats,
+        flat: Image,
+        colors: dict[str, Color],
+        shape: tuple[int, int],
     ) -> None:
-        self.dyes, self.camera, self.colors = dyes, camera, colors
+        self.design, self.camera, self.flat, self.colors = design, camera, flat, colors
         self.image = np.zeros((*shape, 3), np.uint8)
         self.painted, self.garment = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        self.spans = [
-            span([p for p in drawing.shapes if p.other == bool(i) and (i or not p.body)]) for i in range(len(dyes))
-        ]
+        own = np.concatenate([part.points for part in drawing.shapes if not part.body])
+        self.top, self.extent = float(own[:, 1].min()), float(np.ptp(own, axis=0).max())
         middle = project(np.array([[0.0, 0.4], [0.1, 0.4], [0.0, 0.5]]), camera)
         self.scale = 5.0 * float(np.hypot(*(middle[1] - middle[0])) + np.hypot(*(middle[2] - middle[0])))
-        self.warped: dict[tuple[bool, float], Image] = {}
+        self.warped: dict[float, Image] = {}
 
     def add(self, part: Shape, points: Floats) -> None:
         """Paints one shape given in pixels."""
         corners = [np.round(np.clip(points, -2000, 4000) * 2**FRACTION_BITS).astype(np.int32)]
-        dye = self.dyes[part.other]
-        color = dye.colors.get(part.paint) or self.colors.get(part.paint, dye.design.base)
+        color = self.colors.get(part.paint, self.design.base)
         if part.width:
             thickness = max(1, round(part.width * self.scale))
             for target, value in ((self.image, color), *self.masks(part)):
@@ -94,8 +90,8 @@ class Painter:
         if part.paint == "cloth":
             mask = np.zeros(self.garment.shape, np.uint8)
             cv2.fillPoly(mask, corners, 255, cv2.LINE_8, FRACTION_BITS)
-            cv2.copyTo(self.cloth_at(part.other, part.grain), mask, self.image)
-            cv2.polylines(self.image, corners, True, dye.colors["seam"], 1, cv2.LINE_AA, FRACTION_BITS)
+            cv2.copyTo(self.cloth_at(part.grain), mask, self.image)
+            cv2.polylines(self.image, corners, True, self.colors["seam"], 1, cv2.LINE_AA, FRACTION_BITS)
         else:
             cv2.fillPoly(self.image, corners, color, cv2.LINE_AA, FRACTION_BITS)
 
@@ -103,19 +99,18 @@ class Painter:
         """The masks that a shape changes, with the value it writes: other things hide the garment."""
         return (self.painted, 255), (self.garment, 0 if part.body else 255)
 
-    def cloth_at(self, other: bool, grain: float) -> Image:
+    def cloth_at(self, grain: float) -> Image:
         """The cloth as the camera sees it, its pattern turned by `grain`; a print stays on the front."""
-        key = other, round(grain, 2)
-        if key not in self.warped:
-            self.warped[key] = self.warp(*key)
-        return self.warped[key]
+        turn = round(grain, 2)
+        if turn not in self.warped:
+            self.warped[turn] = self.warp(turn)
+        return self.warped[turn]
 
-    def warp(self, other: bool, turn: float) -> Image:
+    def warp(self, turn: float) -> Image:
         height, width = self.garment.shape
-        dye, (top, extent) = self.dyes[other], self.spans[other]
-        if turn and dye.design.texture == "graphic":
-            return np.full((height, width, 3), dye.design.base, np.uint8)
-        size, unit = len(dye.flat), extent / len(dye.flat)
+        if turn and self.design.texture == "graphic":
+            return np.full((height, width, 3), self.design.base, np.uint8)
+        size, unit = len(self.flat), self.extent / len(self.flat)
         cos, sin, middle = np.cos(turn), np.sin(turn), size / 2
         rotate = np.array(
             [
@@ -124,22 +119,17 @@ class Painter:
                 [0, 0, 1],
             ]
         )
-        to_body = np.array([[unit, 0, -unit * middle], [0, unit, top], [0, 0, 1]])
+        to_body = np.array([[unit, 0, -unit * middle], [0, unit, self.top], [0, 0, 1]])
         mapping = self.camera @ to_body @ rotate
         return np.asarray(
-            cv2.warpPerspective(dye.flat, mapping, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
+            cv2.warpPerspective(self.flat, mapping, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
         )
 
 
-def span(shapes: list[Shape]) -> tuple[float, float]:
-    """The upper edge of a garment and its longer side, body units."""
-    points = np.concatenate([shape.points for shape in shapes])
-    return float(points[:, 1].min()), float(np.ptp(points, axis=0).max())
-
-
-def trims_of(design: Design) -> dict[str, Color]:
-    """What each paint of a garment looks like, besides its cloth."""
+def colors_of(design: Design, rng: np.random.Generator) -> dict[str, Color]:
+    """What each paint of the drawing looks like."""
     bright = sum(design.base) > 330
+    other = tuple(int(value) for value in rng.integers(30, 220, 3))
     return {
         "trim": design.trim,
         "second": design.second,
@@ -147,22 +137,11 @@ def trims_of(design: Design) -> dict[str, Color]:
         "stitch": (205, 145, 70) if design.fabric == "denim" else shaded(design.base, 0.7 if bright else 1.6),
         "shade": shaded(design.base, 0.8) if bright else shaded(design.base, 1.3),
         "lining": shaded(design.base, 0.45),
-        "button": (60, 50, 45) if bright else (225, 220, 205),
-    }
-
-
-def colors_of(rng: np.random.Generator) -> dict[str, Color]:
-    """What each paint of a person, a hanger or metal looks like in one view."""
-    skin = SKINS[int(rng.integers(len(SKINS)))]
-    hanger, shoe = rng.integers(20, 235, (2, 3)).tolist()
-    return {
         "white": (240, 238, 232),
         "metal": (200, 200, 205),
+        "button": (60, 50, 45) if bright else (225, 220, 205),
         "dark": (38, 36, 40),
-        "skin": skin,
-        "skin shade": shaded(skin, 0.75),
-        "lips": (skin[0] * 9 // 10, skin[1] * 6 // 10, skin[2] * 6 // 10),
+        "skin": SKINS[int(rng.integers(len(SKINS)))],
         "hair": HAIRS[int(rng.integers(len(HAIRS)))],
-        "hanger": (hanger[0], hanger[1], hanger[2]),
-        "shoe": (shoe[0], shoe[1], shoe[2]),
+        "other": (other[0], other[1], other[2]),
     }

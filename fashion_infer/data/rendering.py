@@ -4,7 +4,7 @@ Image `index` of a `seed` is always the same picture, however many are made and 
 images show one item: two as a shop would (plain ground, tidy), two as a consumer would (tilted, cut off, blurred).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -12,22 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.data import scene
-from fashion_infer.data.body import Pose
 from fashion_infer.data.deepfashion import CATEGORY_NAMES
 from fashion_infer.data.designs import (
     ATTRIBUTES,
     CUTS,
     LOCAL_SLOTS,
-    NEVER_TUCKED,
     Design,
     attributes_of,
     draw_design,
-    draw_outfit,
-    pick,
 )
 from fashion_infer.data.outlines import sketch
-from fashion_infer.data.painting import Layer, dye, paint, project
-from fashion_infer.data.sketching import Floats
+from fashion_infer.data.painting import paint, project
 
 VIEWS_PER_ITEM = 4  # shop, shop, consumer, consumer
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
@@ -69,20 +64,14 @@ def render(seed: int, index: int, *, size: int = 256, view: View | None = None) 
     view = view or default_view(index)
     consumer, item = view == "consumer", index // VIEWS_PER_ITEM
     design, item_rng = item_design(seed, item)
-    outfit = draw_outfit(np.random.default_rng([seed, 4, item]), design)
     rng = np.random.default_rng([seed, 1 + consumer, index])
-    upper = outfit if design.clothes_type == 2 else design
-    pose = scene.draw_pose(rng, consumer, upper is None or upper.category not in NEVER_TUCKED)
-    drawing = sketch(design, pose, outfit if pose.worn else None)
+    pose = scene.draw_pose(rng, consumer)
+    drawing = sketch(design, pose)
     shape = scene.photo_shape(rng, size, consumer)
     outline = np.concatenate([part.points for part in drawing.shapes if not part.body])
-    camera = scene.place_camera(rng, outline, scene.framed(rng, outline, pose, consumer), shape, consumer)
-    dyes = (dye(design, item_rng, size), *([dye(outfit, item_rng, size)] if outfit and pose.worn else []))
-    layer = paint(drawing, dyes, camera, rng, shape)
-    image = scene.backdrop(rng, shape, consumer, pose)
-    if consumer and rng.random() < 0.15:
-        image = scene.compose(image, bystander(rng, camera, pose, shape), rng)
-    image = scene.compose(image, layer, rng)
+    camera = scene.place_camera(rng, outline, shape, consumer)
+    layer = paint(drawing, design, camera, item_rng, rng, shape)
+    image = scene.compose(scene.backdrop(rng, shape, consumer), layer, rng)
     landmarks = project(drawing.landmarks, camera)
     hidden = drawing.hidden()
     if consumer:
@@ -104,19 +93,6 @@ def render(seed: int, index: int, *, size: int = 256, view: View | None = None) 
         view=view,
         worn=pose.worn,
     )
-
-
-def bystander(rng: np.random.Generator, camera: Floats, pose: Pose, shape: tuple[int, int]) -> Layer:
-    """Another garment beside the meant one, lying, hanging or on a second person; no label tells of it."""
-    design = draw_design(rng, pick(rng, tuple(CUTS)))
-    beside = replace(scene.draw_pose(rng, consumer=True), worn=pose.worn, hung=pose.hung, tucked=False)
-    outfit = draw_outfit(rng, design) if pose.worn else None
-    side, scale = (-1, 1)[int(rng.integers(2))], rng.uniform(0.7, 1.0)
-    away = np.array(
-        [[scale, 0, side * rng.uniform(0.35, 0.7) * shape[1]], [0, scale, (1 - scale) * shape[0] / 2], [0, 0, 1]]
-    )
-    dyes = tuple(dye(part, rng, max(shape)) for part in (design, outfit) if part)
-    return paint(sketch(design, beside, outfit), dyes, away @ camera, rng, shape)
 
 
 def covered(mask: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.bool_]:

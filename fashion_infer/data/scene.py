@@ -6,54 +6,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data import grounds
-from fashion_infer.data.body import Pose
+from fashion_infer.data.outlines import Pose
 from fashion_infer.data.painting import SKINS, Layer, project
 from fashion_infer.data.sketching import Floats
 from fashion_infer.data.textures import Image, soften
 
-# Arms and bends of people who pose: crossed in front, on the hips, in the pockets, one on a hip, one up at the chest.
-GESTURES = (
-    None,
-    (np.array([0.3, 0.3]), np.array([1.85, 1.95])),
-    (np.array([0.3, 0.3]), np.array([0.5, 0.5])),
-    (np.array([0.8, 0.8]), np.array([1.55, 1.55])),
-    (np.array([0.8, 0.2]), np.array([1.55, 0.1])),
-    (np.array([0.2, 0.35]), np.array([0.0, 2.3])),
-    None,
-)
 CONSUMER_ASPECTS = (1.0, 0.8, 0.72)  # width of a consumer's photo, its height being 1
 
 
-def draw_pose(rng: np.random.Generator, consumer: bool, tuckable: bool = True) -> Pose:
-    """How the garment lies, hangs or is worn; a consumer's is less tidy and may hide a sleeve behind the back."""
+def draw_pose(rng: np.random.Generator, consumer: bool) -> Pose:
+    """How the garment lies; a consumer's is less tidy and may hide a sleeve behind the back."""
     wild = 1.0 if consumer else 0.35
-    place = rng.random()
-    worn, hung = place < (0.42 if consumer else 0.5), consumer and place > 0.8
     arms = 0.28 + rng.uniform(-0.2, 0.5, 2) * wild
     bends = rng.uniform(-0.2, 1.0, 2) * wild
     behind = rng.random(2) < 0.15 * wild
     bends = np.where(behind, rng.uniform(1.6, 2.2, 2), bends)  # a forearm behind the back
-    gesture = GESTURES[int(rng.integers(len(GESTURES)))] if worn and consumer else None
-    if gesture:
-        arms = gesture[0] + rng.uniform(-0.08, 0.08, 2)
-        bends, behind = gesture[1] + rng.uniform(-0.08, 0.08, 2), np.array([False, False])
-    elif hung:
-        arms, bends = rng.uniform(0.05, 0.25, 2), rng.uniform(-0.05, 0.25, 2)
-    legs = rng.uniform(0.0, 0.08, 2) * wild
-    if worn and consumer and rng.random() < 0.25:  # a step, or legs crossed
-        legs = legs + (rng.uniform(-0.12, -0.06) if rng.random() < 0.5 else np.array([0.1, -0.02]))
-    chances = rng.random(2)
+    chances = rng.random(3)
     return Pose(
         arms=(float(arms[0]), float(arms[1])),
         bends=(float(bends[0]), float(bends[1])),
         behind=(bool(behind[0]), bool(behind[1])),
-        legs=(float(legs[0]), float(legs[1])),
-        worn=bool(worn),
-        hung=bool(hung),
-        pocketed=gesture is GESTURES[2],
-        long_hair=bool(chances[0] < 0.35),
-        tucked=bool(tuckable and chances[1] < 0.4),
+        spread=float(rng.uniform(0.0, 0.08) * wild),
+        worn=bool(chances[0] < 0.5),
+        long_hair=bool(chances[1] < 0.35),
+        untucked=bool(chances[2] < 0.25),
     )
 
 
@@ -63,25 +39,20 @@ def photo_shape(rng: np.random.Generator, size: int, consumer: bool) -> tuple[in
     return size, round(size * aspect)
 
 
-def place_camera(
-    rng: np.random.Generator, garment: Floats, frame: Floats, shape: tuple[int, int], consumer: bool
-) -> Floats:
-    """A homography from body units to pixels; a consumer's is turned and tilted and may cut parts off.
-
-    The picture is filled by what lies in `frame`, [K, 2], and shows more than half of the garment's extent.
-    """
+def place_camera(rng: np.random.Generator, outline: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
+    """A homography from body units to pixels; a consumer's is turned and tilted and may cut parts off."""
     for _ in range(8):
-        camera = draw_camera(rng, frame, shape, consumer)
-        if share_inside(project(garment, camera), shape) > 0.55:
+        camera = draw_camera(rng, outline, shape, consumer)
+        if share_inside(project(outline, camera), shape) > 0.55:
             return camera
-    return draw_camera(rng, garment, shape, consumer=False)
+    return draw_camera(rng, outline, shape, consumer=False)
 
 
 def draw_camera(rng: np.random.Generator, outline: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
     """One attempt at a camera."""
     height, width = shape
     low, high = outline.min(axis=0), outline.max(axis=0)
-    zoom = rng.uniform(0.7, 1.3) if consumer else rng.uniform(0.78, 0.93)
+    zoom = rng.uniform(0.62, 1.3) if consumer else rng.uniform(0.78, 0.93)
     scale = zoom * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
     turn = rng.normal(0.0, 0.16) if consumer else rng.normal(0.0, 0.01)
     shift = rng.uniform(-0.14, 0.14, 2) if consumer else rng.uniform(-0.02, 0.02, 2)
@@ -101,27 +72,47 @@ def share_inside(points: Floats, shape: tuple[int, int]) -> float:
     return float(np.prod(inside / (high - low)))
 
 
-def framed(rng: np.random.Generator, garment: Floats, pose: Pose, consumer: bool) -> Floats:
-    """[K, 2]: what the photographer wants in the picture: the garment, or the wearer in part or whole."""
-    chance = rng.random()
-    if not (consumer and pose.worn) or chance < 0.35:
-        return garment
-    top, bottom = (-0.38, 1.72) if chance < 0.6 else (-0.2, 1.15)
-    return np.concatenate([garment, np.array([[0.0, top], [0.0, bottom]])])
-
-
-def backdrop(rng: np.random.Generator, shape: tuple[int, int], consumer: bool, pose: Pose) -> Image:
-    """[H, W, 3] uint8: a shop's plain ground, or where a consumer lays, hangs or wears the garment."""
+def backdrop(rng: np.random.Generator, shape: tuple[int, int], consumer: bool) -> Image:
+    """[H, W, 3] uint8: a shop's plain ground, or somebody's room."""
     height, width = shape
     if not consumer:
         top, bottom = rng.uniform(205, 255), rng.uniform(195, 255)
         ramp = np.linspace(top, bottom, height).astype(np.uint8)[:, None, None]
         return np.ascontiguousarray(np.broadcast_to(ramp, (height, width, 3)))
-    if pose.worn:
-        return grounds.street(rng, shape) if rng.random() < 0.6 else grounds.room(rng, shape)
-    if pose.hung:
-        return grounds.wall(rng, shape)
-    return grounds.lying(rng, shape) if rng.random() < 0.9 else grounds.room(rng, shape)
+    room = np.empty((height, width, 3), np.uint8)
+    room[:] = muted(rng, 90, 230)
+    floor = int(rng.uniform(0.5, 0.95) * height)
+    room[floor:] = muted(rng, 50, 200)
+    for _ in range(int(rng.integers(2, 9))):
+        add_clutter(room, rng)
+    if rng.random() < 0.4:  # floorboards, tiles, blinds
+        step, color = int(rng.integers(10, 40)), muted(rng, 60, 200)
+        for y in range(floor if rng.random() < 0.5 else 0, height, step):
+            cv2.line(room, (0, y), (width, y + int(rng.integers(-2, 3))), color, 1)
+    return np.asarray(cv2.GaussianBlur(room, (5, 5), 0.3 + 1.2 * float(rng.random())), dtype=np.uint8)
+
+
+def muted(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
+    """A colour of a room: a grey between the limits, some way towards a random colour."""
+    color = rng.integers(low, high) * np.ones(3) + rng.uniform(0.0, 0.5) * rng.integers(-90, 91, 3)
+    red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
+    return red, green, blue
+
+
+def add_clutter(room: Image, rng: np.random.Generator) -> None:
+    """Paints one thing of the room: furniture, a picture, a lamp, a heap of clothes."""
+    height, width = room.shape[:2]
+    color = muted(rng, 20, 240)
+    x, y = int(rng.integers(width)), int(rng.integers(height))
+    w, h = int(rng.uniform(0.05, 0.4) * width), int(rng.uniform(0.05, 0.5) * height)
+    kind = int(rng.integers(3))
+    if kind == 0:
+        cv2.rectangle(room, (x - w // 2, y - h // 2), (x + w // 2, y + h // 2), color, -1)
+    elif kind == 1:
+        cv2.ellipse(room, (x, y), (max(2, w // 2), max(2, h // 3)), float(rng.uniform(0, 180)), 0, 360, color, -1)
+    else:
+        corners = rng.normal(0, 1, (6, 2)) * (w / 2, h / 2) + (x, y)
+        cv2.fillPoly(room, [cv2.convexHull(corners.astype(np.int32))], color)
 
 
 def compose(room: Image, layer: Layer, rng: np.random.Generator) -> Image:
@@ -149,7 +140,7 @@ def draw_obstacles(rng: np.random.Generator, near: Floats, shape: tuple[int, int
     for _ in range(int(rng.choice(3, p=(0.5, 0.35, 0.15)))):
         centre = near[int(rng.integers(len(near)))] + rng.normal(0, 0.03 * size, 2)
         kind, turn, reach = int(rng.integers(3)), rng.uniform(0, np.pi), rng.uniform(0.05, 0.11) * size
-        tone = np.array(grounds.muted(rng, 20, 230))
+        tone = np.array(muted(rng, 20, 230))
         if kind == 0:  # a hand or an arm reaching in from outside
             outline, tone = arm_towards(centre, reach, shape), np.array(SKINS[int(rng.integers(len(SKINS)))])
         elif kind == 1:  # a bag, a phone
@@ -190,9 +181,12 @@ def put_in_front(image: Image, obstacles: list[Obstacle]) -> NDArray[np.uint8]:
 def take_photo(image: Image, rng: np.random.Generator) -> Image:
     """A consumer's picture: coloured and uneven light, blur, sensor noise, strong JPEG."""
     height, width = image.shape[:2]
-    tint = rng.uniform(0.85, 1.12, 3) * rng.uniform(0.75, 1.2)
-    lamps = rng.uniform(0.75, 1.15, (3, 3)).astype(np.float32)
-    light = np.asarray(cv2.resize(lamps, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    tint = rng.uniform(0.82, 1.12, 3) * rng.uniform(0.7, 1.12)
+    ramp = np.linspace(rng.uniform(0.75, 1.1), rng.uniform(0.75, 1.1), width, dtype=np.float32)[None, :]
+    light = (
+        np.broadcast_to(ramp, (height, width))
+        * np.linspace(1.0, rng.uniform(0.75, 1.05), height, dtype=np.float32)[:, None]
+    )
     photo = cv2.multiply(image, cv2.merge([light * np.float32(gain) for gain in tint]), dtype=cv2.CV_8U)
     chance, strength, quality = rng.random(), rng.uniform(0.4, 1.3), int(rng.integers(30, 80))
     if chance < 0.3:

@@ -25,7 +25,6 @@ class Shape:
     grain: float = 0.0  # radians by which the cloth's pattern is turned
     covers: bool = False  # hides what was drawn before
     body: bool = False  # not part of the garment
-    other: bool = False  # part of the outfit's other garment
 
 
 @dataclass
