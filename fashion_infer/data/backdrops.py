@@ -98,15 +98,15 @@ def planks(rng: np.random.Generator, shape: tuple[int, int], color: Color | None
     upright = rng.random() < 0.5
     height, width = shape[::-1] if upright else shape
     count = int(rng.integers(4, 14))
-    grey = blotches(rng, (height, width), (height // 3, 6), 22)
+    grey = blotches(rng, (height, width), (height // 3, 6), 22) - np.uint8(18)
     step = height / count
     for board in range(count):
         top, bottom = round(board * step), round((board + 1) * step)
-        grey[top:bottom] = cv2.add(grey[top:bottom], float(rng.integers(-18, 19)))
+        grey[top:bottom] += np.uint8(rng.integers(0, 36))
         cv2.line(grey, (0, top), (width, top), 70, 1)
         end = int(rng.integers(width))
         cv2.line(grey, (end, top), (end, bottom), 70, 1)
-    return toned(cv2.transpose(grey) if upright else grey, color or brown(rng))
+    return toned(np.ascontiguousarray(grey.T) if upright else grey, color or brown(rng))
 
 
 def carpet(rng: np.random.Generator, shape: tuple[int, int]) -> Image:

@@ -27,6 +27,7 @@ NECK_DEPTHS = {
 }  # fmt: skip
 SLEEVE_LENGTHS = {"short": 0.2, "elbow": 0.34, "long": 0.6, "puff": 0.5, "kimono": 0.42}
 FOREARM_FROM = 0.3  # of an arm, from the shoulder, body units
+SHARP = 0.8  # radians: a bend from which the sleeve is drawn in two parts
 
 
 def sketch(design: Design, pose: Pose, companion: Design | None = None, owner: int = 0) -> Sketch:
@@ -116,8 +117,8 @@ def draw_upper_or_full(drawing: Sketch, design: Design, pose: Pose) -> None:
         draw_legs(drawing, design, pose)
     draw_torso(drawing, design, neck, shoulder, profile)
     for side in (side for side in (0, 1) if not pose.behind[side]):
-        if pose.worn:
-            draw_arm(drawing, pose, side)
+        if pose.worn and design.sleeve != "kimono":  # wide enough to hide the hands
+            draw_arm(drawing, pose, side, from_sleeve=side in sleeves)
         if side in sleeves:
             draw_sleeve(drawing, design, pose, side, shoulder, profile[0])
     details.draw_collar(drawing, design, neck)
@@ -152,8 +153,13 @@ def draw_sleeve(drawing: Sketch, design: Design, pose: Pose, side: int, shoulder
     tangent = np.gradient(middle, axis=0)
     normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1) / np.hypot(*tangent.T)[:, None]
     outer, inner = middle + normal * half[:, None], middle - normal * half[:, None]
-    outline = np.concatenate([shoulder[None], outer[1:], inner[:2:-1], armpit[None]])
     flip = np.array([LEFT_RIGHT[side], 1.0])
+    outline = np.concatenate([shoulder[None], outer[1:], inner[:2:-1], armpit[None]])
+    if abs(pose.bends[side]) > SHARP and length > FOREARM_FROM:  # one outline would cross itself at the elbow
+        elbow = round(FOREARM_FROM / length * (len(middle) - 1))
+        outline = np.concatenate([shoulder[None], outer[1 : elbow + 1], inner[elbow:2:-1], armpit[None]])
+        forearm = np.concatenate([outer[elbow:], inner[: elbow - 1 : -1]])
+        drawing.fill(forearm * flip, grain=(pose.bends[side] - angle) * LEFT_RIGHT[side], covers=True)
     drawing.fill(outline * flip, grain=-angle * LEFT_RIGHT[side], covers=True)
     drawing.mark(2 + side, middle[-1] * flip)
     direction = (middle[-1] - middle[-2]) / np.hypot(*(middle[-1] - middle[-2]))

@@ -112,7 +112,8 @@ class Painter:
         if right <= left or bottom <= top:
             return
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, corners, 255, cv2.LINE_8, FRACTION_BITS, (-left, -top))
+        moved = [corners[0] - np.array([left, top], np.int32) * 2**FRACTION_BITS]
+        cv2.fillPoly(mask, moved, 255, cv2.LINE_8, FRACTION_BITS)
         mapping = self.camera @ self.to_body[part.owner] @ turned(part.grain, len(clothing.flat))
         mapping = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ mapping
         cloth = cv2.warpPerspective(clothing.flat, mapping, mask.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)

@@ -102,14 +102,15 @@ def limb(drawing: Sketch, joints: Floats, halves: tuple[float, ...], paint: str,
         drawing.fill(end + CIRCLE * narrow, paint, covers=covers, body=True)
 
 
-def draw_arm(drawing: Sketch, pose: Pose, side: int, covers: bool = True) -> None:
-    """One bare arm (0 left, 1 right) with its hand; a sleeve is drawn over it."""
+def draw_arm(drawing: Sketch, pose: Pose, side: int, from_sleeve: bool = False, covers: bool = True) -> None:
+    """One bare arm (0 left, 1 right) with its hand; its upper third is left out where a sleeve will be."""
     flip = np.array([LEFT_RIGHT[side], 1.0])
     upper, lower = pose.arms[side], pose.arms[side] - pose.bends[side]
     elbow = SHOULDER + UPPER_ARM * np.array([np.sin(upper), np.cos(upper)])
+    start = SHOULDER + (elbow - SHOULDER) * (0.4 if from_sleeve else 0.0)
     forward = np.array([np.sin(lower), np.cos(lower)])
     wrist = elbow + FOREARM * forward
-    limb(drawing, np.stack([SHOULDER, elbow, wrist]) * flip, (0.052, 0.04, 0.028), "skin", covers)
+    limb(drawing, np.stack([start, elbow, wrist]) * flip, (0.052, 0.04, 0.028), "skin", covers)
     across = np.array([forward[1], -forward[0]])
     hand = wrist + 0.04 * forward + CIRCLE[:, :1] * forward * 0.055 + CIRCLE[:, 1:] * across * 0.034
     drawing.fill(hand * flip, "skin", covers=covers, body=True)

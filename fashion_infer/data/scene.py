@@ -100,7 +100,7 @@ def draw_obstacles(rng: np.random.Generator, near: Floats, shape: tuple[int, int
         elif kind == 1:  # a bag, a phone
             outline = np.array([(-1, -1.2), (1, -1.2), (1.1, 1.2), (-1.1, 1.2)]) * reach
         else:  # a scarf, a strap
-            outline = np.array([(-0.35, -4), (0.35, -4), (0.3, 4), (-0.3, 4)]) * reach
+            outline = np.array([(-0.35, -2.5), (0.35, -2.5), (0.3, 2.5), (-0.3, 2.5)]) * reach
         if kind:
             rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
             outline = outline @ rotation + centre
@@ -135,7 +135,7 @@ def put_in_front(image: Image, obstacles: list[Obstacle]) -> NDArray[np.uint8]:
 def take_photo(image: Image, rng: np.random.Generator) -> Image:
     """A consumer's picture: coloured and uneven light, blur, sensor noise, strong JPEG."""
     height, width = image.shape[:2]
-    tint = rng.uniform(0.85, 1.1, 3) * rng.uniform(0.72, 1.12)
+    tint = rng.uniform(0.88, 1.12, 3) * rng.uniform(0.8, 1.25)
     spots = rng.uniform(0.72, 1.12, (3, 3)).astype(np.float32)
     light = cv2.resize(spots[:, :, None] * tint.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     photo = cv2.multiply(image, light, dtype=cv2.CV_8U)
