@@ -67,7 +67,7 @@ def backdrop(rng: np.random.Generator, shape: tuple[int, int], pose: Pose, consu
     """The ground that belongs to the pose: a shop's is plain; a consumer's garment lies, hangs, or is worn."""
     if not consumer:
         grey = np.linspace(rng.uniform(205, 255), rng.uniform(195, 255), shape[0]).astype(np.uint8)
-        return np.ascontiguousarray(np.broadcast_to(grey[:, None, None], (*shape, 3)))
+        return np.asarray(cv2.cvtColor(np.repeat(grey[:, None], shape[1], axis=1), cv2.COLOR_GRAY2RGB), np.uint8)
     if pose.worn:
         place = street(rng, shape) if rng.random() < 0.55 else room(rng, shape)
     else:

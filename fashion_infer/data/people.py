@@ -52,7 +52,7 @@ def draw_pose(rng: np.random.Generator, consumer: bool) -> Pose:
         behind=behind,
         legs=draw_legs_pose(rng, worn and consumer),
         worn=worn,
-        hanging=not worn and bool(chances[1] < 0.35),
+        hanging=consumer and not worn and bool(chances[1] < 0.35),
         on_rail=bool(chances[4] < 0.4),
         long_hair=bool(chances[2] < 0.35),
         tucked=bool(chances[3] < 0.35),
