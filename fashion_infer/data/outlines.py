@@ -1,13 +1,14 @@
 """From a Design and a Pose to a Sketch: outlines and landmarks of each kind of garment, and who wears it."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from fashion_infer.data import details
 from fashion_infer.data.designs import ANKLE, CROTCH, HIP, WAIST, Design
+from fashion_infer.data.details import EDGE
+from fashion_infer.data.people import LEFT_RIGHT, Pose, draw_arm, draw_body, draw_hanger, draw_long_hair
 from fashion_infer.data.sketching import (
-    CIRCLE,
     Floats,
     Sketch,
     arc,
@@ -26,36 +27,51 @@ NECK_DEPTHS = {
 }  # fmt: skip
 SLEEVE_LENGTHS = {"short": 0.2, "elbow": 0.34, "long": 0.6, "puff": 0.5, "kimono": 0.42}
 FOREARM_FROM = 0.3  # of an arm, from the shoulder, body units
-LEFT_RIGHT = (-1.0, 1.0)
+SHARP = 0.8  # radians: a bend from which the sleeve is drawn in two parts
 
 
-@dataclass(frozen=True)
-class Pose:
-    """How the garment lies or is worn in one view; angles in radians from hanging straight down, outwards."""
+def sketch(design: Design, pose: Pose, companion: Design | None = None, owner: int = 0) -> Sketch:
+    """Draws the garment as it lies, hangs, or is worn.
 
-    arms: tuple[float, float] = (0.35, 0.35)
-    bends: tuple[float, float] = (0.0, 0.0)  # the forearm's further turn, inwards
-    behind: tuple[bool, bool] = (False, False)  # the sleeve lies behind the body
-    spread: float = 0.02  # of the legs, body units at the ankle
-    worn: bool = False
-    long_hair: bool = False
-    untucked: bool = False  # another top hangs over the waist of lower-body clothes
+    `companion` is the other garment of whoever wears it. The shapes are of `owner`, the companion's of the next one.
+    """
+    drawing = Sketch(owner=owner)
+    draw_outfit(drawing, design, pose, companion)
+    return drawing
 
 
-def sketch(design: Design, pose: Pose) -> Sketch:
-    """Draws the garment, on a person when the pose is worn."""
-    drawing = Sketch()
+def draw_outfit(drawing: Sketch, design: Design, pose: Pose, companion: Design | None) -> None:
+    """A person or a hanger, and the garments from the innermost to the outermost."""
+    first = drawing.owner
     if pose.worn:
-        draw_person(drawing, design, pose)
+        draw_body(drawing, pose)
+    elif pose.hanging:
+        draw_hanger(drawing, design, pose.on_rail)
+    pieces = [(first, design)] if companion is None else [(first, design), (first + 1, companion)]
+    tucked = pose.tucked and any(tucks(piece) for _, piece in pieces) and len(pieces) == 2
+    # Lower-body clothes come first, and last when the top is tucked in.
+    for owner, piece in sorted(pieces, key=lambda each: (each[1].clothes_type == 2) == tucked):
+        drawing.owner = owner
+        inside = tucked and piece.clothes_type == 1
+        draw_garment(drawing, replace(piece, hem=min(piece.hem, WAIST + EDGE), flare=0.0) if inside else piece, pose)
+    if pose.worn and pose.long_hair:
+        draw_long_hair(drawing)
+
+
+def tucks(design: Design) -> bool:
+    """Whether people tuck such a garment in: a top that is neither wide, open, nor a jacket."""
+    tight, closed = design.ease < 0.06, design.front in ("closed", "placket", "buttons")
+    return design.clothes_type == 1 and tight and closed and design.sleeve != "cape" and design.neck != "lapel"
+
+
+def draw_garment(drawing: Sketch, design: Design, pose: Pose) -> None:
+    """One garment."""
     if design.clothes_type == 2:
         draw_lower(drawing, design, pose)
     elif design.sleeve == "cape":
         draw_poncho(drawing, design, pose)
     else:
         draw_upper_or_full(drawing, design, pose)
-    if pose.worn:
-        draw_over(drawing, design, pose)
-    return drawing
 
 
 def side_profile(design: Design) -> Floats:
@@ -100,8 +116,11 @@ def draw_upper_or_full(drawing: Sketch, design: Design, pose: Pose) -> None:
     if design.legs:
         draw_legs(drawing, design, pose)
     draw_torso(drawing, design, neck, shoulder, profile)
-    for side in (side for side in sleeves if not pose.behind[side]):
-        draw_sleeve(drawing, design, pose, side, shoulder, profile[0])
+    for side in (side for side in (0, 1) if not pose.behind[side]):
+        if pose.worn and design.sleeve != "kimono":  # wide enough to hide the hands
+            draw_arm(drawing, pose, side, from_sleeve=side in sleeves)
+        if side in sleeves:
+            draw_sleeve(drawing, design, pose, side, shoulder, profile[0])
     details.draw_collar(drawing, design, neck)
     if design.clothes_type == 3 or design.waist_trim != "none":
         details.draw_waist(drawing, design, profile)
@@ -134,13 +153,18 @@ def draw_sleeve(drawing: Sketch, design: Design, pose: Pose, side: int, shoulder
     tangent = np.gradient(middle, axis=0)
     normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1) / np.hypot(*tangent.T)[:, None]
     outer, inner = middle + normal * half[:, None], middle - normal * half[:, None]
-    outline = np.concatenate([shoulder[None], outer[1:], inner[:2:-1], armpit[None]])
     flip = np.array([LEFT_RIGHT[side], 1.0])
+    outline = np.concatenate([shoulder[None], outer[1:], inner[:2:-1], armpit[None]])
+    if abs(pose.bends[side]) > SHARP and length > FOREARM_FROM:  # one outline would cross itself at the elbow
+        elbow = round(FOREARM_FROM / length * (len(middle) - 1))
+        outline = np.concatenate([shoulder[None], outer[1 : elbow + 1], inner[elbow:2:-1], armpit[None]])
+        forearm = np.concatenate([outer[elbow:], inner[: elbow - 1 : -1]])
+        drawing.fill(forearm * flip, grain=(pose.bends[side] - angle) * LEFT_RIGHT[side], covers=True)
     drawing.fill(outline * flip, grain=-angle * LEFT_RIGHT[side], covers=True)
     drawing.mark(2 + side, middle[-1] * flip)
     direction = (middle[-1] - middle[-2]) / np.hypot(*(middle[-1] - middle[-2]))
     edge = np.stack([outer[-1], inner[-1]]) * flip
-    details.draw_edge(drawing, edge, -direction * flip * details.EDGE, design.cuff_trim)
+    details.draw_edge(drawing, edge, -direction * flip * EDGE, design.cuff_trim)
     if design.style == "sporty":
         drawing.line(middle[1:-1] * flip, "white", 0.014)
 
@@ -166,17 +190,18 @@ def draw_legs(drawing: Sketch, design: Design, pose: Pose) -> None:
     down, share = (at - CROTCH) / (design.hem - CROTCH), (at - CROTCH) / (ANKLE - CROTCH)
     hip, flare = 0.175 + design.ease, design.flare * min(1.0, (design.hem - CROTCH) / 0.35)
     width = (hip / 2 - 0.004) * (1 - share) + (0.068 + 0.4 * design.ease) * share + flare * down
-    middle = hip / 2 + (0.03 + pose.spread) * share + 0.6 * max(flare, 0.0) * down
     waist = 0.14 + 1.3 * design.ease
-    for side in (0, 1):
+    for side, swing in enumerate(pose.legs):
         flip = np.array([LEFT_RIGHT[side], 1.0])
-        outer, inner = np.stack([middle + width, at], axis=1), np.stack([np.maximum(middle - width, 0.004), at], axis=1)
+        middle = hip / 2 + (0.03 + swing) * share + 0.6 * max(flare, 0.0) * down
+        inside = middle - width if swing < 0 else np.maximum(middle - width, 0.004)
+        outer, inner = np.stack([middle + width, at], axis=1), np.stack([inside, at], axis=1)
         top = curve(xy((waist, WAIST), (hip, HIP), (hip, CROTCH)))
         outline = np.concatenate([xy((0.0, WAIST)), top[:-1], outer, inner[::-1], xy((0.0, CROTCH - 0.01))]) * flip
         drawing.fill(outline, grain=-0.04 * flip[0], covers=True)
         drawing.mark(6 + side, np.array([middle[-1], design.hem]) * flip)
         edge = np.stack([inner[-1], outer[-1]]) * flip
-        details.draw_edge(drawing, edge, np.array([0.0, -details.EDGE]), design.hem_trim)
+        details.draw_edge(drawing, edge, np.array([0.0, -EDGE]), design.hem_trim)
         if design.hem_trim == "slit":
             drawing.fill(outer[-1] * flip + xy((0.0, 0.0), (0.0, -0.12), (-0.04 * flip[0], 0.0)), "lining")
 
@@ -203,6 +228,9 @@ def draw_poncho(drawing: Sketch, design: Design, pose: Pose) -> None:
     """A cape without sleeves; its outermost corners take the sleeves' landmarks."""
     neck, hem = neckline(design), design.hem
     details.draw_behind_neck(drawing, design, neck, pose.worn)
+    if pose.worn:
+        for arm in (0, 1):
+            draw_arm(drawing, pose, arm)
     side = curve(xy((0.2, 0.03), (0.36, 0.24), (0.45, 0.46)))
     lower = curve(xy((0.45, 0.46), (0.28, hem - 0.06), (0.0, hem)))
     drawing.fill(mirrored(np.concatenate([neck[5:], side, lower])), covers=True)
@@ -213,44 +241,3 @@ def draw_poncho(drawing: Sketch, design: Design, pose: Pose) -> None:
     details.draw_pockets(drawing, design, side)
     details.draw_style(drawing, design, side)
     details.draw_collar(drawing, design, neck)
-
-
-def draw_person(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """Head, arms, legs and the other clothes of whoever wears the garment."""
-    trunk = mirrored(xy((0.0, -0.18), (0.06, -0.18), (0.065, 0.0), (0.17, 0.03), (0.15, 0.45), (0.0, 0.45)))
-    drawing.fill(trunk, "skin", body=True)
-    if pose.long_hair:
-        drawing.fill(np.array([0.0, -0.18]) + CIRCLE * (0.135, 0.2), "hair", body=True)
-    drawing.fill(np.array([0.0, -0.24]) + CIRCLE * (0.085, 0.12), "skin", body=True)
-    drawing.fill(curve(xy((-0.1, -0.22), (-0.07, -0.36), (0.07, -0.36), (0.1, -0.22), (0.0, -0.31))), "hair", body=True)
-    for side in (0, 1):
-        flip = np.array([LEFT_RIGHT[side], 1.0])
-        start = np.array([0.19, 0.06])
-        angle, bend = pose.arms[side], pose.bends[side]
-        elbow = start + 0.3 * np.array([np.sin(angle), np.cos(angle)])
-        hand = elbow + 0.36 * np.array([np.sin(angle - bend), np.cos(angle - bend)])
-        drawing.line(np.stack([start, elbow, hand]) * flip, "skin", 0.075, body=True)
-        leg = xy((0.09, HIP), (0.1, 1.1), (0.11 + pose.spread, ANKLE + 0.08))
-        drawing.line(leg * flip, "skin" if design.clothes_type == 3 else "other", 0.14, body=True)
-        drawing.fill(np.array([0.12 + pose.spread, ANKLE + 0.1]) * flip + CIRCLE * (0.07, 0.04), "dark", body=True)
-    if design.clothes_type == 2:
-        draw_other_top(drawing, 0.46, 0.16, covers=False)
-
-
-def draw_over(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """What hangs over the garment: long hair at the collar, an untucked top at the waist."""
-    if design.clothes_type == 2:
-        if pose.untucked:
-            draw_other_top(drawing, 0.56, 0.25, covers=True)
-    elif pose.long_hair:
-        for side in LEFT_RIGHT:
-            strand = curve(xy((0.085, -0.25), (0.125, -0.1), (0.13, 0.06), (0.1, 0.14), (0.06, 0.02), (0.07, -0.15)))
-            drawing.fill(strand * (side, 1.0), "hair", covers=True, body=True)
-
-
-def draw_other_top(drawing: Sketch, hem: float, width: float, covers: bool) -> None:
-    """A plain top above lower-body clothes, tucked in or wide enough to hang over the waist."""
-    side = xy(
-        (0.0, 0.03), (0.08, -0.03), (0.2, 0.02), (0.175, 0.2), (width, 0.42), (width + 0.02, hem), (0.0, hem + 0.02)
-    )
-    drawing.fill(mirrored(side), "other", covers=covers, body=True)

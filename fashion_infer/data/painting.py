@@ -1,13 +1,15 @@
 """From a Sketch to pixels: every shape is projected into the picture and filled with its colour or its cloth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fashion_infer.data.designs import Color, Design
 from fashion_infer.data.sketching import Floats, Shape, Sketch
-from fashion_infer.data.textures import Image, cloth, folds, shaded, soften
+from fashion_infer.data.textures import Image, folds, shaded, soften
 
 FRACTION_BITS = 4  # cv2 draws polygons at sixteenths of a pixel
 SKINS: tuple[Color, ...] = ((236, 200, 176), (214, 166, 133), (168, 116, 82), (112, 74, 52), (245, 215, 195))
@@ -28,22 +30,24 @@ def project(points: Floats, camera: Floats) -> Floats:
     return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), camera)[0], dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Clothing:
+    """A garment's design and its flat cloth, [S, S, 3] uint8 RGB."""
+
+    design: Design
+    flat: Image
+
+
 def paint(
-    drawing: Sketch,
-    design: Design,
-    camera: Floats,
-    item_rng: np.random.Generator,
-    view_rng: np.random.Generator,
-    shape: tuple[int, int],
+    drawing: Sketch, outfit: Mapping[int, Clothing], camera: Floats, rng: np.random.Generator, shape: tuple[int, int]
 ) -> Layer:
-    """Paints the drawing as the camera sees it; the item's random numbers decide its cloth, the view's its folds."""
+    """Paints the drawing as the camera sees it; `outfit` has the clothes of each owner."""
     height, width = shape
-    flat, colors = cloth(design, item_rng, max(shape)), colors_of(design, view_rng)
-    painter = Painter(drawing, design, camera, flat, colors, shape)
+    painter = Painter(drawing, outfit, camera, rng, shape)
     for part, points in zip(drawing.shapes, projected_shapes(drawing, camera), strict=True):
         painter.add(part, points)
-    edges = soften(painter.garment, max(height, width) / 64) * 0.42 + 0.66
-    light = cv2.merge([edges * folds(design, view_rng, height, width)] * 3)
+    edges = soften(painter.painted, max(height, width) / 64) * 0.42 + 0.66
+    light = cv2.merge([edges * folds(outfit[0].design, rng, height, width)] * 3)
     image = np.asarray(cv2.multiply(painter.image, light, dtype=cv2.CV_8U), dtype=np.uint8)
     return Layer(image, painter.painted, painter.garment)
 
@@ -61,75 +65,84 @@ class Painter:
     def __init__(
         self,
         drawing: Sketch,
-        design: Design,
+        outfit: Mapping[int, Clothing],
         camera: Floats,
-        flat: Image,
-        colors: dict[str, Color],
+        rng: np.random.Generator,
         shape: tuple[int, int],
     ) -> None:
-        self.design, self.camera, self.flat, self.colors = design, camera, flat, colors
+        self.outfit, self.camera = outfit, camera
+        people = [colors_of_person(rng) for _ in range(2)]  # of the owners 0 and 1, and of 2 and 3
+        self.colors = {owner: colors_of(each.design) | people[owner // 2] for owner, each in outfit.items()}
         self.image = np.zeros((*shape, 3), np.uint8)
         self.painted, self.garment = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        own = np.concatenate([part.points for part in drawing.shapes if not part.body])
-        self.top, self.extent = float(own[:, 1].min()), float(np.ptp(own, axis=0).max())
+        self.to_body = {owner: to_body(drawing, owner, len(each.flat)) for owner, each in outfit.items()}
         middle = project(np.array([[0.0, 0.4], [0.1, 0.4], [0.0, 0.5]]), camera)
         self.scale = 5.0 * float(np.hypot(*(middle[1] - middle[0])) + np.hypot(*(middle[2] - middle[0])))
-        self.warped: dict[float, Image] = {}
 
     def add(self, part: Shape, points: Floats) -> None:
         """Paints one shape given in pixels."""
         corners = [np.round(np.clip(points, -2000, 4000) * 2**FRACTION_BITS).astype(np.int32)]
-        color = self.colors.get(part.paint, self.design.base)
+        colors = self.colors[part.owner]
         if part.width:
             thickness = max(1, round(part.width * self.scale))
-            for target, value in ((self.image, color), *self.masks(part)):
+            for target, value in ((self.image, colors[part.paint]), *self.masks(part)):
                 cv2.polylines(target, corners, False, value, thickness, cv2.LINE_AA, FRACTION_BITS)
             return
         for target, value in self.masks(part):
             cv2.fillPoly(target, corners, value, cv2.LINE_8, FRACTION_BITS)
         if part.paint == "cloth":
-            mask = np.zeros(self.garment.shape, np.uint8)
-            cv2.fillPoly(mask, corners, 255, cv2.LINE_8, FRACTION_BITS)
-            cv2.copyTo(self.cloth_at(part.grain), mask, self.image)
-            cv2.polylines(self.image, corners, True, self.colors["seam"], 1, cv2.LINE_AA, FRACTION_BITS)
+            self.add_cloth(part, points, corners)
+            cv2.polylines(self.image, corners, True, colors["seam"], 1, cv2.LINE_AA, FRACTION_BITS)
         else:
-            cv2.fillPoly(self.image, corners, color, cv2.LINE_AA, FRACTION_BITS)
+            cv2.fillPoly(self.image, corners, colors[part.paint], cv2.LINE_AA, FRACTION_BITS)
 
     def masks(self, part: Shape) -> tuple[tuple[Image, int], tuple[Image, int]]:
         """The masks that a shape changes, with the value it writes: other things hide the garment."""
-        return (self.painted, 255), (self.garment, 0 if part.body else 255)
+        return (self.painted, 255), (self.garment, 255 if part.own else 0)
 
-    def cloth_at(self, grain: float) -> Image:
-        """The cloth as the camera sees it, its pattern turned by `grain`; a print stays on the front."""
-        turn = round(grain, 2)
-        if turn not in self.warped:
-            self.warped[turn] = self.warp(turn)
-        return self.warped[turn]
-
-    def warp(self, turn: float) -> Image:
+    def add_cloth(self, part: Shape, points: Floats, corners: list[NDArray[np.int32]]) -> None:
+        """Fills a shape with its garment's cloth, the pattern turned by the grain; a print stays on the front."""
+        clothing = self.outfit[part.owner]
+        if part.grain and clothing.design.texture == "graphic":
+            cv2.fillPoly(self.image, corners, clothing.design.base, cv2.LINE_8, FRACTION_BITS)
+            return
         height, width = self.garment.shape
-        if turn and self.design.texture == "graphic":
-            return np.full((height, width, 3), self.design.base, np.uint8)
-        size, unit = len(self.flat), self.extent / len(self.flat)
-        cos, sin, middle = np.cos(turn), np.sin(turn), size / 2
-        rotate = np.array(
-            [
-                [cos, sin, middle - cos * middle - sin * middle],
-                [-sin, cos, middle + sin * middle - cos * middle],
-                [0, 0, 1],
-            ]
-        )
-        to_body = np.array([[unit, 0, -unit * middle], [0, unit, self.top], [0, 0, 1]])
-        mapping = self.camera @ to_body @ rotate
-        return np.asarray(
-            cv2.warpPerspective(self.flat, mapping, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
-        )
+        left, top = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(points.max(axis=0)) + 1, 0, (width, height)).astype(int).tolist()
+        if right <= left or bottom <= top:
+            return
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        moved = [corners[0] - np.array([left, top], np.int32) * 2**FRACTION_BITS]
+        cv2.fillPoly(mask, moved, 255, cv2.LINE_8, FRACTION_BITS)
+        mapping = self.camera @ self.to_body[part.owner] @ turned(part.grain, len(clothing.flat))
+        mapping = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ mapping
+        cloth = cv2.warpPerspective(clothing.flat, mapping, mask.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)
+        cv2.copyTo(cloth, mask, self.image[top:bottom, left:right])
 
 
-def colors_of(design: Design, rng: np.random.Generator) -> dict[str, Color]:
+def to_body(drawing: Sketch, owner: int, size: int) -> Floats:
+    """[3, 3]: pixels of a garment's flat cloth to body units; the cloth spans the garment from its top."""
+    own = np.concatenate([part.points for part in drawing.shapes if part.owner == owner and not part.body])
+    low, extent = own.min(axis=0), np.ptp(own, axis=0)
+    unit, middle = float(extent.max()) / size, float(low[0] + extent[0] / 2)
+    return np.array([[unit, 0, middle - unit * size / 2], [0, unit, low[1]], [0, 0, 1]])
+
+
+def turned(angle: float, size: int) -> Floats:
+    """[3, 3]: turns the cloth about its middle."""
+    cos, sin, middle = np.cos(angle), np.sin(angle), size / 2
+    return np.array(
+        [
+            [cos, sin, middle - cos * middle - sin * middle],
+            [-sin, cos, middle + sin * middle - cos * middle],
+            [0, 0, 1],
+        ]
+    )
+
+
+def colors_of(design: Design) -> dict[str, Color]:
     """What each paint of the drawing looks like."""
     bright = sum(design.base) > 330
-    other = tuple(int(value) for value in rng.integers(30, 220, 3))
     return {
         "trim": design.trim,
         "second": design.second,
@@ -141,7 +154,17 @@ def colors_of(design: Design, rng: np.random.Generator) -> dict[str, Color]:
         "metal": (200, 200, 205),
         "button": (60, 50, 45) if bright else (225, 220, 205),
         "dark": (38, 36, 40),
-        "skin": SKINS[int(rng.integers(len(SKINS)))],
+    }
+
+
+def colors_of_person(rng: np.random.Generator) -> dict[str, Color]:
+    """Of the person and the hanger."""
+    skin, shoe = SKINS[int(rng.integers(len(SKINS)))], int(rng.integers(25, 240))
+    return {
+        "skin": skin,
+        "skin shade": shaded(skin, 0.78),
+        "lips": (170, 90, 85),
         "hair": HAIRS[int(rng.integers(len(HAIRS)))],
-        "other": (other[0], other[1], other[2]),
+        "shoe": (shoe, max(20, shoe - 15), max(20, shoe - 25)),
+        "wood": (196, 154, 108) if rng.random() < 0.6 else (35, 34, 38),
     }

@@ -4,7 +4,8 @@ Image `index` of a `seed` is always the same picture, however many are made and 
 images show one item: two as a shop would (plain ground, tidy), two as a consumer would (tilted, cut off, blurred).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.data import scene
+from fashion_infer.data.backdrops import backdrop
 from fashion_infer.data.deepfashion import CATEGORY_NAMES
 from fashion_infer.data.designs import (
     ATTRIBUTES,
@@ -20,12 +22,18 @@ from fashion_infer.data.designs import (
     Design,
     attributes_of,
     draw_design,
+    pick,
 )
 from fashion_infer.data.outlines import sketch
-from fashion_infer.data.painting import paint, project
+from fashion_infer.data.painting import Clothing, paint, project
+from fashion_infer.data.people import Pose, draw_pose
+from fashion_infer.data.sketching import Sketch
+from fashion_infer.data.textures import cloth
 
 VIEWS_PER_ITEM = 4  # shop, shop, consumer, consumer
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
+BESIDE = 0.15  # the share of a consumer's pictures that show a garment or a person beside
+GOES_WITH = {1: (2,), 2: (1,), 3: (2,)}  # clothes type -> those of the garment worn with it
 View = Literal["shop", "consumer"]
 
 
@@ -63,15 +71,16 @@ def render(seed: int, index: int, *, size: int = 256, view: View | None = None) 
     """
     view = view or default_view(index)
     consumer, item = view == "consumer", index // VIEWS_PER_ITEM
-    design, item_rng = item_design(seed, item)
     rng = np.random.default_rng([seed, 1 + consumer, index])
-    pose = scene.draw_pose(rng, consumer)
-    drawing = sketch(design, pose)
+    pose = draw_pose(rng, consumer)
+    drawing, outfit = draw_clothes(rng, seed, item, size, pose, beside=consumer and rng.random() < BESIDE)
+    design = outfit[0].design
     shape = scene.photo_shape(rng, size, consumer)
-    outline = np.concatenate([part.points for part in drawing.shapes if not part.body])
-    camera = scene.place_camera(rng, outline, shape, consumer)
-    layer = paint(drawing, design, camera, item_rng, rng, shape)
-    image = scene.compose(scene.backdrop(rng, shape, consumer), layer, rng)
+    outline = np.concatenate([part.points for part in drawing.shapes if part.own])
+    frame = scene.draw_frame(rng, outline, pose, consumer)
+    camera = scene.place_camera(rng, outline, frame, shape, consumer)
+    layer = paint(drawing, outfit, camera, rng, shape)
+    image = scene.compose(backdrop(rng, shape, pose, consumer), layer, rng)
     landmarks = project(drawing.landmarks, camera)
     hidden = drawing.hidden()
     if consumer:
@@ -93,6 +102,45 @@ def render(seed: int, index: int, *, size: int = 256, view: View | None = None) 
         view=view,
         worn=pose.worn,
     )
+
+
+@lru_cache(maxsize=16)
+def clothing(seed: int, item: int, owner: int, size: int) -> Clothing:
+    """A garment of an item's pictures: 0 the item, 1 what is worn with it, 2 and 3 the same of somebody beside."""
+    if owner == 0:
+        design, rng = item_design(seed, item)
+    else:
+        rng = np.random.default_rng([seed, 4, item, owner])
+        types = (1, 2, 3) if owner == 2 else GOES_WITH[clothing(seed, item, owner - 1, size).design.clothes_type]
+        design = draw_design(rng, pick(rng, tuple(name for name, cut in CUTS.items() if cut.clothes_type in types)))
+    return Clothing(design, cloth(design, rng, size))
+
+
+def draw_clothes(
+    rng: np.random.Generator, seed: int, item: int, size: int, pose: Pose, beside: bool
+) -> tuple[Sketch, dict[int, Clothing]]:
+    """The garment as the pose shows it, and the clothes of each owner of the drawing's shapes.
+
+    `beside` it another garment hangs or lies, or another person stands.
+    """
+    drawn = sketch_person(seed, item, 0, size, pose)
+    if not beside:
+        return drawn
+    other = replace(draw_pose(rng, consumer=True), worn=pose.worn, hanging=pose.hanging, on_rail=pose.on_rail)
+    drawing, outfit = sketch_person(seed, item, 2, size, other)
+    apart = float(rng.uniform(0.6, 0.95)) * (1 if rng.random() < 0.5 else -1)
+    drawn[0].put_behind(drawing, np.array([apart, 0.0 if pose.hanging else rng.uniform(-0.15, 0.15)]))
+    return drawn[0], drawn[1] | outfit
+
+
+def sketch_person(seed: int, item: int, owner: int, size: int, pose: Pose) -> tuple[Sketch, dict[int, Clothing]]:
+    """A garment, with the one worn with it: something goes with all but dresses and other closed full-body clothes."""
+    outfit = {owner: clothing(seed, item, owner, size)}
+    design, companion = outfit[owner].design, None
+    if pose.worn and (design.clothes_type != 3 or design.category in ("Coat", "Kimono")):
+        outfit[owner + 1] = clothing(seed, item, owner + 1, size)
+        companion = outfit[owner + 1].design
+    return sketch(design, pose, companion, owner), outfit
 
 
 def covered(mask: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Where a garment is photographed: the camera, the room behind it, what stands in front of it, light and lens."""
+"""How a garment is photographed: the camera, what stands in front of the garment, light and lens."""
 
 from dataclasses import dataclass
 
@@ -6,31 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data.outlines import Pose
+from fashion_infer.data.backdrops import fine_noise, muted
 from fashion_infer.data.painting import SKINS, Layer, project
+from fashion_infer.data.people import PERSON_BOTTOM, PERSON_TOP, Pose
 from fashion_infer.data.sketching import Floats
 from fashion_infer.data.textures import Image, soften
 
 CONSUMER_ASPECTS = (1.0, 0.8, 0.72)  # width of a consumer's photo, its height being 1
-
-
-def draw_pose(rng: np.random.Generator, consumer: bool) -> Pose:
-    """How the garment lies; a consumer's is less tidy and may hide a sleeve behind the back."""
-    wild = 1.0 if consumer else 0.35
-    arms = 0.28 + rng.uniform(-0.2, 0.5, 2) * wild
-    bends = rng.uniform(-0.2, 1.0, 2) * wild
-    behind = rng.random(2) < 0.15 * wild
-    bends = np.where(behind, rng.uniform(1.6, 2.2, 2), bends)  # a forearm behind the back
-    chances = rng.random(3)
-    return Pose(
-        arms=(float(arms[0]), float(arms[1])),
-        bends=(float(bends[0]), float(bends[1])),
-        behind=(bool(behind[0]), bool(behind[1])),
-        spread=float(rng.uniform(0.0, 0.08) * wild),
-        worn=bool(chances[0] < 0.5),
-        long_hair=bool(chances[1] < 0.35),
-        untucked=bool(chances[2] < 0.25),
-    )
 
 
 def photo_shape(rng: np.random.Generator, size: int, consumer: bool) -> tuple[int, int]:
@@ -39,22 +21,37 @@ def photo_shape(rng: np.random.Generator, size: int, consumer: bool) -> tuple[in
     return size, round(size * aspect)
 
 
-def place_camera(rng: np.random.Generator, outline: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
+def draw_frame(rng: np.random.Generator, outline: Floats, pose: Pose, consumer: bool) -> Floats:
+    """What the camera aims at, [K, 2] body units: the garment, or more of the person who wears it."""
+    if not (pose.worn and consumer):
+        return outline
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    kind = rng.random()
+    if kind < 0.35:  # the whole person
+        low, high = np.minimum(low, (-0.35, PERSON_TOP)), np.maximum(high, (0.35, PERSON_BOTTOM))
+    elif kind < 0.65:  # cut at the head and about the knees
+        low, high = np.minimum(low, (-0.35, -0.15)), np.maximum(high, (0.35, 1.0))
+    return np.stack([low, high])
+
+
+def place_camera(
+    rng: np.random.Generator, outline: Floats, frame: Floats, shape: tuple[int, int], consumer: bool
+) -> Floats:
     """A homography from body units to pixels; a consumer's is turned and tilted and may cut parts off."""
     for _ in range(8):
-        camera = draw_camera(rng, outline, shape, consumer)
+        camera = draw_camera(rng, frame, shape, consumer)
         if share_inside(project(outline, camera), shape) > 0.55:
             return camera
     return draw_camera(rng, outline, shape, consumer=False)
 
 
-def draw_camera(rng: np.random.Generator, outline: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
+def draw_camera(rng: np.random.Generator, frame: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
     """One attempt at a camera."""
     height, width = shape
-    low, high = outline.min(axis=0), outline.max(axis=0)
+    low, high = frame.min(axis=0), frame.max(axis=0)
     zoom = rng.uniform(0.62, 1.3) if consumer else rng.uniform(0.78, 0.93)
     scale = zoom * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
-    turn = rng.normal(0.0, 0.16) if consumer else rng.normal(0.0, 0.01)
+    turn = rng.normal(0.0, 0.12) if consumer else rng.normal(0.0, 0.01)
     shift = rng.uniform(-0.14, 0.14, 2) if consumer else rng.uniform(-0.02, 0.02, 2)
     tilt = rng.uniform(-0.22, 0.22, 2) / (high - low).max() if consumer else np.zeros(2)
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
@@ -70,49 +67,6 @@ def share_inside(points: Floats, shape: tuple[int, int]) -> float:
     low, high = points.min(axis=0), points.max(axis=0)
     inside = np.clip(high, 0, limit) - np.clip(low, 0, limit)
     return float(np.prod(inside / (high - low)))
-
-
-def backdrop(rng: np.random.Generator, shape: tuple[int, int], consumer: bool) -> Image:
-    """[H, W, 3] uint8: a shop's plain ground, or somebody's room."""
-    height, width = shape
-    if not consumer:
-        top, bottom = rng.uniform(205, 255), rng.uniform(195, 255)
-        ramp = np.linspace(top, bottom, height).astype(np.uint8)[:, None, None]
-        return np.ascontiguousarray(np.broadcast_to(ramp, (height, width, 3)))
-    room = np.empty((height, width, 3), np.uint8)
-    room[:] = muted(rng, 90, 230)
-    floor = int(rng.uniform(0.5, 0.95) * height)
-    room[floor:] = muted(rng, 50, 200)
-    for _ in range(int(rng.integers(2, 9))):
-        add_clutter(room, rng)
-    if rng.random() < 0.4:  # floorboards, tiles, blinds
-        step, color = int(rng.integers(10, 40)), muted(rng, 60, 200)
-        for y in range(floor if rng.random() < 0.5 else 0, height, step):
-            cv2.line(room, (0, y), (width, y + int(rng.integers(-2, 3))), color, 1)
-    return np.asarray(cv2.GaussianBlur(room, (5, 5), 0.3 + 1.2 * float(rng.random())), dtype=np.uint8)
-
-
-def muted(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
-    """A colour of a room: a grey between the limits, some way towards a random colour."""
-    color = rng.integers(low, high) * np.ones(3) + rng.uniform(0.0, 0.5) * rng.integers(-90, 91, 3)
-    red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
-    return red, green, blue
-
-
-def add_clutter(room: Image, rng: np.random.Generator) -> None:
-    """Paints one thing of the room: furniture, a picture, a lamp, a heap of clothes."""
-    height, width = room.shape[:2]
-    color = muted(rng, 20, 240)
-    x, y = int(rng.integers(width)), int(rng.integers(height))
-    w, h = int(rng.uniform(0.05, 0.4) * width), int(rng.uniform(0.05, 0.5) * height)
-    kind = int(rng.integers(3))
-    if kind == 0:
-        cv2.rectangle(room, (x - w // 2, y - h // 2), (x + w // 2, y + h // 2), color, -1)
-    elif kind == 1:
-        cv2.ellipse(room, (x, y), (max(2, w // 2), max(2, h // 3)), float(rng.uniform(0, 180)), 0, 360, color, -1)
-    else:
-        corners = rng.normal(0, 1, (6, 2)) * (w / 2, h / 2) + (x, y)
-        cv2.fillPoly(room, [cv2.convexHull(corners.astype(np.int32))], color)
 
 
 def compose(room: Image, layer: Layer, rng: np.random.Generator) -> Image:
@@ -146,7 +100,7 @@ def draw_obstacles(rng: np.random.Generator, near: Floats, shape: tuple[int, int
         elif kind == 1:  # a bag, a phone
             outline = np.array([(-1, -1.2), (1, -1.2), (1.1, 1.2), (-1.1, 1.2)]) * reach
         else:  # a scarf, a strap
-            outline = np.array([(-0.35, -4), (0.35, -4), (0.3, 4), (-0.3, 4)]) * reach
+            outline = np.array([(-0.35, -2.5), (0.35, -2.5), (0.3, 2.5), (-0.3, 2.5)]) * reach
         if kind:
             rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
             outline = outline @ rotation + centre
@@ -181,19 +135,17 @@ def put_in_front(image: Image, obstacles: list[Obstacle]) -> NDArray[np.uint8]:
 def take_photo(image: Image, rng: np.random.Generator) -> Image:
     """A consumer's picture: coloured and uneven light, blur, sensor noise, strong JPEG."""
     height, width = image.shape[:2]
-    tint = rng.uniform(0.82, 1.12, 3) * rng.uniform(0.7, 1.12)
-    ramp = np.linspace(rng.uniform(0.75, 1.1), rng.uniform(0.75, 1.1), width, dtype=np.float32)[None, :]
-    light = (
-        np.broadcast_to(ramp, (height, width))
-        * np.linspace(1.0, rng.uniform(0.75, 1.05), height, dtype=np.float32)[:, None]
-    )
-    photo = cv2.multiply(image, cv2.merge([light * np.float32(gain) for gain in tint]), dtype=cv2.CV_8U)
+    tint = rng.uniform(0.88, 1.12, 3) * rng.uniform(0.8, 1.25)
+    spots = rng.uniform(0.72, 1.12, (3, 3)).astype(np.float32)
+    light = cv2.resize(spots[:, :, None] * tint.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    photo = cv2.multiply(image, light, dtype=cv2.CV_8U)
     chance, strength, quality = rng.random(), rng.uniform(0.4, 1.3), int(rng.integers(30, 80))
     if chance < 0.3:
         photo = cv2.GaussianBlur(photo, (0, 0), strength * width / 256)
     elif chance < 0.45:
         photo = cv2.blur(photo, (1 + round(3 * strength * width / 256), 1))
-    noise = rng.integers(-6, 7, (height, width, 1), np.int16)
-    noisy = np.clip(np.asarray(photo, np.int16) + noise, 0, 255).astype(np.uint8)
+    grain = cv2.cvtColor(fine_noise(rng, (height, width)), cv2.COLOR_GRAY2BGR)
+    share = rng.uniform(0.03, 0.18)
+    noisy = cv2.addWeighted(photo, 1.0, grain, share, -128.0 * share)
     encoded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)

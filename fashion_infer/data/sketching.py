@@ -4,7 +4,7 @@ Coordinates are body units (see `designs`), [K, 2] float64 arrays of (x, y); lef
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -24,7 +24,13 @@ class Shape:
     width: float = 0.0
     grain: float = 0.0  # radians by which the cloth's pattern is turned
     covers: bool = False  # hides what was drawn before
-    body: bool = False  # not part of the garment
+    body: bool = False  # not cloth of a garment: a person, a hanger
+    owner: int = 0  # which garment of the picture it belongs to; 0 is the one with the labels
+
+    @property
+    def own(self) -> bool:
+        """Whether the shape is a part of the garment with the labels."""
+        return not self.body and self.owner == 0
 
 
 @dataclass
@@ -34,14 +40,15 @@ class Sketch:
     shapes: list[Shape] = field(default_factory=list)
     landmarks: Floats = field(default_factory=lambda: np.zeros((8, 2)))
     drawn_at: list[int] = field(default_factory=lambda: [-1] * 8)  # shapes before this one cannot hide the landmark
+    owner: int = 0  # of the shapes that are being added
 
     def fill(self, points: Floats, paint: str = "cloth", **how: float | bool) -> None:
         """Adds a filled polygon."""
-        self.shapes.append(Shape(points, paint, **how))  # type: ignore[arg-type]
+        self.shapes.append(Shape(points, paint, owner=self.owner, **how))  # type: ignore[arg-type]
 
     def line(self, points: Floats, paint: str = "seam", width: float = 0.008, body: bool = False) -> None:
         """Adds an open line, its width in body units."""
-        self.shapes.append(Shape(points, paint, width, body=body))
+        self.shapes.append(Shape(points, paint, width, body=body, owner=self.owner))
 
     def dots(self, centres: Iterable[Floats], radius: float, paint: str) -> None:
         """Adds small discs: buttons, beads, lace."""
@@ -49,9 +56,16 @@ class Sketch:
             self.fill(centre + radius * CIRCLE, paint)
 
     def mark(self, slot: int, point: Floats) -> None:
-        """Places a landmark on what has been drawn so far."""
+        """Places a landmark on what has been drawn so far; other garments than the first have none."""
+        if self.owner:
+            return
         self.landmarks[slot] = point
         self.drawn_at[slot] = len(self.shapes)
+
+    def put_behind(self, other: "Sketch", offset: Floats) -> None:
+        """Adds the shapes of another drawing, moved by `offset`, behind this one."""
+        self.shapes[:0] = [replace(shape, points=shape.points + offset) for shape in other.shapes]
+        self.drawn_at = [order + len(other.shapes) if order >= 0 else order for order in self.drawn_at]
 
     @property
     def present(self) -> NDArray[np.bool_]:

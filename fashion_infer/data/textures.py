@@ -23,7 +23,7 @@ def cloth(design: Design, rng: np.random.Generator, size: int) -> Image:
     """[size, size, 3] uint8 RGB of the design's flat cloth."""
     pattern = pattern_of(design.texture, rng, size)
     palette = np.linspace(design.base, design.second, 256).astype(np.uint8)
-    image = np.take(palette, pattern, axis=0)
+    image = np.asarray(cv2.applyColorMap(pattern, palette[:, None]), np.uint8)
     relief = relief_of(design.fabric, rng, size)
     if relief is None:
         return image

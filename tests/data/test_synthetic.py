@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fashion_infer.data import designs, outlines, painting, rendering, scene, sketching
+from fashion_infer.data import backdrops, designs, outlines, painting, people, rendering, scene, sketching, textures
 from fashion_infer.data.deepfashion import read_category, read_consumer_to_shop, read_inshop, read_landmarks
-from fashion_infer.data.outlines import Pose, sketch
+from fashion_infer.data.outlines import sketch
+from fashion_infer.data.people import Pose
 from fashion_infer.data.synthetic import (
     ATTRIBUTE_GROUPS,
     ATTRIBUTES,
@@ -140,8 +141,67 @@ def test_sleeves_behind_the_back_are_occluded_and_hair_hides_collars() -> None:
     assert behind.hidden().tolist() == [False, False, True, False, False, False, False, False]
     hair = sketch(design, Pose(worn=True, long_hair=True))
     assert hair.hidden()[:2].all()
-    jeans = designs.draw_design(np.random.default_rng(0), "Jeans")
-    assert sketch(jeans, Pose(worn=True, untucked=True)).hidden().tolist() == [False] * 4 + [True] * 2 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("labelled", "companion", "tucked", "occluded"),
+    [
+        ("Jeans", "Tee", False, [4, 5]),  # the top hangs over the waist
+        ("Jeans", "Tee", True, []),
+        ("Tee", "Jeans", True, [6, 7]),  # the hem is in the trousers
+        ("Tee", "Jeans", False, []),
+        ("Bomber", "Jeans", True, []),  # nobody tucks a jacket in
+    ],
+)
+def test_of_two_garments_the_outer_one_hides_the_other(
+    labelled: str, companion: str, tucked: bool, occluded: list[int]
+) -> None:
+    rng = np.random.default_rng(2)
+    design, other = (
+        replace(designs.draw_design(rng, name), ease=0.09 if name == "Bomber" else 0.02)
+        for name in (labelled, companion)
+    )
+    other = replace(other, ease=0.05)  # wide enough to lie over the other at its corners
+    drawing = sketch(design, Pose(worn=True, tucked=tucked), other)
+    assert np.flatnonzero(drawing.hidden()).tolist() == occluded
+    assert {shape.owner for shape in drawing.shapes} == {0, 1}
+    assert set(np.flatnonzero(drawing.present).tolist()) == SLOTS[design.clothes_type]
+
+
+def test_arms_across_hide_the_waist_of_a_dress_without_sleeves() -> None:
+    design = replace(designs.draw_design(np.random.default_rng(0), "Dress"), sleeve="none", ease=0.01)
+    hands = Pose(worn=True, arms=(0.8, 0.2), bends=(1.9, 0.0))
+    assert sketch(design, hands).hidden()[4], "the left hand rests at the waist"
+    assert not sketch(design, replace(hands, worn=False)).hidden()[4:6].any()
+
+
+def test_what_is_beside_does_not_change_the_labels() -> None:
+    pose = Pose()
+    drawing, outfit = rendering.sketch_person(3, 1, 0, 64, pose)
+    other, others = rendering.sketch_person(3, 1, 2, 64, pose)
+    alone = (drawing.landmarks.tolist(), drawing.hidden().tolist(), drawing.present.tolist())
+    own = [shape.points for shape in drawing.shapes if shape.own]
+    drawing.put_behind(other, np.array([0.7, 0.0]))
+    assert (drawing.landmarks.tolist(), drawing.hidden().tolist(), drawing.present.tolist()) == alone
+    assert all(a is b for a, b in zip(own, [s.points for s in drawing.shapes if s.own], strict=True))
+    camera = np.array([[50.0, 0, 40], [0, 50.0, 10], [0, 0, 1]])
+    layer = painting.paint(drawing, outfit | others, camera, np.random.default_rng(0), (64, 128))
+    assert layer.painted.any(axis=0).nonzero()[0].max() > layer.garment.any(axis=0).nonzero()[0].max() + 10
+
+
+def test_at_least_half_of_a_consumers_garments_lie_or_hang() -> None:
+    poses = [people.draw_pose(np.random.default_rng(seed), consumer=True) for seed in range(400)]
+    assert 0.3 < np.mean([pose.worn for pose in poses]) < 0.5
+    assert 0.1 < np.mean([pose.hanging for pose in poses]) < 0.35
+    assert not any(pose.worn and pose.hanging for pose in poses)
+
+
+@pytest.mark.parametrize("shape", [(48, 35), (96, 96), (700, 560)])
+@pytest.mark.parametrize("pose", [Pose(worn=True), Pose(hanging=True), Pose()], ids=["worn", "hanging", "lying"])
+def test_every_backdrop_fills_any_picture(shape: tuple[int, int], pose: Pose) -> None:
+    pictures = [backdrops.backdrop(np.random.default_rng(seed), shape, pose, consumer=True) for seed in range(20)]
+    assert all(picture.shape == (*shape, 3) and picture.dtype == np.uint8 for picture in pictures)
+    assert len({picture.tobytes() for picture in pictures}) == 20
 
 
 def test_visibility_codes_by_hand() -> None:
@@ -185,7 +245,8 @@ def test_pixels_of_a_local_detail_lie_near_its_landmarks() -> None:
 
     def painted(design: designs.Design) -> np.ndarray:
         drawing = sketch(design, Pose())
-        layer = painting.paint(drawing, design, camera, np.random.default_rng(1), np.random.default_rng(2), (128, 128))
+        clothing = painting.Clothing(design, textures.cloth(design, np.random.default_rng(1), 128))
+        layer = painting.paint(drawing, {0: clothing}, camera, np.random.default_rng(2), (128, 128))
         return layer.image.astype(int)
 
     changed = np.argwhere(np.abs(painted(plain) - painted(trimmed)).max(axis=2) > 25)[:, ::-1]
@@ -197,7 +258,7 @@ def test_pixels_of_a_local_detail_lie_near_its_landmarks() -> None:
 def test_cameras_keep_most_of_the_garment() -> None:
     outline = sketching.xy((-0.3, 0.0), (0.3, 0.0), (0.3, 0.8), (-0.3, 0.8))
     for seed in range(50):
-        camera = scene.place_camera(np.random.default_rng(seed), outline, (100, 80), consumer=True)
+        camera = scene.place_camera(np.random.default_rng(seed), outline, outline, (100, 80), consumer=True)
         assert scene.share_inside(painting.project(outline, camera), (100, 80)) > 0.55
 
 
@@ -205,7 +266,7 @@ def test_every_pose_of_every_cut_is_drawn_whole() -> None:
     for name in designs.CUTS:
         for seed in range(4):
             rng = np.random.default_rng(seed)
-            drawing = outlines.sketch(designs.draw_design(rng, name), scene.draw_pose(rng, consumer=True))
+            drawing = outlines.sketch(designs.draw_design(rng, name), people.draw_pose(rng, consumer=True))
             assert set(np.flatnonzero(drawing.present).tolist()) == SLOTS[designs.CUTS[name].clothes_type]
             assert all(np.isfinite(shape.points).all() for shape in drawing.shapes)
 
