@@ -175,7 +175,7 @@ def test_pooling_alone_is_built_at_every_shape_that_is_timed(gpu: ModuleType, po
 
 def test_what_is_no_onnx_is_said_by_tensorrt(pooling: ModuleType) -> None:
     pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(EngineBuildError, match="LandmarkPool alone cannot be built: .+"):
+    with pytest.raises(EngineBuildError, match=r"LandmarkPool alone cannot be built: .+"):
         pooling.pooling_plan(b"no ONNX")
 
 
