@@ -3,9 +3,9 @@
 NOT RUN ON A GPU YET. First it lists what the machine has; with no GPU that is all, and the exit code is 3. Then, for
 each network (random weights unless checkpoints are given), every contender must give what ONNX Runtime gives on the
 CPU, and the engine the same with and without CUDA graphs and from eight threads on two sessions. Only then they are
-timed, in turn, pixels in and arrays out, copies included. What cannot run is listed with its reason, and never timed.
-The JSON is written after every step, so that a run that was cut off keeps what it has. Not here: a second kernel for
-LandmarkPool, which there is none of.
+timed, in turn, pixels in and arrays out, copies included; and the engine's two sessions at once against one of them.
+LandmarkPool alone is checked against and timed beside torch's operator (gpu_pooling.py). What cannot run is listed with
+its reason, and never timed. The JSON is written after every step, so that a run that was cut off keeps what it has.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from gpu_pooling import bench_pooling
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +38,9 @@ PACKAGES = ("tensorrt", "tensorrt-rtx-cu13", "cuda-python", "torch", "onnxruntim
 NETWORKS = ("vgg16", "tf_efficientnet_lite0", "mobilenetv3_large_100")
 IMAGE_SIZE = 224
 ROUNDS, ROUND_SECONDS = 5, 0.25
+OVERLAPPED = (32, 64)  # batches that two sessions at once are timed at
+POOLINGS = {"vgg16": 512, "tf_efficientnet_lite0": 40}  # channels of the map at stride 8
+POOLED_BATCHES = (1, 64)
 STUDENT_T = 2.776  # of a 95 % interval over five rounds
 TOLERANCES = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.08}
 OURS, GRAPH, COMPILED, ORT = "tensorrt fp16", "torch fp16 graph", "torch fp16 compiled", "onnxruntime cuda fp16"
@@ -107,7 +111,9 @@ def main(
     output: Annotated[Path, typer.Option("-o", help="The JSON to write.")] = Path("benchmarks/results/gpu.json"),
     batches: Annotated[str, typer.Option(help="Batch sizes, the most wanted first.")] = "64,1,8,32,128",
     compiled: Annotated[str, typer.Option(help="Those that torch.compile is timed at: each takes long.")] = "64,1",
-    minutes: Annotated[float, typer.Option(help="After these nothing new is begun.")] = 7.0,
+    minutes: Annotated[
+        float, typer.Option(help="After these nothing new is begun; what has begun takes up to two more.")
+    ] = 6.0,
 ) -> None:
     """Check, then time; exit code 1 when a check failed, 3 when there is no GPU."""
     results = Results(output, time.monotonic() + 60 * minutes)
@@ -120,6 +126,10 @@ def main(
     results.put(here, "machine")
     results.put(sys.argv, "command")
     results.put(results.attempt(measure_ceiling, "ceiling"), "ceiling_tflops")
+    for name, channels in POOLINGS.items():
+        for batch in POOLED_BATCHES:
+            found = results.attempt(lambda n=batch, c=channels: bench_pooling(n, c), "pooling", name, str(batch))  # type: ignore[misc]
+            results.put(found, "pooling", name, str(batch))
     with TemporaryDirectory(prefix="fashion-infer-gpu-") as folder:
         for checkpoint in checkpoints or [random_network(name, Path(folder)) for name in NETWORKS]:
             bench_network(results, checkpoint, Path(folder), sizes, compile_sizes)
@@ -177,6 +187,10 @@ def bench_network(
         able = {contender: run for contender, run in runs.items() if run is not None}
         rounds = interleave(able, np.resize(images, (batch, *images.shape[1:])))
         results.put(summarise(rounds, batch, flops, results.facts["ceiling_tflops"]), "times", name, str(batch))
+        if batch in OVERLAPPED and ours is not None:
+            pixels = np.resize(images, (batch, *images.shape[1:]))
+            found = results.attempt(lambda run=ours, x=pixels: overlap(run, x), name, f"two sessions at {batch}")  # type: ignore[misc]
+            results.put(found, "two_sessions", name, str(batch))
 
 
 def engine(fp32: Path, precision: str, greatest: int) -> Run:
@@ -200,6 +214,38 @@ def check_sessions(fp32: Path, images: Pixels) -> None:
                     raise ParityError(
                         f"with graphs or several threads the engine gives something else at batch {count}"
                     )
+
+
+def overlap(run: Run, pixels: Pixels, seconds: float = ROUND_SECONDS) -> dict[str, float]:
+    """Images a second from one thread, which keeps one session busy, and from two, which keep two; in turn.
+
+    Returns:
+        The medians of both, and two as a multiple of one with a 95 % interval.
+    """
+
+    def rate(threads: int) -> float:
+        begin = time.perf_counter()
+
+        def work(_: int) -> int:
+            calls = 0
+            while time.perf_counter() - begin < seconds or calls < 5:
+                run(pixels)
+                calls += 1
+            return calls
+
+        calls = sum(pool.map(work, range(threads)))
+        return calls * len(pixels) / (time.perf_counter() - begin)
+
+    with ThreadPoolExecutor(2) as pool:
+        rate(2)  # both threads have met the GPU
+        rounds = [(rate(1), rate(2)) for _ in range(ROUNDS)]
+    gains = [two / one for one, two in rounds]
+    return {
+        "one_images_per_second": median(one for one, _ in rounds),
+        "two_images_per_second": median(two for _, two in rounds),
+        "gain": fmean(gains),
+        "plus_minus": STUDENT_T * stdev(gains) / ROUNDS**0.5,
+    }
 
 
 def onnxruntime_cuda(fp32: Path) -> Run:
@@ -370,7 +416,7 @@ def check_goals(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def print_tables(facts: Mapping[str, Any]) -> None:
-    """One table a network, and the goals."""
+    """One table a network, what else was timed, and the goals."""
     for name, batches in facts.get("times", {}).items():
         table = Table("batch", "contender", "p50 ms", "images/s", "of ceiling", "times ours", title=name)
         for batch, rows in batches.items():
@@ -379,6 +425,9 @@ def print_tables(facts: Mapping[str, Any]) -> None:
                 ratio = f"{row['times_ours']:.2f} ± {row['plus_minus']:.2f}" if "times_ours" in row else "-"
                 table.add_row(batch, contender, f"{row['p50_ms']:.3f}", f"{row['images_per_second']:.0f}", share, ratio)
         console.print(table)
+    for part in ("two_sessions", "pooling"):
+        if part in facts:
+            console.print(part, facts[part])
     for goal, reached in facts["goals"].items():
         console.print(f"{goal}: {'not measured' if reached is None else f'{reached:.2f}'}")
 

@@ -111,7 +111,7 @@ def build_engine(
     plan = plan or _plan_name(source, precision, target)
     with recording(target.trt) as lines:
         try:
-            data = _build(target.trt, onnx_file, spec.image_size, options, report, lines)
+            data = _build(target.trt, onnx_file, source, spec.image_size, options, report, lines)
             layers = inspect_log(lines) if target.flavour == "rtx" else inspect_plan(target.trt, data)
         finally:
             _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode())
@@ -199,15 +199,17 @@ def _plan_name(source: Path, precision: str, target: Target) -> Path:
     return source.with_name(f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan")
 
 
-def _build(trt: Any, path: Path, size: int, options: BuildOptions, report: Report | None, lines: list[str]) -> bytes:
-    """Parse and build; returns the serialized engine."""
+def _build(
+    trt: Any, path: Path, source: Path, size: int, options: BuildOptions, report: Report | None, lines: list[str]
+) -> bytes:
+    """Parse and build; returns the serialized engine. `source` is what errors name."""
     builder = trt.Builder(log_of(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
     parser = trt.OnnxParser(network, log_of(trt))
     if not parser.parse(path.read_bytes()):
         found = [parser.get_error(i) for i in range(parser.num_errors)]
         text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
-        raise ModelError(f"TensorRT cannot read {path}: {text or errors_in(lines)}")
+        raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
     config = _configure(trt, builder, size, options)
     times = None if options.timing_cache is None else _timing_cache(config, options.timing_cache)
     with _interruptible() as interrupted:
@@ -218,7 +220,7 @@ def _build(trt: Any, path: Path, size: int, options: BuildOptions, report: Repor
         if monitor.cancelled:
             raise EngineBuildError("the build was cancelled, nothing was written")
         raise EngineBuildError(
-            f"TensorRT could not build an engine of {path}: {errors_in(lines)}; where memory is "
+            f"TensorRT could not build an engine of {source}: {errors_in(lines)}; where memory is "
             "short, a smaller --batch or a larger --workspace helps"
         )
     if options.timing_cache is not None and times is not None:

@@ -75,9 +75,10 @@ class EngineFile:
     def rebuild_command(self) -> str:
         """The command that builds the engine again."""
         batch = ":".join(map(str, self.batch))
+        every_gpu = " --hardware-compatible" if self.compute_capability.endswith("+") else ""
         return (
             f"fashion-infer export {self.source} --engine --flavour {self.flavour} "
-            f"--precision {self.precision} --batch {batch}"
+            f"--precision {self.precision} --batch {batch}{every_gpu}"
         )
 
     @property

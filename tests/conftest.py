@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,34 @@ def onnx_model(checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of an fp32 .onnx file of the default backbone with random weights; read it, do not change it."""
-    import onnx
-    import torch
+def light_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the path of an fp32 .onnx file of a backbone with random weights; read it, do not change it."""
 
-    from fashion_infer.export.onnx_model import to_onnx
-    from fashion_infer.training.model import Architecture, Deployed, FashionNet
+    @cache
+    def export(backbone: str) -> Path:
+        import torch
 
-    arch = Architecture("tf_efficientnet_lite0", 64, 3, 5, embedding_dim=8, width=0.1)
-    spec = ModelSpec(arch.backbone, 64, ("a", "b", "c"), tuple("abcde"), ("texture",) * 5, 8, False, "")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = FashionNet(arch)
-    path = tmp_path_factory.mktemp("light") / "light.onnx"
-    onnx.save_model(to_onnx(Deployed(network, 1.0).eval(), spec), path)
-    return path
+        from fashion_infer.export.onnx_model import export_onnx
+        from fashion_infer.training.checkpoint import save_checkpoint
+        from fashion_infer.training.model import Architecture, FashionNet
+
+        arch = Architecture(backbone, 64, 3, 5, embedding_dim=8, width=0.1)
+        spec = ModelSpec(backbone, 64, ("a", "b", "c"), tuple("abcde"), ("texture",) * 5, 8, False, "")
+        folder = tmp_path_factory.mktemp("light")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            save_checkpoint(folder / "light.safetensors", FashionNet(arch), spec)
+        path = folder / "out" / "light.onnx"
+        export_onnx(folder / "light.safetensors", path)
+        return path
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def light_model(light_models: Callable[[str], Path]) -> Path:
+    """Path of such a file of the default backbone."""
+    return light_models("tf_efficientnet_lite0")
 
 
 @pytest.fixture(scope="session")

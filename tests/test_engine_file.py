@@ -166,6 +166,12 @@ def test_the_gpus_an_engine_was_built_for(built: str, found: tuple[int, int], fi
         check_fingerprint(Path("p"), facts, compute_capability=found)
 
 
+def test_an_engine_for_many_gpus_is_built_again_as_one() -> None:
+    assert FACTS.rebuild_command == COMMAND
+    facts = dataclasses.replace(FACTS, compute_capability="8.0+")
+    assert facts.rebuild_command == f"{COMMAND} --hardware-compatible"
+
+
 def test_layers_of_the_pooling_are_counted() -> None:
     layers = (*FACTS.layers, Layer("a", "kgen", (), (), ("LandmarkPool/rows | node_landmark_pool (LandmarkPool)",)))
     assert dataclasses.replace(FACTS, layers=layers).pooling_layers == 1

@@ -238,7 +238,9 @@ def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, engine_file: E
     size = engine_file.spec.image_size
     expected = {INPUT_NAME: (size, size, 3), **engine_file.spec.output_shapes()}
     if found != expected:
-        raise EngineMismatchError(f"{path} has inputs and outputs {found}, its description says {expected}")
+        raise EngineMismatchError(
+            f"{path} has inputs and outputs {found}, its description says {expected}: run {engine_file.rebuild_command}"
+        )
     return engine
 
 

@@ -1,17 +1,21 @@
-"""benchmarks/gpu.py as far as it goes without a GPU."""
+"""benchmarks/gpu.py and gpu_pooling.py as far as they go without a GPU."""
 
 import importlib.util
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import typer
+
+from fashion_infer.errors import EngineBuildError
 
 pytest.importorskip("cuda.bindings.runtime")
 
@@ -20,13 +24,20 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
+    sys.path.insert(0, str(SCRIPT.parent))  # as it is when the script is run
     spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["gpu"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    sys.path.remove(str(SCRIPT.parent))
     return module
+
+
+@pytest.fixture(scope="module")
+def pooling(gpu: ModuleType) -> ModuleType:
+    return sys.modules[gpu.bench_pooling.__module__]
 
 
 def _has_gpu() -> bool:
@@ -119,6 +130,69 @@ def test_tables_are_printed(gpu: ModuleType, capsys: pytest.CaptureFixture[str])
     times = {"vgg16": {"8": gpu.summarise(rounds, 8, 1e9, None)}}
     gpu.print_tables({"times": times, "goals": gpu.check_goals({"times": times})})
     assert "not measured" in capsys.readouterr().err
+
+
+def test_two_threads_at_most_overlap_and_both_run(gpu: ModuleType) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+    met: set[int] = set()
+
+    def run(pixels: np.ndarray) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            met.add(threading.get_ident())
+        time.sleep(0.002)
+        with lock:
+            running -= 1
+
+    found = gpu.overlap(run, np.zeros((4, 2, 2, 3), np.uint8), seconds=0.01)
+    assert (most, len(met)) == (2, 2)
+    assert set(found) == {"one_images_per_second", "two_images_per_second", "gain", "plus_minus"}
+    assert all(value > 0 for value in found.values())
+
+
+def test_pooling_alone_is_what_its_definition_says(pooling: ModuleType) -> None:
+    from fashion_infer.landmark_pool import landmark_pool
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 5, pooling.SIDE, pooling.SIDE)).astype(np.float16)
+    landmarks = rng.uniform(size=(2, 8, 2)).astype(np.float32)
+    gate = (rng.uniform(size=(2, 8)) > 0.2).astype(np.float32)
+    session = ort.InferenceSession(pooling.pooling_model(2, 5), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"features": features, "landmarks": landmarks, "gate": gate})
+    assert found.dtype == np.float16
+    assert np.array_equal(found, landmark_pool(features, landmarks, gate))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "tf_efficientnet_lite0"])
+def test_pooling_alone_is_built_at_every_shape_that_is_timed(gpu: ModuleType, pooling: ModuleType, name: str) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    for batch in gpu.POOLED_BATCHES:
+        _, plan = pooling.pooling_plan(pooling.pooling_model(batch, gpu.POOLINGS[name]))
+        assert plan[:4] == b"vtrt"
+
+
+def test_what_is_no_onnx_is_said_by_tensorrt(pooling: ModuleType) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(EngineBuildError, match=r"LandmarkPool alone cannot be built: .+"):
+        pooling.pooling_plan(b"no ONNX")
+
+
+@no_gpu
+def test_pooling_alone_is_listed_as_missing_without_a_gpu(gpu: ModuleType, tmp_path: Path) -> None:
+    results = gpu.Results(tmp_path / "gpu.json", 0.0)
+    assert results.attempt(lambda: gpu.bench_pooling(1, 40), "pooling") is None
+    assert results.facts["missing"]["pooling"]
+    assert not results.failed
+
+
+def test_the_poolings_are_those_of_the_networks(gpu: ModuleType, pooling: ModuleType) -> None:
+    from fashion_infer.training.model import Architecture, FashionNet
+
+    assert gpu.IMAGE_SIZE == 8 * pooling.SIDE
+    light = FashionNet(Architecture("tf_efficientnet_lite0", gpu.IMAGE_SIZE, 2, 1))
+    assert light.backbone.channels[0] == gpu.POOLINGS["tf_efficientnet_lite0"]
 
 
 def test_sizes_are_parsed(gpu: ModuleType) -> None:

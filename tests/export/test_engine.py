@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -89,11 +90,13 @@ def test_the_log_holds_tensorrts_own_words(engine: tuple[Path, EngineFile]) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
-@pytest.mark.parametrize("fixture", ["onnx_model", "light_model"])
+@pytest.mark.parametrize(
+    "backbone", ["vgg16", "tf_efficientnet_lite0", "mobilenetv4_conv_small", "resnet50", "convnext_atto"]
+)
 def test_every_backbone_in_every_precision(
-    request: pytest.FixtureRequest, tmp_path: Path, fixture: str, precision: str
+    onnx_model: Path, light_models: Callable[[str], Path], tmp_path: Path, backbone: str, precision: str
 ) -> None:
-    source = request.getfixturevalue(fixture)
+    source = onnx_model if backbone == "vgg16" else light_models(backbone)
     model, _ = load_onnx(source)
     if precision != "fp32":
         model = to_precision(model, precision)
@@ -101,7 +104,8 @@ def test_every_backbone_in_every_precision(
     onnx.save_model(model, path)
     _, facts = build_engine(path, None, SMALL)
     assert facts.precision == precision
-    assert 1 <= facts.pooling_layers <= 2
+    most = 3 if (backbone, precision) == ("convnext_atto", "bf16") else 2
+    assert 1 <= facts.pooling_layers <= most
     images = next(layer for layer in facts.layers if "UInt8" in layer.inputs)
     assert images.outputs == ({"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}[precision],)
     assert product_types(model)
@@ -175,6 +179,17 @@ def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"TensorRT cannot read .*net.onnx: NoSuchOperator"):
         build_engine(source, None, SMALL)
     assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "net.rtx.plan.log"}
+
+
+def test_hard_swish_in_bf16_is_refused_by_name(tmp_path: Path) -> None:
+    """The MobileNetV3 backbones are made of it; the user's file is named, not the narrower one that was temporary."""
+    source = _save(
+        """net (uint8[N, 8, 8, 3] images) => (bfloat16[N, 8, 8, 3] y)
+        { x = Cast <to = 16> (images)  y = HardSwish (x) }""",
+        tmp_path / "temporary.onnx",
+    )
+    with pytest.raises(ModelError, match=r"TensorRT cannot read .*/net.onnx: HardSwish .*The current type = BF16"):
+        build_engine(source, None, SMALL, source=tmp_path / "net.onnx")
 
 
 def test_a_cancelled_build_leaves_its_log_alone(onnx_model: Path, tmp_path: Path) -> None:

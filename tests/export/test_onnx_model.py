@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.export.parity import TOLERANCE
 from fashion_infer.model_spec import METADATA_KEY, OUTPUT_NAMES, PARITY_KEY, ModelSpec
 from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
-from fashion_infer.training.model import Architecture, Deployed, FashionNet
+from fashion_infer.training.model import Deployed
 
 LIGHT = ["tf_efficientnet_lite0", "mobilenetv4_conv_small", "resnet50", "convnext_atto"]
 
@@ -76,15 +77,13 @@ def test_onnx_reference_runs_the_file_too(onnx_model: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", LIGHT)
-def test_every_light_backbone(tmp_path: Path, backbone: str) -> None:
-    torch.manual_seed(0)
-    spec = ModelSpec(backbone, 64, ("Tee", "Dress"), ("plaid",), ("texture",), 8, trained=False, weights_sha256="")
-    network = FashionNet(Architecture(backbone, 64, 2, 1, embedding_dim=8, width=0.1))
-    save_checkpoint(tmp_path / "model.safetensors", network, spec)
-    report = export_onnx(tmp_path / "model.safetensors", tmp_path / "out" / "fashionnet.onnx")
-    assert max(report.differences.values()) <= TOLERANCE
-    assert ModelSpec.from_json(metadata(tmp_path / "out" / "fashionnet.onnx")[METADATA_KEY]).trained is False
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["fashionnet.onnx"]
+def test_every_light_backbone(light_models: Callable[[str], Path], backbone: str) -> None:
+    path = light_models(backbone)
+    facts = metadata(path)
+    assert max(json.loads(facts[PARITY_KEY])["differences"].values()) <= TOLERANCE
+    assert ModelSpec.from_json(facts[METADATA_KEY]).arch == backbone
+    assert ModelSpec.from_json(facts[METADATA_KEY]).trained is False
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_temperature_is_inside(checkpoint: Path, onnx_model: Path, tmp_path: Path) -> None:
