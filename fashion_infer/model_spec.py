@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from fashion_infer.errors import ModelError
@@ -41,6 +43,9 @@ class ModelSpec:
         threshold: attributes that score above it are reported, in [0, 1].
         temperature: the category logits are divided by it inside the model; > 0.
         landmarks: the landmark names in the order of the `landmarks` output.
+        garment_weights: D numbers. That there is a garment at all scores 1 / (1 + exp(-(weights . embedding + bias))),
+            calibrated so that 0.5 is the threshold; None for a model that was not taught to tell.
+        garment_bias: of that score.
         version: of this layout.
     """
 
@@ -55,6 +60,8 @@ class ModelSpec:
     threshold: float = 0.5
     temperature: float = 1.0
     landmarks: tuple[str, ...] = LANDMARK_NAMES
+    garment_weights: tuple[float, ...] | None = None
+    garment_bias: float = 0.0
     version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:
@@ -62,6 +69,12 @@ class ModelSpec:
             raise ModelError(
                 f"the ModelSpec names {len(self.attributes)} attributes but {len(self.attribute_groups)} groups of them"
             )
+        if self.garment_weights is not None and len(self.garment_weights) != self.embedding_dim:
+            raise ModelError(
+                f"the ModelSpec has {len(self.garment_weights)} garment weights, its embedding has {self.embedding_dim}"
+            )
+        if not all(map(math.isfinite, (*(self.garment_weights or ()), self.garment_bias))):
+            raise ModelError("the ModelSpec's garment weights and bias must be finite numbers")
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output without its batch axis."""
@@ -114,12 +127,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "threshold": (int, float),
     "temperature": (int, float),
     "landmarks": (list,),
+    "garment_weights": (list, NoneType),
+    "garment_bias": (int, float),
     "version": (int,),
 }
+_ITEMS: dict[str, tuple[type, ...]] = {"garment_weights": (int, float)}  # of a list; else words
 
 
 def _field(name: str, value: Any) -> Any:
     fits = name not in _TYPES or type(value) in _TYPES[name]  # not isinstance: True is an int
-    if not fits or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+    if not fits or (isinstance(value, list) and not all(type(item) in _ITEMS.get(name, (str,)) for item in value)):
         raise TypeError(f"{name} is {value!r}")
     return tuple(value) if isinstance(value, list) else value

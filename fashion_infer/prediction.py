@@ -1,6 +1,7 @@
 """What a prediction is: plain numpy results of one garment, made from one row of the network's outputs."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Prediction:
         attribute_scores: float32 [A], every attribute in the order of `ModelSpec.attributes`.
         landmarks: the 8 landmarks in the order of `ModelSpec.landmarks`.
         embedding: float32 [D] of unit length.
-        is_garment: score in [0, 1] that there is a garment at all; None where the model has no such output.
+        is_garment: score in [0, 1] that there is a garment at all, in doubt below 0.5; None where the model has none.
         timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is that of the batch.
         error: None, or what was wrong with this image.
     """
@@ -164,9 +165,16 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
         attribute_scores=scores.copy(),  # a view would keep the whole batch alive
         landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
         embedding=row["embedding"].copy(),
-        is_garment=None,
+        is_garment=_is_garment(row["embedding"], spec),
         **facts,
     )
+
+
+def _is_garment(embedding: Float32s, spec: ModelSpec) -> float | None:
+    if spec.garment_weights is None:
+        return None
+    logit = float(np.dot(embedding, spec.garment_weights)) + spec.garment_bias
+    return 0.5 + 0.5 * math.tanh(logit / 2)  # the logistic function, of any logit
 
 
 def _labels(

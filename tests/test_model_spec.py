@@ -51,13 +51,19 @@ def test_any_words_and_numbers_round_trip(
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=256, max_size=256), st.floats(-99, 99))
+def test_the_garment_score_round_trips(weights: list[float], bias: float) -> None:
+    spec = dataclasses.replace(SPEC, garment_weights=tuple(weights), garment_bias=bias)
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
 def test_a_whole_number_will_do_for_a_float() -> None:
     assert ModelSpec.from_json(changed(threshold=1, temperature=2)).temperature == 2
 
 
 def test_fields_with_defaults_may_be_absent() -> None:
     fields = json.loads(SPEC.to_json())
-    for name in ("threshold", "temperature", "landmarks"):
+    for name in ("threshold", "temperature", "landmarks", "garment_weights", "garment_bias"):
         del fields[name]
     assert ModelSpec.from_json(json.dumps(fields)) == SPEC
 
@@ -120,6 +126,10 @@ def test_an_unknown_field_is_named() -> None:
         ("threshold", True),
         ("temperature", []),
         ("landmarks", {"left_collar": 0}),
+        ("garment_weights", 1.0),
+        ("garment_weights", ["0.5"] * 256),
+        ("garment_weights", [True] * 256),
+        ("garment_bias", None),
         ("version", True),
         ("version", 1.0),
     ],
@@ -134,3 +144,15 @@ def test_every_attribute_needs_its_group() -> None:
         dataclasses.replace(SPEC, attribute_groups=("texture",))
     with pytest.raises(ModelError, match="names 2 attributes but 3 groups"):
         ModelSpec.from_json(changed(attribute_groups=["a", "b", "c"]))
+
+
+def test_the_embedding_needs_a_garment_weight_for_each_number() -> None:
+    with pytest.raises(ModelError, match="has 3 garment weights, its embedding has 256"):
+        dataclasses.replace(SPEC, garment_weights=(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_garment_weights_are_finite(number: str) -> None:
+    for text in (changed(garment_bias=float(number)), changed(garment_weights=[0.0] * 255 + [float(number)])):
+        with pytest.raises(ModelError, match="must be finite"):
+            ModelSpec.from_json(text)

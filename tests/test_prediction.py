@@ -99,6 +99,26 @@ def test_the_other_fields() -> None:
     assert repr(prediction).endswith("box=(100.0, 50.0, 300.0, 450.0))")
 
 
+@pytest.mark.parametrize(
+    ("weights", "bias", "score"),
+    [
+        ((0, 0, 0, 0), 0, 0.5),
+        ((2, 0, 0, 0), 0, 1 / (1 + np.exp(-1))),
+        ((2, 2, 2, 2), 1, 1 / (1 + np.exp(-1))),
+        ((0, 9, 0, 0), 4.5, 0.5),
+        ((0, 0, 0, 0), 1e6, 1),
+        ((0, 0, 1e6, 0), -1e9, 0),
+    ],
+)
+def test_is_garment_is_a_logistic_function_of_the_embedding(
+    weights: tuple[float, ...], bias: float, score: float
+) -> None:
+    found = predict(spec=dataclasses.replace(SPEC, garment_weights=weights, garment_bias=bias))
+    assert found.is_garment == pytest.approx(score)
+    assert type(found.is_garment) is float
+    assert json.loads(json.dumps(found.to_dict()))["is_garment"] == found.is_garment
+
+
 def test_a_prediction_keeps_no_view_of_its_batch() -> None:
     batch = {name: np.stack([values] * 3) for name, values in row().items()}
     prediction = from_outputs(
