@@ -466,19 +466,29 @@ def synth(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")
+        Path, typer.Option("-o", "--output", help="Folder for report.html, and with --train for the model.")
     ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="The whole chain, minutes: render, train, export, verify, predict, time.")
+    ] = False,
 ) -> None:
-    """Go through the whole chain on this machine: render, train, export, predict, bench, report.
+    """Show what the built-in model makes of pictures, and how fast, in a report; under a minute.
 
-    Example:
+    Needs the extra demo (scikit-image, for its photos), and with --train the extra train as well.
 
-        fashion-infer demo -o demo
+    Examples:
+
+        fashion-infer demo --photos photos/
+
+        fashion-infer demo --train
     """
-    from fashion_infer.demo import run_demo
+    if train:
+        from fashion_infer.demo_train import run_training_demo as run
+    else:
+        from fashion_infer.demo import run_demo as run
 
-    report = run_demo(output, photos, out)
+    report = run(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
 
 

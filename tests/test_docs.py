@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
 ELSEWHERE = (  # too long for a test, or for a machine that CI is not
-    "fashion-infer demo -o demo",  # make demo
+    "fashion-infer demo --train",  # make demo-train
     "fashion-infer bench fashionnet.onnx --images photos/ --report report/",  # tests/bench/test_command.py
     "fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'",
     "fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda",  # a GPU
