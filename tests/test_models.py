@@ -124,3 +124,21 @@ def test_the_wheel_holds_them_and_a_damaged_one_is_said(installed: Path, tmp_pat
         assert f"the built-in model {NAME} is damaged" in bad.stderr
         assert "pip install --force-reinstall" in bad.stderr
     (package / f"{NAME}.onnx").write_bytes(whole)
+
+
+def test_a_model_is_put_into_the_package_in_half_its_bytes(installed: Path, light_model: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    program = ["-P", "-m", "fashion_infer.export.built_in", "tiny", light_model, "--about", "A small one."]
+    added = subprocess.run(
+        [sys.executable, *map(str, program)], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300
+    )
+    assert added.returncode == 0, added.stderr
+    listed = json.loads(run("models", "--json", folder=tmp_path, package=installed).stdout)
+    assert list(listed) == [*built_in(), "tiny"]
+    assert listed["tiny"]["about"] == "A small one."
+    assert listed["tiny"]["precision"] == "fp32"
+    assert listed["tiny"]["bytes"] < 0.6 * light_model.stat().st_size
+    facts = json.loads(run("inspect", "tiny", "--json", folder=tmp_path, package=installed).stdout)
+    assert facts["sha256"] == listed["tiny"]["sha256"]
+    assert facts["parity"]["images"] == 64
+    assert max(facts["parity"]["differences"].values()) <= 0.01
