@@ -84,7 +84,7 @@ def predict(
 
     Examples:
 
-        fashion-infer predict fashionnet.onnx photo.jpg
+        fashion-infer predict fashionnet-lite photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
 
