@@ -1,16 +1,20 @@
-# Two commands for a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+# For a fresh machine with Python 3.11 or newer: `make demo`, `make test`, and `make demo-train`.
 
 PYTHON ?= python3
 VENV := .venv
+DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 EXTRAS := cpu,rtx,openvino,export,train,bench,dev
 
-.PHONY: setup test check demo clean
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+.PHONY: setup test check demo demo-train clean
 
 setup: $(VENV)/installed ## .venv with all that a machine without a GPU can use
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
@@ -25,8 +29,17 @@ check: setup ## ruff, mypy and import-linter
 test: check ## check, then the tests
 	$(BIN)/pytest
 
-demo: setup ## the main job on the CPU; PHOTOS=DIR adds your own pictures
-	$(BIN)/fashion-infer demo -o demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+demo: $(DEMO_VENV)/installed ## the built-in model on pictures, timed: demo/report.html; PHOTOS=DIR adds your own
+	$(DEMO_VENV)/bin/fashion-infer demo -o demo $(WITH_PHOTOS)
+
+$(DEMO_VENV)/installed: pyproject.toml constraints.txt
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/pip install --disable-pip-version-check -q -c constraints.txt -e ".[demo]"
+	touch $@
+
+demo-train: setup ## the whole chain in minutes: render, train, export, verify, predict, time; PHOTOS=DIR as above
+	$(BIN)/fashion-infer demo --train -o demo $(WITH_PHOTOS)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) demo build *.egg-info

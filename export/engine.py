@@ -87,7 +87,7 @@ def build_engine(
 
     Args:
         onnx_file: fp32, fp16, bf16, or int8 with signed, zero-centred quantizers.
-        plan: where to write; beside `source`, named after it and the GPU, when None.
+        plan: where to write; in a folder, or beside `source` when None, named after it and the GPU.
         options: what to build for.
         source: the file that the user would build from again, where `onnx_file` is a temporary one.
         report: is told about the progress, and cancels the build by returning False; it must not raise.
@@ -108,7 +108,8 @@ def build_engine(
     model, spec = load_onnx(onnx_file)
     check_quantizers(model)
     precision = precision_of(model)
-    plan = plan or _plan_name(source, precision, target)
+    if plan is None or plan.is_dir():
+        plan = (plan or source.parent) / _plan_name(source, precision, target)
     with recording(target.trt) as lines:
         try:
             data = _build(target.trt, onnx_file, source, spec.image_size, options, report, lines)
@@ -194,9 +195,9 @@ def resolve(options: BuildOptions) -> Target:
     return Target(flavour, trt, gpu.name, f"{major}.{minor}")
 
 
-def _plan_name(source: Path, precision: str, target: Target) -> Path:
+def _plan_name(source: Path, precision: str, target: Target) -> str:
     said = precision == "fp32" or source.stem.endswith(f".{precision}")
-    return source.with_name(f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan")
+    return f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan"
 
 
 def _build(

@@ -12,7 +12,7 @@ import numpy as np
 
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.export.landmark_pool import NAME
-from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of
+from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import PARITY_KEY
@@ -63,7 +63,7 @@ def convert_file(source: Path, output: Path, precision: str, photos: Path | None
         nonlocal report
         onnx.save_model(narrow if precision == "fp16" else computed_in_fp32(narrow), temporary)
         report = check_parity(temporary, images, expected, TOLERANCES[precision])
-        _set_metadata(narrow, PARITY_KEY, report.to_json())
+        set_metadata(narrow, PARITY_KEY, report.to_json())
         onnx.save_model(narrow, temporary)
 
     write_atomically(output, write)
@@ -214,10 +214,3 @@ def _set_opset(model: ModelProto, version: int) -> None:
     for opset in (*model.opset_import, *(opset for function in model.functions for opset in function.opset_import)):
         if opset.domain == "":
             opset.version = version
-
-
-def _set_metadata(model: ModelProto, key: str, value: str) -> None:
-    kept = [entry for entry in model.metadata_props if entry.key != key]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    model.metadata_props.add(key=key, value=value)

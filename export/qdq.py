@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import missing_extra
+from fashion_infer.export.onnx_file import unpacked
 from fashion_infer.model_spec import INPUT_NAME
 
 try:
@@ -50,7 +51,7 @@ def calibrate(source: Path, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Ra
     """
     with TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
-        model.symlink_to(source.resolve())  # the library writes beside the file that it is given
+        onnx.save_model(unpacked(onnx.load(source)), model)  # a copy: the library writes beside the file it is given
         calibrator = create_calibrator(
             model, (*LAYERS, *CARRIERS), str(Path(folder, "augmented.onnx")), CalibrationMethod.MinMax
         )

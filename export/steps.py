@@ -24,7 +24,7 @@ def write_onnx(
 
     Args:
         model: a .safetensors checkpoint, or an .onnx file of ours.
-        output: the .onnx file to write; beside `model`, named after it and the precision, when None.
+        output: the .onnx file to write; in a folder, or beside `model` when None, named after it and the precision.
         precision: "fp32", "fp16", "bf16" or "int8"; None is fp32 for a checkpoint, and the file's own for an ONNX file.
         photos: a folder of pictures for the parity check; rendered garments when None.
         int8: what only int8 needs.
@@ -41,12 +41,12 @@ def write_onnx(
     from fashion_infer.export.onnx_model import export_onnx  # needs torch, which an ONNX file does not
 
     if precision in (None, "fp32"):
-        output = output or model.with_suffix(".onnx")
+        output = _place(output, model, ".onnx")
         return output, export_onnx(model, output, photos)
     with TemporaryDirectory(prefix="fashion-infer-") as folder:
         fp32 = Path(folder) / "fp32.onnx"
         export_onnx(model, fp32, photos)
-        return _convert(fp32, output or model.with_suffix(f".{precision}.onnx"), precision, photos, int8)
+        return _convert(fp32, _place(output, model, f".{precision}.onnx"), precision, photos, int8)
 
 
 def _convert(
@@ -57,7 +57,7 @@ def _convert(
         return source, None
     if precision == "fp32":
         raise UsageError(f"{source} is {found} already: export the checkpoint, or give the fp32 file")
-    output = output or source.with_suffix(f".{precision}.onnx")
+    output = _place(output, source, f".{precision}.onnx")
     if precision == "int8":
         if int8 is None:
             raise UsageError("int8 is measured on pictures like those to come: give a folder of them as --calibration")
@@ -65,3 +65,10 @@ def _convert(
 
         return output, quantize_file(source, output, int8)
     return output, convert_file(source, output, precision or found, photos)
+
+
+def _place(output: Path | None, source: Path, suffix: str) -> Path:
+    """The file to write: as it is given, or named after the source in a folder or beside it."""
+    if output is not None and not output.is_dir():
+        return output
+    return (output or source.parent) / source.with_suffix(suffix).name

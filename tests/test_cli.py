@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import fashion_infer
+from fashion_infer import Predictor
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +50,8 @@ def test_the_version() -> None:
 def test_help_names_every_command() -> None:
     shown = run("--help").stdout
     assert all(
-        command in shown for command in ("predict", "export", "inspect", "bench", "doctor", "train", "data", "demo")
+        command in shown
+        for command in ("predict", "export", "inspect", "bench", "models", "doctor", "train", "data", "demo")
     )
 
 
@@ -55,6 +59,14 @@ def test_predict_prints_a_table(onnx_model: Path, photos: Path) -> None:
     result = run("predict", onnx_model, photos / "a.jpg")
     assert result.returncode == 0, result.stderr
     assert "a.jpg" in result.stdout
+
+
+def test_a_low_garment_score_is_said(onnx_model: Path, with_spec: Callable[[Any], Path], photos: Path) -> None:
+    with Predictor(onnx_model) as predictor:
+        spec = replace(predictor.spec, garment_weights=(0.0,) * 8, garment_bias=-1.0)
+    doubted = run("predict", with_spec(spec), photos / "a.jpg")
+    assert "no garment? (" in doubted.stdout
+    assert "no garment?" not in run("predict", with_spec(replace(spec, garment_bias=1.0)), photos / "a.jpg").stdout
 
 
 def test_one_bad_image_among_good_ones_is_named_and_the_others_are_done(onnx_model: Path, photos: Path) -> None:
@@ -91,9 +103,9 @@ def test_pictures_are_saved(onnx_model: Path, photos: Path, tmp_path: Path) -> N
         (["predict", "{onnx_model}", "a.jpg", "--device", "tpu"], 3, "unknown device 'tpu'"),
         (["predict", "{onnx_model}", "a.jpg", "--max-batch", "0"], 2, "max_batch must be at least 1"),
         (["predict", "{onnx_model}"], 2, "Missing argument 'inputs'"),
-        (["inspect", "nothing.onnx"], 2, "there is no file nothing.onnx"),
+        (["inspect", "nothing.onnx"], 2, "there is no model file nothing.onnx"),
         (["inspect", "{bad_model}"], 3, "is not an ONNX file"),
-        (["export", "nothing.safetensors"], 2, "there is no checkpoint"),
+        (["export", "nothing.safetensors"], 2, "there is no model file nothing.safetensors"),
         (["export", "{bad_model}"], 3, "{bad_model} is not"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from fashion_infer import cli
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
 ELSEWHERE = (  # too long for a test, or for a machine that CI is not
-    "fashion-infer demo -o demo",  # make demo
+    "fashion-infer demo --train",  # make demo-train
     "fashion-infer bench fashionnet.onnx --images photos/ --report report/",  # tests/bench/test_command.py
     "fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'",
     "fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda",  # a GPU
@@ -73,6 +74,15 @@ def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
 def test_a_python_block_runs_as_printed(folder: Path, code: str) -> None:
     result = run(folder, sys.executable, "-W", "error", "-c", code)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_picture_of_results_is_made_as_said(folder: Path) -> None:
+    result = run(folder, sys.executable, str(ROOT / "docs" / "results.py"), "results.jpg")
+    assert result.returncode == 0, result.stderr
+    made, kept = (cv2.imread(str(place)) for place in (folder / "results.jpg", ROOT / "docs" / "results.jpg"))
+    assert made is not None
+    assert kept is not None
+    assert made.shape == kept.shape
 
 
 def test_the_commands_that_run_elsewhere_are_still_there() -> None:

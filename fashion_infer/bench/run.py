@@ -22,9 +22,10 @@ from fashion_infer.bench.scenarios import WARM_UP
 from fashion_infer.bench.start import Start, Task
 from fashion_infer.bench.statistics import MAX_STARTS
 from fashion_infer.data.synthetic import render, to_jpeg
-from fashion_infer.errors import BenchError, ModelError, ModelNotFoundError, UsageError, missing_extra
+from fashion_infer.errors import BenchError, ModelError, UsageError, missing_extra
 from fashion_infer.images import expand_paths, read_image
 from fashion_infer.model_spec import PARITY_KEY
+from fashion_infer.models import find_model
 
 SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
 STARTS = 3
@@ -46,7 +47,7 @@ def bench_model(
     """Measure a model in several processes, one after the other.
 
     Args:
-        model: path of a file that `fashion-infer export` wrote.
+        model: path of a file that `fashion-infer export` wrote, or the name of a built-in model.
         photos: a folder of encoded images; rendered garments when None.
         starts: how many processes, 1 to 10; `quick` takes one.
         seconds: that the measurements take in all, about; 100 when None, 17 when `quick`.
@@ -69,10 +70,7 @@ def bench_model(
         raise UsageError(
             f"a benchmark takes 1 to {MAX_STARTS} process starts and some seconds, got {starts}, {seconds}"
         )
-    if not model.is_file():
-        raise ModelNotFoundError(
-            f"there is no model file {model}: give the path of a file written by fashion-infer export"
-        )
+    model = find_model(model)
     facts = _facts(model, needed=not quick)
     about = environment()
     with TemporaryDirectory() as temporary:
