@@ -9,7 +9,7 @@ from skimage import data as samples
 from sklearn.linear_model import LogisticRegression
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data import grounds
+from fashion_infer.data import backdrops
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.images import Pixels, read_image
 from fashion_infer.judge import Run
@@ -61,7 +61,7 @@ def other_pictures(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
             h, w = int(share * height), int(share * width)
             y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             pictures.append(crop(read_image(picture[y : y + h, x : x + w]), None, size).pixels)
-    scenes = (grounds.lying, grounds.wall, grounds.room, grounds.street)
+    scenes = (backdrops.ground, backdrops.wall, backdrops.room, backdrops.street)
     pictures += [scenes[i % len(scenes)](rng, (size, size)) for i in range(SCENES)]
     pictures += [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(20)]
     pictures += [np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(20)]
