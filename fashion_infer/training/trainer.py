@@ -380,7 +380,7 @@ def _keep_depthwise_in_fp32(model: FashionNet) -> None:
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.forward = in_fp32(module.forward)  # type: ignore[method-assign]
+            module.forward = in_fp32(module.forward)  # type: ignore[assignment, method-assign]
 
 
 def _device(name: str) -> torch.device:
