@@ -76,7 +76,10 @@ class Results:
         write_atomically(self.path, write)
 
     def attempt(self, step: Callable[[], Any], *keys: str) -> Any:
-        """What a step gives; where it fails None, and the reason under "missing" and the keys."""
+        """What a step gives; where it fails or is too late None, and the reason under "missing" and the keys."""
+        if self.late():
+            self.put("not begun: the time was up", "missing", *keys)
+            return None
         console.print("[dim]" + " / ".join(keys))
         try:
             return step()

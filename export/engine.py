@@ -149,15 +149,22 @@ def cached_engine(source: Path, options: BuildOptions, folder: Path | None = Non
         folder: where engines are kept; in the user's cache folder when None.
 
     Raises:
-        FashionInferError: what `build_engine` raises.
+        FashionInferError: what `build_engine` raises; EngineBuildError where nothing can be kept in the folder.
     """
     folder = folder or cache_folder() / "engines"
-    folder.mkdir(parents=True, exist_ok=True)
     target, onnx_sha256 = resolve(options), sha256_of(source)
     facts = [onnx_sha256, target.flavour, target.trt.__version__, target.gpu, target.compute_capability, options.batch]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     plan = folder / f"{source.stem}-{key}.{target.label}.plan"
-    with plan.with_suffix(".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        locked = plan.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise EngineBuildError(
+            f"an engine cannot be kept in {folder} ({error.strerror}): build it by fashion-infer export {source} "
+            "--engine -o OUT.plan, and give that file"
+        ) from error
+    with locked as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or its process dies
         if plan.is_file():
             try:

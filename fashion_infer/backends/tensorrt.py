@@ -6,6 +6,7 @@ the same time, so that one copies while another computes.
 """
 
 import ctypes
+import dataclasses
 import logging
 import weakref
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from fashion_infer.backends import Outputs
 from fashion_infer.backends.cuda import ok, parse_device, use_gpu
 from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.engine_file import EngineFile, check_fingerprint, read_engine
-from fashion_infer.errors import DeviceError, EngineMismatchError, missing_extra
+from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, missing_extra
 from fashion_infer.files import cache_folder, write_atomically
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 
@@ -46,12 +47,12 @@ class TensorRTBackend:
 
         Raises:
             EngineMismatchError: for another TensorRT or GPU, truncated, changed, or without its description.
-            MissingExtraError: its flavour of TensorRT is not installed.
+            MissingExtraError: no TensorRT is installed.
             DeviceError: there is no such GPU, or it has too little memory.
         """
         index = parse_device(device)
         plan, engine_file = read_engine(path)
-        _, trt = load_tensorrt(engine_file.flavour)
+        trt = _tensorrt_of(path, engine_file)
         check_fingerprint(path, engine_file, tensorrt=trt.__version__)
         gpu = use_gpu(index)
         check_fingerprint(path, engine_file, compute_capability=gpu.compute_capability)
@@ -219,6 +220,18 @@ def batch_sizes(smallest: int, best: int, greatest: int) -> list[int]:
     return sorted({smallest, best, greatest, *powers})
 
 
+def _tensorrt_of(path: Path, engine_file: EngineFile) -> Any:
+    """The TensorRT module of a plan's flavour."""
+    try:
+        return load_tensorrt(engine_file.flavour)[1]
+    except MissingExtraError as error:
+        here, _ = load_tensorrt()
+        rebuild = dataclasses.replace(engine_file, flavour=here).rebuild_command
+        raise EngineMismatchError(
+            f"{path} was built by flavour {engine_file.flavour} of TensorRT, here is {here}: run {rebuild}"
+        ) from error
+
+
 def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, engine_file: EngineFile) -> Any:
     """The engine of a plan whose fingerprint fits."""
     with recording(trt) as lines:
@@ -227,9 +240,15 @@ def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, engine_file: E
             if validity == trt.EngineValidity.INVALID:
                 bits = trt.EngineInvalidityDiagnostics.__members__.items()
                 why = ", ".join(name for name, bit in bits if diagnostics & int(bit)) or "no reason given"
-                raise EngineMismatchError(f"{path} does not run on this GPU, TensorRT says {why}")
+                if "INSUFFICIENT_GPU_MEMORY" in why:
+                    raise DeviceError(f"{path} does not fit in the memory of this GPU, TensorRT says {why}")
+                raise EngineMismatchError(
+                    f"{path} does not run on this GPU, TensorRT says {why}: run {engine_file.rebuild_command}"
+                )
         engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
+        if any("out of memory" in line.lower() or "outofmemory" in line.lower() for line in lines):
+            raise DeviceError(f"{path} does not fit in the memory of this GPU: {errors_in(lines)}")
         raise EngineMismatchError(f"TensorRT cannot load {path}: {errors_in(lines)}; run {engine_file.rebuild_command}")
     found = {
         name: tuple(engine.get_tensor_shape(name))[1:]

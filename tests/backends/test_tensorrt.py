@@ -18,7 +18,6 @@ from fashion_infer.engine_file import side_file
 from fashion_infer.errors import (
     DeviceError,
     EngineMismatchError,
-    MissingExtraError,
     ModelError,
     ModelNotFoundError,
     UsageError,
@@ -115,7 +114,7 @@ def test_a_flavour_that_is_not_installed_is_named(copy: Path) -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingExtraError, match=r"fashion-infer\[gpu\]"):
+        with pytest.raises(EngineMismatchError, match=r"flavour tensorrt of TensorRT, here is rtx: run .*--flavour rtx"):
             Predictor(copy)
 
 

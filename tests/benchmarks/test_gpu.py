@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -88,13 +89,21 @@ def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, 
     def fail(error: Exception) -> None:
         raise error
 
-    results = gpu.Results(tmp_path / "gpu.json", 0.0)
+    results = gpu.Results(tmp_path / "gpu.json", math.inf)
     assert results.attempt(lambda: 5, "a") == 5
     assert results.attempt(lambda: fail(DeviceError("no GPU")), "b", "c") is None
     assert not results.failed
     results.attempt(lambda: fail(ParityError("differs")), "d")
     assert results.failed
     assert results.facts == {"missing": {"b": {"c": "DeviceError: no GPU"}, "d": "ParityError: differs"}}
+
+
+def test_nothing_is_begun_when_the_time_is_up(gpu: ModuleType, tmp_path: Path) -> None:
+    results, begun = gpu.Results(tmp_path / "gpu.json", time.monotonic() - 1), []
+    assert results.attempt(lambda: begun.append(1), "a") is None
+    assert not begun
+    assert results.facts == {"missing": {"a": "not begun: the time was up"}}
+    assert not results.failed
 
 
 def test_contenders_take_turns(gpu: ModuleType) -> None:
@@ -181,7 +190,7 @@ def test_what_is_no_onnx_is_said_by_tensorrt(pooling: ModuleType) -> None:
 
 @no_gpu
 def test_pooling_alone_is_listed_as_missing_without_a_gpu(gpu: ModuleType, tmp_path: Path) -> None:
-    results = gpu.Results(tmp_path / "gpu.json", 0.0)
+    results = gpu.Results(tmp_path / "gpu.json", math.inf)
     assert results.attempt(lambda: gpu.bench_pooling(1, 40), "pooling") is None
     assert results.facts["missing"]["pooling"]
     assert not results.failed

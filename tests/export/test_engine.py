@@ -317,6 +317,12 @@ def test_two_processes_build_one_engine(onnx_model: Path, tmp_path: Path) -> Non
     read_engine(plan)
 
 
+def test_a_cache_that_cannot_be_written_says_what_to_do(onnx_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(EngineBuildError, match=r"cannot be kept in .*file/engines.*fashion-infer export .* --engine"):
+        cached_engine(onnx_model, SMALL, tmp_path / "file" / "engines")
+
+
 def test_a_damaged_cached_engine_is_built_again(
     onnx_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
