@@ -98,7 +98,7 @@ def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, 
     assert results.facts == {"missing": {"b": {"c": "DeviceError: no GPU"}, "d": "ParityError: differs"}}
 
 
-def test_nothing_is_begun_when_the_time_is_up(gpu: ModuleType, tmp_path: Path) -> None:
+def test_a_late_step_is_listed_as_missing(gpu: ModuleType, tmp_path: Path) -> None:
     results, begun = gpu.Results(tmp_path / "gpu.json", time.monotonic() - 1), []
     assert results.attempt(lambda: begun.append(1), "a") is None
     assert not begun
