@@ -31,8 +31,8 @@ from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_infer.training.model import FashionNet
-from fashion_infer.training.run_folder import STATE
-from fashion_infer.training.trainer import TrainConfig, network_run, train
+from fashion_infer.training.run_folder import METRICS, STATE
+from fashion_infer.training.trainer import HEADLINES, TrainConfig, network_run, train
 
 SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
 NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folders of the photos -> categories that only training knows
@@ -70,6 +70,7 @@ PHASES = (
     Phase("photos-160", 900, True, {"image_size": 160, "epochs": 8, "learning_rate": 8e-4, "freeze_early": True}),
     Phase("photos-224", 450, True, {"image_size": 224, "epochs": 3, "learning_rate": 4e-4, "freeze_early": True}),
 )
+RESULTS = Path(__file__).parent / "results"
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
 console = Console(stderr=True)
 
@@ -120,8 +121,16 @@ def main(
         "weights_sha256": spec.weights_sha256,
         "temperature": spec.temperature,
         "hours_of_this_call": (time.time() - start) / 3600,
+        "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES},
     }
-    write_atomically(folder / "training.json", lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+    text = json.dumps(facts, indent=1) + "\n"
+    write_atomically(RESULTS / "fashionnet_lite_training.json", lambda path: path.write_text(text))
+
+
+def epochs_of(run: Path) -> list[dict[str, float]]:
+    """What a run logged of val after each epoch."""
+    lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    return [{name: line[name] for name in ("step", *HEADLINES)} for line in lines if line["kind"] == "validation"]
 
 
 def not_garments(images: Path) -> FashionData:
