@@ -45,7 +45,7 @@ def fit_garment_score(run: Run, spec: ModelSpec, photos: FashionData, others: Fa
     fitted = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(embeddings, is_garment)
     held_out = outputs_of(run, spec, photos.split("val"), whole=True)["embedding"]
     logits = fitted.decision_function(held_out)
-    bias = float(fitted.intercept_[0]) - min(0.0, float(np.quantile(logits, 1 - KEPT)))
+    bias = float(fitted.intercept_[0]) - min(0.0, float(np.quantile(logits, 1 - KEPT, method="lower")))
     weights = tuple(round(float(weight), 5) for weight in fitted.coef_[0])
     return dataclasses.replace(spec, garment_weights=weights, garment_bias=round(bias, 5))
 

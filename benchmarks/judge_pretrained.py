@@ -123,7 +123,8 @@ def visibility_hits(predictions: list[Prediction], data: FashionData) -> Bools:
 
 def mean_of_landmarks(distances: NDArray[np.float64]) -> float:
     """The paper's NE: the mean over the landmarks of each one's mean distance."""
-    return float(np.nanmean(np.nanmean(distances, axis=0)))
+    counts = (~np.isnan(distances)).sum(0)
+    return float((np.nansum(distances, axis=0)[counts > 0] / counts[counts > 0]).mean())
 
 
 def calibration_error(scored: NDArray[np.float64]) -> float:
