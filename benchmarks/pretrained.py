@@ -38,8 +38,7 @@ SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
 NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folders of the photos -> categories that only training knows
 SAME = {  # rendered attribute -> the photos' name of it
     "long-sleeve": "long_sleeve", "short-sleeve": "short_sleeve", "v-neck": "v_neckline", "crew neck": "crew_neckline",
-    "square neck": "square_neckline", "mini": "mini_length", "maxi": "maxi_length", "loose": "rendered loose",
-    "cotton": "rendered cotton",
+    "square neck": "square_neckline", "mini": "mini_length", "maxi": "maxi_length",
 }  # fmt: skip
 BASE = TrainConfig(
     backbone="tf_efficientnet_lite0",
