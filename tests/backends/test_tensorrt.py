@@ -114,7 +114,7 @@ def test_a_flavour_that_is_not_installed_is_named(copy: Path) -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(EngineMismatchError, match=r"flavour tensorrt of TensorRT, here is rtx .*--flavour rtx"):
+        with pytest.raises(EngineMismatchError, match=r"flavour tensorrt of TensorRT, here is rtx: run .*--flavour"):
             Predictor(copy)
 
 
