@@ -133,7 +133,7 @@ def test_the_worst_layers_go_back_to_float_until_the_rest_passes(
     onnx_model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = quantize_file(onnx_model, tmp_path / "all.onnx", Int8Options(pictures)).differences
-    monkeypatch.setitem(LIMITS, "landmarks", 0.75 * before["landmarks"])
+    monkeypatch.setitem(LIMITS, "landmarks", 0.85 * before["landmarks"])
     report = quantize_file(onnx_model, tmp_path / "some.onnx", Int8Options(pictures))
     assert len(report.float_layers) in (1, 2, 4, 8)
     assert report.differences["landmarks"] <= LIMITS["landmarks"] < before["landmarks"]
