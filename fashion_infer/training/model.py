@@ -222,7 +222,7 @@ class TimmBackbone(nn.Module):
 
     def early_layers(self) -> list[nn.Module]:
         """The layers before the stride-8 stage: half of the time of a training step, and the least to learn."""
-        layers = [module for module in self.net.modules() if not list(module.children())]
+        layers = [module for module in self.net.modules() if next(module.parameters(recurse=False), None) is not None]
         names = {module: name.replace(".", "_") for name, module in self.net.named_modules()}
         first = next(i for i, layer in enumerate(layers) if names[layer].startswith(self.stride_8))
         return layers[:first]

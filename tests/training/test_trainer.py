@@ -240,7 +240,7 @@ def test_a_loss_left_out_trains_nothing(training: FashionData, config: TrainConf
     network, spec = load_checkpoint(checkpoint)
     trained = network.state_dict()
     torch.manual_seed(config.seed)
-    untrained = trainer._new_state(settings, spec, None).model.state_dict()
+    untrained = trainer._new_state(settings, spec, None, None).model.state_dict()
     changed = {name for name in trained if not torch.equal(trained[name], untrained[name])}
     assert {"category.weight", "fc7_fusion.0.weight"} <= changed
     assert not [name for name in changed if name.startswith(("pose", "attributes", "embedding"))]
