@@ -221,7 +221,7 @@ class TimmBackbone(nn.Module):
         return features, deep, deep
 
     def early_layers(self) -> list[nn.Module]:
-        """The layers before the stride-8 stage: half of the time of a training step, and the least to learn."""
+        """The layers before the stride-8 stage: edges and textures, which ImageNet has taught."""
         layers = [module for module in self.net.modules() if next(module.parameters(recurse=False), None) is not None]
         names = {module: name.replace(".", "_") for name, module in self.net.named_modules()}
         first = next(i for i, layer in enumerate(layers) if names[layer].startswith(self.stride_8))

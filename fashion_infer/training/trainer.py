@@ -222,7 +222,8 @@ def train(
     steps_per_epoch = math.ceil(len(training) / config.batch_size)
     steps = config.epochs * steps_per_epoch
     batches = loader.batches(config.batch_size, state.step, steps)
-    share = _positive_share(training).to(device) if config.balanced else torch.full((len(spec.attributes),), 0.5)
+    share = _positive_share(training) if config.balanced else torch.full((len(spec.attributes),), 0.5)
+    share = share.to(device)
     saved = time.monotonic()
     try:
         with interruptible() as stop, _progress() as progress, open_logs(folder, state.step) as log:
