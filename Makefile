@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,rtx,openvino,export,train,bench,dev
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-ABOUT := 36 categories, 26 attributes, landmarks and an embedding; EfficientNet-Lite0 taught by 3,000 public-domain photos
+ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.
 WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 .PHONY: setup test check demo demo-train pretrained clean
