@@ -25,13 +25,16 @@ PICTURES = (
 KEPT = 0.98  # share of val's garments that must score above a half
 
 
-def fit_garment_score(run: Run, spec: ModelSpec, photos: FashionData, others: FashionData) -> ModelSpec:
+def fit_garment_score(
+    run: Run, spec: ModelSpec, photos: FashionData, rendered: FashionData, others: FashionData
+) -> ModelSpec:
     """The spec with the weights of the score, fitted on train, its threshold (a half) set on val.
 
     Args:
         run: of the network.
         spec: its own.
         photos: garments, with the splits train and val.
+        rendered: garments as well, the worn ones that the photos lack among them.
         others: things that are no garments, with the same splits.
     """
     rng = np.random.default_rng(0)
@@ -39,9 +42,10 @@ def fit_garment_score(run: Run, spec: ModelSpec, photos: FashionData, others: Fa
         outputs_of(run, spec, data.split("train"), whole=True)["embedding"] for data in (photos, others)
     )
     boxed = outputs_of(run, spec, photos.split("train"))["embedding"]
+    drawn = outputs_of(run, spec, rendered)["embedding"]
     clutter = run_in_batches(run, other_pictures(spec.image_size, rng))["embedding"]
-    embeddings = np.concatenate([garments, boxed, things, clutter])
-    is_garment = np.arange(len(embeddings)) < len(garments) + len(boxed)
+    embeddings = np.concatenate([garments, boxed, drawn, things, clutter])
+    is_garment = np.arange(len(embeddings)) < len(garments) + len(boxed) + len(drawn)
     fitted = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(embeddings, is_garment)
     held_out = outputs_of(run, spec, photos.split("val"), whole=True)["embedding"]
     logits = fitted.decision_function(held_out)

