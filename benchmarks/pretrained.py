@@ -66,8 +66,8 @@ class Phase:
 
 PHASES = (
     Phase("rendered", RENDERED, False, {"image_size": 128, "epochs": 3, "learning_rate": 1e-3}),
-    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 20, "learning_rate": 8e-4, "freeze_early": True}),
-    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 6, "learning_rate": 4e-4, "freeze_early": True}),
+    Phase("photos-160", 900, True, {"image_size": 160, "epochs": 28, "learning_rate": 8e-4, "freeze_early": True}),
+    Phase("photos-224", 450, True, {"image_size": 224, "epochs": 8, "learning_rate": 4e-4, "freeze_early": True}),
 )
 RESULTS = Path(__file__).parent / "results"
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
