@@ -8,6 +8,7 @@ EXTRAS := cpu,rtx,openvino,export,train,bench,dev
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.
+ABOUT_INT8 := fashionnet-lite in 8 bits, for CPUs.
 WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 .PHONY: setup test check demo demo-train pretrained clean
@@ -47,7 +48,13 @@ pretrained: setup ## train, export and judge fashionnet-lite: hours; DATA=DIR ho
 	$(BIN)/python benchmarks/pretrained.py build/real-photos build/pretrained
 	$(BIN)/python -m fashion_infer.export.built_in fashionnet-lite build/pretrained/fashionnet-lite.safetensors \
 		--photos build/real-photos/Img/img/validation --about "$(ABOUT)"
-	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos
+	$(BIN)/fashion-infer export build/pretrained/fashionnet-lite.safetensors --precision int8 \
+		--calibration build/real-photos/Img/img/train --data build/real-photos -o build/pretrained/fashionnet-lite-int8.onnx
+	$(BIN)/python -m fashion_infer.export.built_in fashionnet-lite-int8 build/pretrained/fashionnet-lite-int8.onnx \
+		--about "$(ABOUT_INT8)"
+	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite
+	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite-int8
+	$(BIN)/python benchmarks/frozen_trunk.py build/real-photos build/pretrained/rendered/model.safetensors
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) demo build *.egg-info

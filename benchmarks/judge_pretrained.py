@@ -1,8 +1,8 @@
-"""Judge `fashionnet-lite` on the real photos: `python benchmarks/judge_pretrained.py PHOTOS MODEL`.
+"""Judge a built-in model on the real photos: `python benchmarks/judge_pretrained.py PHOTOS MODEL`.
 
 One look at the test split a released model: category, attribute groups and landmarks beside the agreement of two
 readings, ten classes by a probe on the embedding, calibration, and whether there is a garment at all. Intervals are of
-95 %: Wilson's for shares, the bootstrap's for the rest. Writes fashionnet_lite.json and .md.
+95 %: Wilson's for shares, the bootstrap's for the rest. Writes fashionnet_lite.json and .md, named after the model.
 """
 
 import json
@@ -58,9 +58,9 @@ def main(
         measured["ten_classes"] = ten_classes(predictor, photos / "Img" / "img")
         measured["is_garment"] = garment_rates(predictor, photos / "Img" / "img")
     output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(measured, indent=1) + "\n"
-    write_atomically(output / "fashionnet_lite.json", lambda path: path.write_text(text))
-    write_atomically(output / "fashionnet_lite.md", lambda path: path.write_text(table(measured)))
+    text, name = json.dumps(measured, indent=1) + "\n", Path(model).stem.replace("-", "_")
+    write_atomically(output / f"{name}.json", lambda path: path.write_text(text))
+    write_atomically(output / f"{name}.md", lambda path: path.write_text(table(measured)))
     console.print(table(measured))
 
 

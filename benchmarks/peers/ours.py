@@ -35,7 +35,7 @@ def overhead(predictor: Predictor, model: str, source: str, seconds: float) -> d
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would disturb the other's turn
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # it would disturb the other's turn
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     pixels = np.load(source)
     batch, names = pixels[None], [output.name for output in session.get_outputs()]
