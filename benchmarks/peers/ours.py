@@ -46,8 +46,8 @@ def overhead(predictor: Predictor, model: str, source: str, seconds: float) -> d
         predictor.predict(pixels)
         middle = perf_counter()
         session.run(names, {"images": batch})
-        times["predict"].append((middle - start) * 1e3)
-        times["session.run"].append((perf_counter() - middle) * 1e3)
+        times["predict"].append(round((middle - start) * 1e3, 3))
+        times["session.run"].append(round((perf_counter() - middle) * 1e3, 3))
     return {name: values[3:] for name, values in times.items()}
 
 

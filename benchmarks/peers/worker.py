@@ -60,7 +60,7 @@ def latency(peer: Peer, request: dict[str, Any]) -> list[float]:
     while len(times) < 3 or perf_counter() < until:
         start = perf_counter()
         peer.one(sources[len(times) % len(sources)])
-        times.append((perf_counter() - start) * 1e3)
+        times.append(round((perf_counter() - start) * 1e3, 3))
     return times
 
 
