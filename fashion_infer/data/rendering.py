@@ -33,6 +33,7 @@ from fashion_infer.data.textures import cloth
 VIEWS_PER_ITEM = 4  # shop, shop, consumer, consumer
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
 BESIDE = 0.15  # the share of a consumer's pictures that show a garment or a person beside
+SEEN = 0.15  # body units: what a top leaves to see of the trousers or the skirt under it, at least
 GOES_WITH = {1: (2,), 2: (1,), 3: (2,)}  # clothes type -> those of the garment worn with it
 View = Literal["shop", "consumer"]
 
@@ -140,6 +141,8 @@ def sketch_person(seed: int, item: int, owner: int, size: int, pose: Pose) -> tu
     if pose.worn and (design.clothes_type != 3 or design.category in ("Coat", "Kimono")):
         outfit[owner + 1] = clothing(seed, item, owner + 1, size)
         companion = outfit[owner + 1].design
+        if design.clothes_type == 2:  # or a long top would hide short trousers altogether
+            companion = replace(companion, hem=min(companion.hem, design.hem - SEEN))
     return sketch(design, pose, companion, owner), outfit
 
 

@@ -168,6 +168,12 @@ def test_of_two_garments_the_outer_one_hides_the_other(
     assert set(np.flatnonzero(drawing.present).tolist()) == SLOTS[design.clothes_type]
 
 
+@pytest.mark.parametrize("index", [1460, 2507, 3548, 3796])
+def test_a_long_top_leaves_some_of_short_trousers_to_see(index: int) -> None:
+    x1, y1, x2, y2 = render(0, index).box
+    assert (x2 - x1) * (y2 - y1) > 200
+
+
 def test_arms_across_hide_the_waist_of_a_dress_without_sleeves() -> None:
     design = replace(designs.draw_design(np.random.default_rng(0), "Dress"), sleeve="none", ease=0.01)
     hands = Pose(worn=True, arms=(0.8, 0.2), bends=(1.9, 0.0))
