@@ -21,6 +21,7 @@ RATIO_GOALS = [
     ("light", INT8, "12MP", 6.0),
     ("light", INT8, "2MP", 4.5),
     ("light", INT8, "decoded", 7.0),
+    ("light", OPENVINO, "decoded", 7.0),
     ("light", FP32, "12MP", 5.5),
     ("fashionnet", INT8, "decoded", 4.7),
     ("fashionnet", OPENVINO, "decoded", 5.3),

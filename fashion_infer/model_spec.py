@@ -4,8 +4,12 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from types import NoneType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fashion_infer.errors import ModelError
 
@@ -75,6 +79,11 @@ class ModelSpec:
             )
         if not all(map(math.isfinite, (*(self.garment_weights or ()), self.garment_bias))):
             raise ModelError("the ModelSpec's garment weights and bias must be finite numbers")
+
+    @cached_property
+    def garment_vector(self) -> NDArray[np.float32] | None:
+        """`garment_weights` as float32 [D]."""
+        return None if self.garment_weights is None else np.array(self.garment_weights, np.float32)
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output without its batch axis."""

@@ -294,7 +294,7 @@ class Predictor:
 def _recognise(network: Network, spec: ModelSpec, garments: list[_Garment]) -> list[Prediction]:
     """Run garments through the network; called by the batching threads and by nothing else."""
     start = perf_counter()
-    outputs = network.run(np.stack([garment.crop.pixels for garment in garments]))
+    outputs = network.run(np.array([garment.crop.pixels for garment in garments]))
     compute = perf_counter() - start
     predictions = []
     for i, garment in enumerate(garments):

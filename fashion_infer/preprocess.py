@@ -1,5 +1,6 @@
 """Which pixels the network sees, and the way back: the one preprocessing that training, export and prediction share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,13 @@ class Crop:
 
     def to_image(self, points: Floats) -> Floats:
         """[..., 2] points (x, y) in [0, 1] of the crop -> pixels of the picture."""
-        return np.asarray(points * np.array(self.size) + np.array(self.origin))
+        scaled: Floats = points * self.size + self.origin
+        return scaled
 
     def from_image(self, points: Floats) -> Floats:
         """[..., 2] points in pixels of the picture -> [0, 1] of the crop: the inverse of `to_image`."""
-        return np.asarray((points - np.array(self.origin)) / np.array(self.size))
+        scaled: Floats = (points - self.origin) / self.size
+        return scaled
 
 
 def crop(picture: Picture, box: Box | None, size: int) -> Crop:
@@ -52,13 +55,15 @@ def crop(picture: Picture, box: Box | None, size: int) -> Crop:
         ImageError: the box is not four finite numbers, has no area, or lies outside the picture.
     """
     decoded_height, decoded_width = picture.pixels.shape[:2]
-    scale = np.array([decoded_width / picture.width, decoded_height / picture.height] * 2)
-    corners = scale * _clip(box, picture.width, picture.height)
-    x1, y1 = (int(c) for c in np.minimum(np.floor(corners[:2] + 1e-6), [decoded_width - 1, decoded_height - 1]))
-    x2, y2 = (int(c) for c in np.ceil(corners[2:] - 1e-6))
-    cut = picture.pixels[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-    origin = (float(x1 / scale[0]), float(y1 / scale[1]))
-    return Crop(resize(cut, size), origin, (float(cut.shape[1] / scale[0]), float(cut.shape[0] / scale[1])))
+    scale_x, scale_y = decoded_width / picture.width, decoded_height / picture.height
+    x1, y1, x2, y2 = _clip(box, picture.width, picture.height)
+    left = min(math.floor(x1 * scale_x + 1e-6), decoded_width - 1)
+    top = min(math.floor(y1 * scale_y + 1e-6), decoded_height - 1)
+    cut = picture.pixels[
+        top : max(math.ceil(y2 * scale_y - 1e-6), top + 1), left : max(math.ceil(x2 * scale_x - 1e-6), left + 1)
+    ]
+    height, width = cut.shape[:2]
+    return Crop(resize(cut, size), (left / scale_x, top / scale_y), (width / scale_x, height / scale_y))
 
 
 def resize(pixels: Pixels, size: int) -> Pixels:
@@ -72,16 +77,16 @@ def resize(pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _clip(box: Box | None, width: int, height: int) -> NDArray[np.float64]:
+def _clip(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
     if box is None:
-        return np.array([0, 0, width, height], np.float64)
+        return 0.0, 0.0, width, height
     try:
         corners = np.asarray(box, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"a box must be four numbers x1 y1 x2 y2, got {box!r}") from error
     if corners.shape != (4,) or not np.isfinite(corners).all():
         raise ImageError(f"a box must be four finite numbers x1 y1 x2 y2, got {box!r}")
-    clipped = np.clip(corners, 0, [width, height, width, height])
-    if not (clipped[2] > clipped[0] and clipped[3] > clipped[1]):
+    x1, y1, x2, y2 = np.clip(corners, 0, [width, height, width, height]).tolist()
+    if not (x2 > x1 and y2 > y1):
         raise ImageError(f"the box {corners.tolist()} has no area inside the {width} x {height} image")
-    return clipped
+    return x1, y1, x2, y2
