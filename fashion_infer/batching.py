@@ -39,7 +39,8 @@ class Batcher(Generic[Item, Result]):
     """A bounded queue in front of a few runners, and as many threads that run batches on them.
 
     A request is first accepted, which takes one of `max_queue` places, and later put, when its item is ready. A batch
-    starts when it is full, or when the first of its requests must start. Requests start in the order they were put.
+    starts when it is full, or when the first of its requests must start. It takes a runner's share of what waits, so
+    that all runners end at about the same time. Requests start in the order they were put.
     Who has nothing else to do uses `call`, and runs a batch in their own thread when nobody is before them.
     """
 
@@ -206,7 +207,8 @@ class Batcher(Generic[Item, Result]):
                 if self._closed and self._waiting == 0:
                     return None
                 self._work.wait(None if pause is None else min(pause, threading.TIMEOUT_MAX))
-            batch = [self._ready.popleft() for _ in range(min(self._max_batch, len(self._ready)))]
+            share = math.ceil(len(self._ready) / len(self._threads))
+            batch = [self._ready.popleft() for _ in range(min(self._max_batch, share))]
             run = self._idle.pop()
             self._leave(len(batch))
         return run, batch

@@ -130,6 +130,17 @@ def test_idle_runners_share_what_waits() -> None:
         assert [future.result(SOON) for future in futures] == [1, 4]
 
 
+def test_a_runner_takes_its_share_and_leaves_the_others_theirs() -> None:
+    first, second = Runner(), Runner()
+    with batching(first, second, max_batch=8) as batcher:
+        second.shut(batcher)  # the last of the idle ones goes first
+        first.shut(batcher)
+        futures = [submit(batcher, item) for item in (1, 2, 3, 4, 5, 6)]
+        first.gate.set()
+        wait(futures, SOON)
+    assert first.batches == [[0], [1, 2, 3], [4, 5], [6]]
+
+
 # ---- call
 
 
