@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.pretty import pprint
 from rich.progress import Progress, track
-from rich.table import Table
+from rich.table import Column, Table
 
 from fashion_infer import __version__, doctor, models
 from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
@@ -290,10 +290,11 @@ def models_(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({name: asdict(model) for name, model in known.items()}))
         return
-    table = Table("name", "what it is", "input", "categories", "attributes", "precision", "MB", "licence", "sha256")
+    table = Table(Column("name", no_wrap=True), "what it is", "file")
     for name, model in known.items():
-        counts = (f"{model.image_size} px", str(len(model.categories)), str(len(model.attributes)), model.precision)
-        table.add_row(name, model.about, *counts, f"{model.bytes / 1e6:.1f}", model.licence, model.sha256[:12])
+        knows = f"{model.about} {len(model.categories)} categories, {len(model.attributes)} attributes."
+        facts = (model.precision, f"{model.image_size} px", f"{model.bytes / 1e6:.1f} MB", model.licence)
+        table.add_row(name, knows, f"{', '.join(facts)}, sha256 {model.sha256[:12]}")
     out.print(table)
 
 
