@@ -1,5 +1,6 @@
 """Pictures of results: a box, its landmarks and a caption drawn on a copy of the image."""
 
+import textwrap
 from collections.abc import Sequence
 
 import cv2
@@ -10,6 +11,7 @@ from fashion_infer.images import Pixels
 _SHORT_SIDE = 480  # smaller pictures are enlarged, so that marks and words can be read
 _LONG_SIDE = 1920  # but not beyond this: a strip one pixel high would grow to gigabytes
 _LINE = 20
+_LETTER = 7  # pixels, rather more than the mean of a caption
 _BOX_COLOUR = (255, 255, 255)
 _COLOURS = {"visible": (46, 204, 113), "occluded": (243, 156, 18)}  # truncated landmarks are not drawn
 
@@ -23,7 +25,7 @@ def draw(
         pixels: uint8 [H, W, 3] RGB; left as it is.
         box: x1 y1 x2 y2, pixels.
         points: (x, y, visibility) in pixels; visible ones are filled, occluded ones rings, truncated ones left out.
-        caption: lines of text, put on a strip below the picture.
+        caption: lines of text, put on a strip below the picture and wrapped to its width.
 
     Returns:
         uint8 RGB, the picture enlarged towards a short side of 480 pixels where it is smaller, with the strip below.
@@ -39,8 +41,10 @@ def draw(
             centre = (round(x * scale), round(y * scale))
             cv2.circle(canvas, centre, radius + 1, (0, 0, 0), -1 if visibility == "visible" else 4, cv2.LINE_AA)
             cv2.circle(canvas, centre, radius, _COLOURS[visibility], -1 if visibility == "visible" else 2, cv2.LINE_AA)
-    strip = np.full((_LINE * len(caption) + 10, canvas.shape[1], 3), 32, np.uint8)
-    for i, line in enumerate(caption):
+    columns = max(20, (canvas.shape[1] - 16) // _LETTER)
+    lines = [part for line in caption for part in textwrap.wrap(line, columns) or [""]]
+    strip = np.full((_LINE * len(lines) + 10, canvas.shape[1], 3), 32, np.uint8)
+    for i, line in enumerate(lines):
         origin = (8, _LINE * (i + 1))
         cv2.putText(strip, line, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return np.concatenate([canvas, strip])

@@ -53,9 +53,19 @@ def test_landmarks_outside_do_no_harm(point: tuple[float, float]) -> None:
     assert draw(np.zeros((480, 480, 3), np.uint8), (0, 0, 480, 480), [(*point, "visible")], []).shape == (490, 480, 3)
 
 
-@pytest.mark.parametrize("caption", [[], [""], ["Robe d'été 0.50"], ["x" * 500], ["a", "b", "c"]])
-def test_captions(caption: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("caption", "lines"),
+    [
+        ([], 0),
+        ([""], 1),
+        (["Robe d'été 0.50"], 1),
+        (["x" * 500], 8),
+        (["a", "b", "c"], 3),
+        (["long_sleeve 1.00, " * 6], 2),
+    ],
+)
+def test_captions(caption: list[str], lines: int) -> None:
     drawn = draw(np.zeros((480, 480, 3), np.uint8), (0, 0, 480, 480), [], caption)
-    assert drawn.shape == (480 + 20 * len(caption) + 10, 480, 3)
+    assert drawn.shape == (480 + 20 * lines + 10, 480, 3)
     written = (drawn[480:] != 32).any()
     assert written == any(caption)
