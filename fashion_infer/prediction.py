@@ -153,7 +153,7 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
         spec: of the model.
         facts: `source`, `width`, `height` and `timing` of the Prediction.
     """
-    # methods of the arrays: numpy's functions around them, cold after each run of the network, cost a light one 1 %
+    # methods of the arrays: numpy's functions around them, are cold after each run of the network
     order = (-row["category"]).argsort(kind="stable")
     scores = row["attributes"]
     (above,) = (scores > spec.threshold).nonzero()

@@ -36,8 +36,8 @@ class Crop:
 
     def from_image(self, points: Floats) -> Floats:
         """[..., 2] points in pixels of the picture -> [0, 1] of the crop: the inverse of `to_image`."""
-        scaled: Floats = (points - self.origin) / self.size
-        return scaled
+        unscaled: Floats = (points - self.origin) / self.size
+        return unscaled
 
 
 def crop(picture: Picture, box: Box | None, size: int) -> Crop:
