@@ -33,7 +33,7 @@ from fashion_infer.preprocess import crop
 from fashion_infer.training.batches import MIRRORED_SLOTS, mirror
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.losses import Batch, fashionnet_losses
-from fashion_infer.training.model import FashionNet
+from fashion_infer.training.model import FashionNet, Maps
 from fashion_infer.training.trainer import TrainConfig, learning_rate_at
 
 SIZE, EPOCHS, BATCH, RATE, SEEDS, FOLDS = 160, 8, 64, 2e-3, 3, 5
@@ -106,9 +106,9 @@ def cache(trunk: FashionNet, data: FashionData) -> Cached:
             flipped, landmarks[1, row], _ = mirror(cut.pixels, landmarks[0, row], data.visibility[row])
             pixels += [cut.pixels, flipped]
         x = (torch.from_numpy(np.stack(pixels)).float() - trunk.mean) / trunk.std
-        maps, last, _ = trunk.backbone(x.permute(0, 3, 1, 2))
-        features.append(maps.half())
-        deep.append(last.half())
+        maps = trunk.backbone(x.permute(0, 3, 1, 2))
+        features.append(maps.stages[0].half())
+        deep.append(maps.whole.half())
     return Cached(
         _plain_then_mirrored(features),
         _plain_then_mirrored(deep),
@@ -159,7 +159,8 @@ def forward(net: FashionNet, cached: Cached, rows: NDArray[Any], labelled: bool)
     points = torch.from_numpy(cached.landmarks[rows])
     gate = torch.from_numpy((cached.visibility[rows] == 0).astype(np.float32))
     deep = cached.deep[rows].float()
-    return net.heads(cached.features[rows].float(), deep, deep, (points, gate) if labelled else None)
+    maps = Maps((cached.features[rows].float(), deep), deep, deep)
+    return net.heads(maps, (points, gate) if labelled else None)
 
 
 def batch(cached: Cached, data: FashionData, rows: NDArray[Any]) -> Batch:

@@ -1,5 +1,7 @@
 """A checkpoint in, one self-describing ONNX file out, checked against the network it was made from."""
 
+import dataclasses
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "torch", "export") from error
 
-from fashion_infer.training.checkpoint import load_checkpoint
+from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint
 from fashion_infer.training.model import Deployed
 
 IR_VERSION = 10  # with opset 20: what ONNX Runtime 1.17 and TensorRT 10 read
@@ -89,6 +91,8 @@ def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     model.producer_name = "fashion-infer"
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    architecture = json.dumps(dataclasses.asdict(deployed.model.arch))
+    model.metadata_props.add(key=ARCHITECTURE_KEY, value=architecture)  # for training on from this file
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -103,6 +103,30 @@ def load_network(model: FashionNet, spec: ModelSpec, path: Path) -> None:
         raise ModelError(f"{path} is of another architecture: {error}") from error
 
 
+def take_over(target: FashionNet, target_spec: ModelSpec, source: FashionNet, source_spec: ModelSpec) -> None:
+    """Fill a network from another one; categories and attributes that both name keep their rows, by name.
+
+    Rows of names that the source lacks stay as they are, and so does an embedding of another kind.
+
+    Raises:
+        ModelError: other weights have other shapes.
+    """
+    weights, state = source.state_dict(), target.state_dict()
+    names = {"category": (target_spec.categories, source_spec.categories)}
+    names["attributes"] = (target_spec.attributes, source_spec.attributes)
+    for head, (wanted, there) in names.items():
+        places = [(i, there.index(name)) for i, name in enumerate(wanted) if name in there]
+        rows, sources = (list(column) for column in zip(*places, strict=True)) if places else ([], [])
+        for part in ("weight", "bias"):
+            state[f"{head}.{part}"][rows] = weights.pop(f"{head}.{part}")[sources]
+    if target.arch.embedding != source.arch.embedding:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("embedding.")}
+    try:
+        target.load_state_dict({**state, **weights})
+    except RuntimeError as error:
+        raise ModelError(f"the network to start from is of another architecture: {error}") from error
+
+
 def hash_weights(weights: dict[str, Tensor]) -> str:
     """sha256, in hexadecimal, over names, types, shapes and bytes in the order of the names."""
     digest = hashlib.sha256()

@@ -3,11 +3,12 @@
 images -> backbone -> pose: landmarks, visibility
                    -> local: features pooled at those landmarks, gated by their visibility
                    -> global: the whole garment
-          local + global -> fused -> category, attributes, embedding
+          local + global -> fused -> category, attributes
+                   -> embedding: of the fused features, or of these and what the backbone's stages see on average
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_WIDTHS = (1024, 4096, 1024, 4096)  # pose, global, local, fused
 LIGHT_WIDTHS = (128, 512, 256, 512)  # about the weight of the light backbones themselves
 POOLINGS = ("landmarks", "grid", "none")
+EMBEDDINGS = ("fused", "stages")
+HIGHEST = 6.0  # a standardised feature is clipped to it, so that no single one can lead the embedding
 GRID = [((i % 2 + 0.5) / 2, (i // 2 + 0.5) / 4) for i in range(POINTS)]  # (x, y): two columns, four rows
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -43,6 +46,9 @@ class Architecture:
         pooling: where the local branch looks: at the predicted `landmarks` as in the paper, at the fixed points of a
             `grid`, or nowhere (`none`: there is no local branch).
         gate: False pools at every predicted landmark, visible or not; a grid has no gate.
+        embedding: what the embedding is made from: the `fused` features, as in the paper, or these and the spatial
+            means of the backbone's `stages` from stride 8 on, which still know what the fused features have dropped
+            for the sake of the categories; not for vgg16.
     """
 
     backbone: str
@@ -55,6 +61,7 @@ class Architecture:
     bin_size: int = 2
     pooling: str = "landmarks"
     gate: bool = True
+    embedding: str = "fused"
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 32:
@@ -63,6 +70,10 @@ class Architecture:
             raise UsageError("width must be above 0, pooled_size and bin_size at least 1")
         if self.pooling not in POOLINGS:
             raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
+        if self.embedding not in EMBEDDINGS:
+            raise UsageError(f"embedding must be one of {', '.join(EMBEDDINGS)}, got {self.embedding!r}")
+        if self.embedding == "stages" and self.backbone == "vgg16":
+            raise UsageError("an embedding of stages is for timm's backbones: the paper's is of the fused features")
 
 
 class FashionNet(nn.Module):
@@ -94,7 +105,11 @@ class FashionNet(nn.Module):
         self.fc7_fusion = _dense(whole + local, fused, dropout)
         self.category = nn.Linear(fused, arch.num_categories)
         self.attributes = nn.Linear(fused, arch.num_attributes)
-        self.embedding = nn.Linear(fused, arch.embedding_dim)
+        self.embedding: nn.Linear | StandardisedLinear
+        if isinstance(self.backbone, TimmBackbone) and arch.embedding == "stages":
+            self.embedding = StandardisedLinear(sum(self.backbone.stage_channels) + fused, arch.embedding_dim)
+        else:
+            self.embedding = nn.Linear(fused, arch.embedding_dim)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network.
@@ -107,19 +122,16 @@ class FashionNet(nn.Module):
             visibility [N, 8, 3] logits (visible, occluded, truncated), embedding [N, D] of unit length.
         """
         x = (images.float() - self.mean) / self.std
-        return self.heads(*self.backbone(x.permute(0, 3, 1, 2)))
+        return self.heads(self.backbone(x.permute(0, 3, 1, 2)))
 
-    def heads(
-        self, features: Tensor, pose_map: Tensor, global_map: Tensor, pool_at: tuple[Tensor, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def heads(self, maps: "Maps", pool_at: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
         """Everything behind the backbone.
 
         Args:
-            features: [N, C, S / 8, S / 8], for LandmarkPool.
-            pose_map: [N, D, S / 32, S / 32].
-            global_map: likewise.
+            maps: of the backbone.
             pool_at: landmarks [N, 8, 2] and their gate [N, 8] to pool at, instead of the predicted ones.
         """
+        features, pose_map, global_map = maps.stages[0], maps.pose, maps.whole
         landmarks, visibility = self.pose(features, self.squeeze(pose_map), pose_map)
         whole = self.fc6_global(self.squeeze(global_map))
         local = []
@@ -131,8 +143,14 @@ class FashionNet(nn.Module):
             "attributes": self.attributes(fused),
             "landmarks": landmarks,
             "visibility": visibility,
-            "embedding": F.normalize(self.embedding(fused).float(), dim=1),
+            "embedding": F.normalize(self.embedding(self._embedded(maps, fused)).float(), dim=1),
         }
+
+    def _embedded(self, maps: "Maps", fused: Tensor) -> Tensor:
+        """What the embedding is a linear function of, [N, F]."""
+        if self.arch.embedding == "fused":
+            return fused
+        return torch.cat([*(stage.mean((2, 3)) for stage in maps.stages), fused], 1)
 
     def _points(self, landmarks: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
         """Where the local branch looks, [N, 8, 2], and through which gates, [N, 8]."""
@@ -149,6 +167,41 @@ class FashionNet(nn.Module):
         pooled = landmark_pool(features, points, gate.to(features.dtype), self.arch.pooled_size, self.arch.bin_size)
         local: Tensor = self.fc6_local(pooled.flatten(1))
         return local
+
+
+class Maps(NamedTuple):
+    """What a backbone makes of pictures.
+
+    Attributes:
+        stages: the outputs of its stages from stride 8 on, the first [N, C, S / 8, S / 8] for LandmarkPool.
+        pose: [N, D, S / 32, S / 32], for the pose.
+        whole: likewise, for the whole garment.
+    """
+
+    stages: tuple[Tensor, ...]
+    pose: Tensor
+    whole: Tensor
+
+
+class StandardisedLinear(nn.Module):
+    """A linear function of features that are brought to mean 0 and deviation 1 and clipped; starts with them as given.
+
+    `mean` and `scale` (one over the standard deviation), [F], are measured on the training pictures.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.linear = nn.Linear(features, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, F] -> [N, D]."""
+        y: Tensor = self.linear(((x - self.mean) * self.scale).clamp(-HIGHEST, HIGHEST))
+        return y
 
 
 class Deployed(nn.Module):
@@ -185,10 +238,10 @@ class Vgg16(nn.Module):
         self.conv5_pose = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
         self.conv5_global = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Maps:
         """[N, 3, S, S] -> conv4_3 at stride 8, and the pose and global branches' conv5 at stride 32."""
         conv4: Tensor = self.conv4(x)
-        return conv4, self.conv5_pose(conv4), self.conv5_global(conv4)
+        return Maps((conv4,), self.conv5_pose(conv4), self.conv5_global(conv4))
 
 
 class TimmBackbone(nn.Module):
@@ -207,18 +260,21 @@ class TimmBackbone(nn.Module):
         reductions = probe.feature_info.reduction()
         if 8 not in reductions:
             raise UsageError(f"{name} has no stage of stride 8 for LandmarkPool, its strides are {reductions}")
-        net: Any = timm.create_model(name, features_only=True, out_indices=(reductions.index(8), len(reductions) - 1))
+        net: Any = timm.create_model(
+            name, features_only=True, out_indices=tuple(range(reductions.index(8), len(reductions)))
+        )
         self.net: nn.Module = net
         self.stride_8 = str(probe.feature_info.module_name(reductions.index(8))).replace(".", "_")
-        self.channels: tuple[int, int] = tuple(net.feature_info.channels())
+        self.stage_channels: tuple[int, ...] = tuple(net.feature_info.channels())
+        self.channels = self.stage_channels[0], self.stage_channels[-1]
         config = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = config.mean if config else IMAGENET_MEAN
         self.std: tuple[float, ...] = config.std if config else IMAGENET_STD
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[N, 3, S, S] -> the stride-8 stage, and the last stage twice."""
-        features, deep = self.net(x)
-        return features, deep, deep
+    def forward(self, x: Tensor) -> Maps:
+        """[N, 3, S, S] -> the stages from stride 8 on, the last of them for both branches."""
+        stages = tuple(self.net(x))
+        return Maps(stages, stages[-1], stages[-1])
 
     def early_layers(self) -> list[nn.Module]:
         """The layers before the stride-8 stage: edges and textures, which ImageNet has taught."""

@@ -45,9 +45,9 @@ def test_every_backbone_gives_the_five_outputs(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_pooling_reads_the_stride_8_map(backbone: str) -> None:
     net = network(backbone)
-    features, pose, whole = net.backbone(torch.zeros(1, 3, 64, 64))
-    assert features.shape == (1, net.backbone.channels[0], 8, 8)
-    assert pose.shape == whole.shape == (1, net.backbone.channels[1], 2, 2)
+    maps = net.backbone(torch.zeros(1, 3, 64, 64))
+    assert maps.stages[0].shape == (1, net.backbone.channels[0], 8, 8)
+    assert maps.pose.shape == maps.whole.shape == (1, net.backbone.channels[1], 2, 2)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -60,9 +60,9 @@ def test_gates_start_open(backbone: str) -> None:
 def test_the_papers_network() -> None:
     with torch.device("meta"):
         net = FashionNet(Architecture("vgg16", 224, 50, 1000))
-    features, pose, _ = net.backbone(torch.empty(1, 3, 224, 224, device="meta"))
-    assert features.shape == (1, 512, 28, 28)
-    assert pose.shape == (1, 512, 7, 7)
+    maps = net.backbone(torch.empty(1, 3, 224, 224, device="meta"))
+    assert maps.stages[0].shape == (1, 512, 28, 28)
+    assert maps.pose.shape == (1, 512, 7, 7)
     parameters = sum(p.numel() for p in net.parameters())
     assert 243e6 < parameters < 246e6
     assert parameters * 4 < 2**31  # one ONNX file holds it
@@ -88,7 +88,7 @@ def test_local_features_are_pooled_at_the_predicted_landmarks_and_gated(backbone
         net.pose.visibility.bias.view(8, 3)[::3] = torch.tensor([0.0, 0.0, 3.0])
         outputs, local = pooled_by(net, images())
         x = ((images().float() - net.mean) / net.std).permute(0, 3, 1, 2)
-        features = net.backbone(x)[0]
+        features = net.backbone(x).stages[0]
     gate = np.ones((2, 8), np.float32)
     gate[:, ::3] = 0
     expected = definition.landmark_pool(features.numpy(), outputs["landmarks"].numpy(), gate)
@@ -187,8 +187,7 @@ def test_the_layers_before_stride_8_are_the_early_ones() -> None:
     assert reached["side"] == 16, "the last of them is at stride 4"
     late = {id(p) for p in backbone.parameters()} - {id(p) for layer in early for p in layer.parameters()}
     assert late
-    features, _, _ = backbone(torch.zeros(1, 3, 64, 64))
-    assert features.shape[-1] == 8
+    assert backbone(torch.zeros(1, 3, 64, 64)).stages[0].shape[-1] == 8
 
 
 def test_pooling_where_it_is_told_to() -> None:
@@ -201,8 +200,34 @@ def test_pooling_where_it_is_told_to() -> None:
         expected = model(images)
         maps = model.backbone(x.permute(0, 3, 1, 2))
         gate = (expected["visibility"].softmax(2)[..., 0] > 0.5).float()
-        same = model.heads(*maps, pool_at=(expected["landmarks"], gate))
-        other = model.heads(*maps, pool_at=(torch.full((2, 8, 2), 0.1), torch.ones(2, 8)))
+        same = model.heads(maps, pool_at=(expected["landmarks"], gate))
+        other = model.heads(maps, pool_at=(torch.full((2, 8, 2), 0.1), torch.ones(2, 8)))
     torch.testing.assert_close(same, expected)
     assert torch.equal(other["landmarks"], expected["landmarks"])
     assert not torch.allclose(other["category"], expected["category"])
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv4_conv_small", "resnet50", "convnext_atto"])
+def test_an_embedding_of_stages_is_linear_in_their_clipped_standardised_means(backbone: str) -> None:
+    net = network(backbone, embedding="stages")
+    fused: list[Tensor] = []
+    net.fc7_fusion.register_forward_hook(lambda _, __, output: fused.append(output))
+    with torch.no_grad():
+        net.embedding.mean.normal_()
+        net.embedding.scale.fill_(20)  # so that some are clipped
+        found = net(images())["embedding"].numpy()
+        stages = net.backbone(((images().float() - net.mean) / net.std).permute(0, 3, 1, 2)).stages
+    assert [stage.shape[2] for stage in stages] == [8, 4, 2]
+    means = np.concatenate([*(stage.mean((2, 3)).numpy() for stage in stages), fused[0].detach().numpy()], 1)
+    standardised = (means - net.embedding.mean.numpy()) * net.embedding.scale.numpy()
+    assert (np.abs(standardised) > 6).any() and (np.abs(standardised) < 6).any()
+    weight, bias = (p.detach().numpy() for p in (net.embedding.linear.weight, net.embedding.linear.bias))
+    expected = np.clip(standardised, -6, 6) @ weight.T + bias
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_the_papers_network_has_no_embedding_of_stages() -> None:
+    with pytest.raises(UsageError, match="for timm's backbones"):
+        Architecture("vgg16", 64, 7, 5, embedding="stages")
+    with pytest.raises(UsageError, match="embedding must be one of fused, stages, got 'x'"):
+        Architecture("resnet50", 64, 7, 5, embedding="x")

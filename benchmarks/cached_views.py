@@ -1,0 +1,128 @@
+"""Augmented views of photos as the frozen layers up to stride 8 see them: computed once, read many times.
+
+The layers up to the trunk's stride-8 stage know edges, textures and parts after the first runs of `pretrained.py`;
+they stay as they are, so that what they make of a view can be kept (float16, 63 KB a view at 224 px). The views come
+in rounds: each holds every worn garment once and a share of the other photos, so that training can start on the first
+rounds while the next are being made. A round that is there is not made again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.files import write_atomically
+from fashion_infer.images import read_image
+from fashion_infer.preprocess import crop
+from fashion_infer.training.batches import Samples
+from fashion_infer.training.model import FashionNet, Maps, TimmBackbone
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Views:
+    """Some views of a set's photos.
+
+    Attributes:
+        rows: int64 [V], the photo in the data set.
+        features: float16 [V, C, S / 8, S / 8], of the trunk's stride-8 stage; a file mapped into memory.
+        landmarks: float32 [V, 8, 2] as (x, y) in [0, 1] of the view.
+        visibility: int8 [V, 8], as `losses.Batch` has it.
+    """
+
+    rows: NDArray[np.int64]
+    features: NDArray[np.float16]
+    landmarks: NDArray[np.float32]
+    visibility: NDArray[np.int8]
+
+
+def round_of_views(folder: Path, number: int, net: FashionNet, data: FashionData, rows: NDArray[np.int64]) -> Views:
+    """The round of this number, of one augmented view of each of these rows; made where it is not there yet."""
+    samples = Samples(data, net.arch.image_size, number, strong=True)
+
+    def views() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]]:
+        for row in rows:
+            sample = samples[int(row), number]
+            if sample.error is not None:
+                raise SystemExit(f"{data.images[row]}: {sample.error}")
+            yield sample.image, sample.landmarks, sample.visibility
+
+    return _kept(folder / f"round-{number}.npz", net, rows, views())
+
+
+def plain_views(path: Path, net: FashionNet, data: FashionData) -> Views:
+    """Every photo of a set cut out by its box, not augmented: for judging."""
+    size = net.arch.image_size
+
+    def views() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]]:
+        for row, name in enumerate(data.images):
+            box = data.boxes[row].astype(np.float64)
+            cut = crop(read_image(data.image_root / name, side=size, boxes=[box]), box, size)
+            yield cut.pixels, cut.from_image(data.landmarks[row]), data.visibility[row]
+
+    return _kept(path, net, np.arange(len(data)), views())
+
+
+def _kept(
+    path: Path,
+    net: FashionNet,
+    rows: NDArray[np.int64],
+    views: Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]],
+) -> Views:
+    """The views in the file at `path` and the mapped one beside it; made first where they are not there."""
+    mapped = path.with_suffix(".features.npy")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        labels: list[tuple[NDArray[np.floating], NDArray[np.int8]]] = []
+        shape = (len(rows), net.backbone.channels[0], net.arch.image_size // 8, net.arch.image_size // 8)
+        features = np.lib.format.open_memmap(mapped, "w+", np.float16, shape)
+        while len(labels) < len(rows):
+            images, landmarks, visibility = zip(*(next(views) for _ in rows[len(labels) :][:BATCH]), strict=True)
+            features[len(labels) :][: len(images)] = to_stride_8(net, np.stack(images)).numpy()
+            labels += zip(landmarks, visibility, strict=True)
+        features.flush()
+        points, visible = (np.stack(column) for column in zip(*labels, strict=True))
+        columns = {"rows": rows, "landmarks": points.astype(np.float32), "visibility": visible}
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, **columns)
+
+        write_atomically(path, write)
+    with np.load(path) as file:
+        return Views(file["rows"], np.load(mapped, "r"), file["landmarks"], file["visibility"])
+
+
+@torch.inference_mode()
+def to_stride_8(net: FashionNet, images: NDArray[np.uint8]) -> Tensor:
+    """uint8 [N, S, S, 3] RGB -> float16 [N, C, S / 8, S / 8]."""
+    trunk = _trunk(net)
+    x = ((torch.from_numpy(images).float() - net.mean) / net.std).permute(0, 3, 1, 2)
+    features: Tensor = trunk.blocks[:3](trunk.bn1(trunk.conv_stem(x)))
+    return features.half().contiguous()
+
+
+def from_stride_8(net: FashionNet, features: Tensor) -> Maps:
+    """[N, C, S / 8, S / 8] -> what the backbone makes of the pictures."""
+    blocks = _trunk(net).blocks
+    middle = blocks[3:5](features)
+    deep = blocks[5:](middle)
+    return Maps((features, middle, deep), deep, deep)
+
+
+def late_layers(net: FashionNet) -> torch.nn.Sequential:
+    """The trunk's layers behind stride 8."""
+    layers: torch.nn.Sequential = _trunk(net).blocks[3:]
+    return layers
+
+
+def _trunk(net: FashionNet) -> torch.nn.Module:
+    """An EfficientNet of timm, whose `blocks[2]` is the stage of stride 8."""
+    assert isinstance(net.backbone, TimmBackbone) and net.backbone.stride_8 == "blocks_2"
+    return net.backbone.net

@@ -1,0 +1,281 @@
+"""The last run of `pretrained.py`: lying and worn garments, shoes and hats together, behind the frozen early layers.
+
+    python benchmarks/worn_garments.py views PHOTOS WORN START FOLDER      # the cached views, resumable
+    python benchmarks/worn_garments.py train PHOTOS WORN START FOLDER      # the run, resumable, beside the first
+
+START is an fp32 .onnx file: the built-in model before this run. Of every batch two fifths are worn garments.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from cached_views import Views, from_stride_8, late_layers, plain_views, round_of_views
+from numpy.typing import NDArray
+from pretrained import not_garments, with_same_labels
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fashion_infer.data.deepfashion import FashionData, read_category
+from fashion_infer.evaluation import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.export.from_onnx import network_from_onnx
+from fashion_infer.files import write_atomically
+from fashion_infer.images import read_image
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.preprocess import crop
+from fashion_infer.training.batch_norm import fit_batch_norm
+from fashion_infer.training.checkpoint import save_checkpoint, take_over
+from fashion_infer.training.losses import Batch, fashionnet_losses
+from fashion_infer.training.model import Architecture, FashionNet
+
+ARCH = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)
+ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn garment
+HELD_OUT = 8  # every eighth block of twenty street photos of train is kept for val
+SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
+RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
+STEPS, STEPS_A_ROUND = 500, 50  # round n joins at step n * STEPS_A_ROUND
+SAVE_EVERY, JUDGE_EVERY = 20, 200
+console = Console(stderr=True, width=200)
+app = typer.Typer(add_completion=False)
+
+
+def sources(photos: Path, worn: Path) -> dict[str, FashionData]:
+    """The sets with one list of labels; some of the worn training photos become val."""
+    lying, street, others = with_same_labels(read_category(photos), read_category(worn), not_garments(photos / "Img"))
+    numbers = np.array([int(Path(name).name.split("_")[0]) for name in street.images])
+    blocks = np.unique(numbers[street.splits == "train"] // 20)[3::HELD_OUT]
+    held = (street.splits == "train") & np.isin(numbers // 20, blocks)
+    splits = np.where(held, "val", street.splits)
+    return {"worn": dataclasses.replace(street, splits=splits), "lying": lying, "others": others}
+
+
+def joined(sets: dict[str, FashionData], split: str) -> tuple[FashionData, dict[str, NDArray[np.int64]]]:
+    """The split of every set in one, and the rows of each."""
+    parts = [data.split(split) for data in sets.values()]
+    ends = np.cumsum([len(part) for part in parts])
+    rows = {name: np.arange(e - len(p), e) for name, p, e in zip(sets, parts, ends, strict=True)}
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.append(part)
+    return whole, rows
+
+
+def rows_of_round(rows: dict[str, NDArray[np.int64]], number: int) -> NDArray[np.int64]:
+    """Every worn garment, and the next of the lying ones and of the others."""
+    counts = {"worn": len(rows["worn"]), "lying": LYING, "others": OTHERS}
+    return np.concatenate(
+        [np.take(rows[n], range(number * count, (number + 1) * count), mode="wrap") for n, count in counts.items()]
+    )
+
+
+def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec]:
+    """The network of a file, with the categories and attributes of a set, its normalisation fitted to the photos."""
+    source, source_spec = network_from_onnx(start, ARCH)
+    spec = dataclasses.replace(
+        source_spec,
+        categories=data.category_names,
+        attributes=data.attribute_names,
+        attribute_groups=data.attribute_groups,
+        temperature=1.0,
+        garment_weights=None,
+    )
+    torch.manual_seed(0)
+    arch = dataclasses.replace(ARCH, num_categories=len(spec.categories), num_attributes=len(spec.attributes))
+    net = FashionNet(arch)
+    take_over(net, spec, source, source_spec)
+    return net.to(memory_format=torch.channels_last).eval(), spec  # type: ignore[call-overload]
+
+
+def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int64]]) -> None:
+    """Batch normalisation as 128 photos want it, drawn as a batch is."""
+    size, rng = net.arch.image_size, np.random.default_rng(0)
+    total = sum(SHARES.values())
+    drawn = np.concatenate([rng.choice(rows[n], 128 * share // total, replace=False) for n, share in SHARES.items()])
+    pixels = []
+    for row in rng.permutation(drawn):
+        box = data.boxes[row].astype(np.float64)
+        pixels.append(crop(read_image(data.image_root / data.images[row], side=size, boxes=[box]), box, size).pixels)
+    fit_batch_norm(net, torch.from_numpy(np.stack(pixels)).split(32))
+
+
+@app.command()
+def views(photos: Path, worn: Path, start: Path, folder: Path, first: int = 0, every: int = 1) -> None:
+    """Make the rounds of views that are not there yet, and those of val."""
+    sets = sources(photos, worn)
+    data, rows = joined(sets, "train")
+    net, _ = start_network(start, data)
+    if first == every - 1:
+        plain_views(folder / "val.npz", net, joined(sets, "val")[0])
+    for number in range(first, ROUNDS, every):
+        before = time.monotonic()
+        made = round_of_views(folder, number, net, data, rows_of_round(rows, number))
+        console.print(f"round {number}: {len(made.rows) / (time.monotonic() - before):.1f} views/s")
+
+
+@app.command()
+def train(photos: Path, worn: Path, start: Path, folder: Path) -> None:
+    """Train the layers behind stride 8 and the heads; waits for rounds that are still being made."""
+    sets = sources(photos, worn)
+    data, rows = joined(sets, "train")
+    net, spec = start_network(start, data)
+    state = folder / "state.safetensors"
+    if not state.exists():
+        fit_norms(net, data, rows)
+    average = FashionNet(net.arch)
+    average.load_state_dict(net.state_dict())
+    average.eval()
+    net.requires_grad_(requires_grad=False)
+    trained = [late_layers(net), *(module for name, module in net.named_children() if name != "backbone")]
+    for module in trained:
+        module.train().requires_grad_()
+    for name, parameter in net.named_parameters():
+        if "conv_dw" in name:  # the filters of depthwise convolutions stay: they are few, and their gradients dear
+            parameter.requires_grad_(requires_grad=False)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=DECAY)
+    step = load(state, net, average, optimizer) if state.exists() else 0
+    validation, val_rows = joined(sets, "val")
+    val = plain_views(folder / "val.npz", net, validation)
+    began, first = time.monotonic(), step
+    while step < STEPS:
+        rounds = [wait_for(folder, n, net, data, rows) for n in range(min(ROUNDS, step // STEPS_A_ROUND + 2))]
+        rate = RATE * min((step + 1) / WARMUP, 0.5 + 0.5 * np.cos(np.pi * max(0, step - WARMUP) / (STEPS - WARMUP)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        features, batch = draw(rounds, data, rows, step)
+        torch.manual_seed(step)
+        outputs = net.heads(from_stride_8(net, features))
+        losses = losses_of(outputs, batch)
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        follow(average, net, min(EMA, (1 + step) / (10 + step)))
+        if step % SAVE_EVERY == 0:
+            save(state, net, average, optimizer, step)
+            speed = (step - first) * sum(SHARES.values()) / (time.monotonic() - began)
+            words = ", ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+            console.print(f"{time.strftime('%H:%M:%S')} step {step}: {words}, {speed:.1f} images/s")
+        if step % JUDGE_EVERY == 0 or step == STEPS:
+            report(folder, step, average, validation, val, val_rows)
+            save_checkpoint(folder / "model.safetensors", average, spec)
+
+
+def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """The paper's losses but for the triplet: the embedding is fitted afterwards."""
+    share = torch.full((batch.attributes.shape[1],), 0.5)
+    losses = fashionnet_losses(outputs, batch, share, None, "l1")
+    smooth = torch.nn.functional.cross_entropy(outputs["category"], batch.categories, label_smoothing=SMOOTHING)
+    return {**{n: loss for n, loss in losses.items() if n != "triplet"}, "category": smooth * CATEGORY_WEIGHT}
+
+
+SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0
+
+
+def wait_for(folder: Path, number: int, net: FashionNet, data: FashionData, rows: dict[str, Any]) -> Views:
+    """A round, once it is there."""
+    while not (folder / f"round-{number}.npz").exists():
+        time.sleep(5)
+    return round_of_views(folder, number, net, data, rows_of_round(rows, number))
+
+
+def draw(rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int64]], step: int) -> tuple[Tensor, Batch]:
+    """The batch of a step: of each set its share, out of the rounds that there are by then."""
+    rng = np.random.default_rng([1, step])
+    picked = []
+    for name, count in SHARES.items():
+        for _ in range(count):
+            views = rounds[rng.integers(len(rounds))]
+            picked.append((views, rng.choice(np.flatnonzero(np.isin(views.rows, rows[name])))))
+    features = torch.from_numpy(np.stack([views.features[i] for views, i in picked]).astype(np.float32))
+    photos = np.array([views.rows[i] for views, i in picked])
+    batch = Batch(
+        images=torch.empty(0),
+        landmarks=torch.from_numpy(np.stack([views.landmarks[i] for views, i in picked])),
+        visibility=torch.from_numpy(np.stack([views.visibility[i] for views, i in picked]).astype(np.int64)),
+        categories=torch.from_numpy(data.categories[photos].astype(np.int64)),
+        attributes=torch.from_numpy(data.attributes[photos]),
+        items=torch.full((len(picked),), -1),
+        rows=torch.from_numpy(photos),
+    )
+    return features.contiguous(memory_format=torch.channels_last), batch
+
+
+@torch.no_grad()
+def follow(average: FashionNet, net: FashionNet, decay: float) -> None:
+    """The average of the weights takes a step."""
+    for mean, current in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(current, 1 - decay)
+
+
+@torch.inference_mode()
+def measure(net: FashionNet, data: FashionData, views: Views, rows: NDArray[np.int64]) -> dict[str, float]:
+    """What the run is judged by: categories, attributes, landmarks in shares of the box."""
+    parts = []
+    for some in np.array_split(rows, max(1, len(rows) // 32)):
+        features = torch.from_numpy(views.features[some].astype(np.float32)).contiguous(
+            memory_format=torch.channels_last
+        )
+        parts.append(net.heads(from_stride_8(net, features)))
+    outputs = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    top = category_accuracy(outputs["category"], data.categories[rows], (1, 3))
+    recall = attribute_recall(outputs["attributes"], data.attributes[rows], data.attribute_groups, (3,))
+    groups = {}
+    for group in dict.fromkeys(data.attribute_groups):
+        columns = np.flatnonzero([g == group for g in data.attribute_groups])
+        best = columns[outputs["attributes"][:, columns].argmax(1)]
+        labelled = (data.attributes[rows] > 0).any(1)
+        groups[group] = float((data.attributes[rows][np.arange(len(rows)), best] > 0)[labelled].mean())
+    error = landmark_error(outputs["landmarks"], views.landmarks[rows], views.visibility[rows])
+    return {"top1": top[1], "top3": top[3], "recall3": recall["all"][3], "landmarks": error.mean, **groups}
+
+
+def report(
+    folder: Path, step: int, net: FashionNet, data: FashionData, views: Views, rows: dict[str, NDArray[np.int64]]
+) -> None:
+    """Measure val, lying and worn apart; append it to metrics.jsonl."""
+    found = {name: measure(net, data, views, rows[name]) for name in ("lying", "worn")}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, **found}) + "\n")
+    for name, values in found.items():
+        console.print(f"step {step} val {name}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
+
+
+def save(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Everything that a stopped run needs."""
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, {"step": str(step)}))
+
+
+def load(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer) -> int:
+    """Take a stopped run up; returns its step."""
+    from safetensors import safe_open
+
+    tensors = load_file(path)
+    for name, network in (("net", net), ("average", average)):
+        start = f"{name}."
+        network.load_state_dict({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, part = name.split(".")
+            state.setdefault(int(index), {})[part] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
+
+
+if __name__ == "__main__":
+    app()

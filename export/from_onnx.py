@@ -1,0 +1,99 @@
+"""The trainable network again from an exported fp32 file: nothing but the .onnx has to be kept.
+
+The exporter leaves the weights under the names that the network gives them and folds each batch normalisation into the
+convolution before it. A neutral normalisation, which only adds the folded bias, restores the function exactly;
+`training.batch_norm` then gives it the statistics of real pictures, without changing the function either, so that
+training can normalise by batches again.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from fashion_infer.errors import ModelError, ModelNotFoundError, UsageError, missing_extra
+from fashion_infer.export.onnx_file import load_onnx, precision_of
+from fashion_infer.model_spec import ModelSpec
+
+try:
+    import torch
+    from onnx import numpy_helper
+    from torch import Tensor, nn
+except ImportError as error:
+    raise missing_extra(error.name or "torch", "export") from error
+
+from fashion_infer.training.checkpoint import ARCHITECTURE_KEY
+from fashion_infer.training.model import Architecture, FashionNet
+
+PREFIX = "model."  # of the weights' names in a file: the exported module holds the network under this name
+
+
+def network_from_onnx(path: Path, architecture: Architecture | None = None) -> tuple[FashionNet, ModelSpec]:
+    """Rebuild the network that an fp32 file was exported from, in evaluation mode, on the CPU.
+
+    Args:
+        path: an .onnx file of ours.
+        architecture: of the network; only for a file that does not name its own, as those written before version 0.2.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelError: not an ONNX file of ours, not in fp32, without an architecture, or its weights do not fit it; so
+            too where the exporter has folded more than batch normalisation, as ConvNeXt's layer scale.
+    """
+    model, spec = load_onnx(path)
+    if (precision := precision_of(model)) != "fp32":
+        raise ModelError(f"{path} is in {precision}: only an fp32 file holds the weights that can be trained on")
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    if architecture is None and ARCHITECTURE_KEY not in notes:
+        raise ModelError(f"{path} does not say how its network is built ({ARCHITECTURE_KEY}): export it again")
+    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    folded = {
+        node.input[1].removeprefix(PREFIX).removesuffix(".weight"): tensors[node.input[2]]
+        for node in model.graph.node
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in tensors
+    }
+    try:
+        network = FashionNet(architecture or Architecture(**json.loads(notes[ARCHITECTURE_KEY])))
+        network.load_state_dict(_unfolded(network, weights, folded))
+    except (TypeError, ValueError, KeyError, RuntimeError, UsageError, ModelNotFoundError) as error:
+        raise ModelError(f"{path} does not hold the FashionNet it describes: {error}") from error
+    return network.eval(), spec
+
+
+def _unfolded(network: FashionNet, weights: dict[str, Tensor], folded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's state dict: each batch normalisation adds the bias that was folded into its convolution.
+
+    Args:
+        network: the one to fill.
+        weights: the file's, by their names in the network.
+        folded: the biases of the file's convolutions, by the names of these.
+    """
+    state = dict(network.state_dict())
+    for name in state:
+        if name in weights:
+            state[name] = weights[name]
+    restored = {name for name in state if name in weights}
+    for convolution, normalisation, module in _normalised_convolutions(network):
+        neutral = {
+            "weight": torch.full_like(module.weight, (1 + module.eps) ** 0.5),
+            "bias": folded[convolution],
+            "running_mean": torch.zeros_like(module.bias),
+            "running_var": torch.ones_like(module.bias),
+            "num_batches_tracked": torch.tensor(0),
+        }
+        for part, tensor in neutral.items():
+            state[f"{normalisation}.{part}"] = tensor
+            restored.add(f"{normalisation}.{part}")
+    if missing := sorted(state.keys() - restored):
+        raise ValueError(f"the file lacks {len(missing)} of its weights, as {missing[0]}")
+    return state
+
+
+def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[str, str, nn.BatchNorm2d]]:
+    """(name of the convolution, name of the batch normalisation that follows it, that normalisation)."""
+    before = ""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            before = name
+        elif isinstance(module, nn.BatchNorm2d):
+            yield before, name, module

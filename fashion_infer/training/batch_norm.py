@@ -1,0 +1,49 @@
+"""Batch normalisation for a network whose own was folded away by its export."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from fashion_infer.training.model import FashionNet
+
+
+@torch.no_grad()
+def fit_batch_norm(network: FashionNet, batches: Iterable[Tensor]) -> None:
+    """Give each batch normalisation the mean and variance of what it sees, and the scale and offset that undo them.
+
+    In evaluation mode the network computes what it did; in training mode it normalises by the batch, as it did when
+    it was first trained.
+
+    Args:
+        network: as it is computed now.
+        batches: uint8 [N, S, S, 3] RGB pictures like those to train on.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+
+    def measure(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].double().transpose(0, 1).flatten(1)
+        count = torch.full_like(values[:, 0], values.shape[1])
+        sums[layer] += torch.stack([count, values.sum(1), values.square().sum(1)])
+
+    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    network.eval()
+    for images in batches:
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    for layer, (count, total, squares) in sums.items():
+        if not count.all():
+            raise ValueError("batch normalisation needs at least one batch of pictures")
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        scale = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()  # of the function as it is
+        offset = layer.bias.double() - layer.running_mean.double() * scale
+        layer.weight.copy_(scale * (variance + layer.eps).sqrt())
+        layer.bias.copy_(offset + mean * scale)
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(variance)
