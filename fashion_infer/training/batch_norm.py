@@ -23,7 +23,7 @@ def fit_batch_norm(network: FashionNet, batches: Iterable[Tensor]) -> None:
         ValueError: there is no batch.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+    sums: dict[nn.Module, Tensor] = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
 
     def measure(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].double().transpose(0, 1).flatten(1)
@@ -36,7 +36,9 @@ def fit_batch_norm(network: FashionNet, batches: Iterable[Tensor]) -> None:
         network(images)
     for hook in hooks:
         hook.remove()
-    for layer, (count, total, squares) in sums.items():
+    for layer in layers:
+        count, total, squares = sums[layer]
+        assert layer.running_mean is not None and layer.running_var is not None
         if not count.all():
             raise ValueError("batch normalisation needs at least one batch of pictures")
         mean = total / count
