@@ -28,7 +28,7 @@ from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 try:
     from cuda.bindings import runtime as rt
 except ImportError as error:
-    raise missing_extra("cuda-python", "rtx") from error
+    raise missing_extra("cuda-python", "rtx", error) from error
 
 logger = logging.getLogger("fashion_infer")
 
