@@ -39,7 +39,7 @@ ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn gar
 HELD_OUT = 8  # every eighth block of twenty street photos of train is kept for val
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
-STEPS, STEPS_A_ROUND = 500, 50  # round n joins at step n * STEPS_A_ROUND
+STEPS, STEPS_A_ROUND = 440, 50  # round n joins at step n * STEPS_A_ROUND
 SAVE_EVERY, JUDGE_EVERY = 20, 200
 console = Console(stderr=True, width=200)
 app = typer.Typer(add_completion=False)

@@ -1,0 +1,118 @@
+"""The embedding of the built-in model, fitted on the features of the finished network; a part of `pretrained.py`.
+
+Every training photo is an instance, shoes, hats and worn crops too: whole, as galleries hold them, and as changed views
+of itself. The head is fitted on what the fp32 file and its 8-bit one make of these pictures, so that both embeddings
+lie in one space; 8 bits move the features by more than the head would bear otherwise.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.export.onnx_model import export_onnx
+from fashion_infer.export.qdq import calibrate, layers_of, to_int8
+from fashion_infer.images import Pixels, read_image
+from fashion_infer.model_spec import INPUT_NAME, ModelSpec
+from fashion_infer.preprocess import crop, resize
+from fashion_infer.training.checkpoint import save_checkpoint, take_over
+from fashion_infer.training.embedding import EmbeddingConfig, fit_embedding
+from fashion_infer.training.model import FashionNet, StandardisedLinear
+
+CHANGED_SIDE = 320  # pixels: the least side that a photo is decoded at before it is changed
+CALIBRATION, BATCH = 96, 16
+LABELS = (("category",), ("category", "texture", "sleeve"))  # photos that agree in these belong together
+FEATURES = "embedding_features"  # the name that the head's input gets
+console = Console(stderr=True)
+Change = Callable[[Pixels, np.random.Generator], Pixels]
+Floats = NDArray[np.float32]
+
+
+def with_stages(network: FashionNet, spec: ModelSpec) -> FashionNet:
+    """The same network with an embedding of the backbone's stages, which is still to be fitted."""
+    torch.manual_seed(0)
+    other = FashionNet(dataclasses.replace(network.arch, embedding="stages"))
+    take_over(other, spec, network, spec)
+    return other.eval()
+
+
+def photo_embedding(
+    network: FashionNet, spec: ModelSpec, data: FashionData, change: Change, config: EmbeddingConfig
+) -> None:
+    """Fit the embedding of a network of `with_stages`.
+
+    Args:
+        network: it is changed.
+        spec: its own.
+        data: the photos to fit it on.
+        change: makes another view of a photo.
+        config: of the fit.
+    """
+    with TemporaryDirectory() as folder:
+        files = both_precisions(network, spec, data, Path(folder))
+        views = [features_of(file, data, spec.image_size, how) for file in files for how in (None, change)]
+    assert isinstance(network.embedding, StandardisedLinear)
+    fit_embedding(network.embedding, torch.from_numpy(np.stack(views)), belonging(data), config)
+
+
+def both_precisions(network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path) -> tuple[Path, Path]:
+    """The network as an fp32 file and as one with every layer in 8 bits."""
+    fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
+    save_checkpoint(folder / "network.safetensors", network, spec)
+    export_onnx(folder / "network.safetensors", fp32)
+    some = data.select(np.linspace(0, len(data) - 1, CALIBRATION).astype(int))
+    pictures = np.concatenate(list(pictures_of(some, spec.image_size, None)))
+    model, ranges = calibrate(fp32, pictures)
+    onnx.save_model(to_int8(model, ranges, layers_of(model.graph), "cpu"), int8)
+    return fp32, int8
+
+
+def features_of(file: Path, data: FashionData, size: int, change: Change | None) -> Floats:
+    """[N, F]: what a file's embedding head is given for each photo of a set."""
+    model = onnx.load(file)
+    name = next(node.input[0] for node in model.graph.node if "model.embedding.mean" in node.input)
+    model.graph.node.append(onnx.helper.make_node("Identity", [name], [FEATURES]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, None))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    batches = track(
+        pictures_of(data, size, change), file.stem, total=-(-len(data) // BATCH), console=console, update_period=5
+    )
+    return np.concatenate([session.run([FEATURES], {INPUT_NAME: batch})[0] for batch in batches])
+
+
+def pictures_of(data: FashionData, size: int, change: Change | None) -> Iterator[NDArray[np.uint8]]:
+    """Batches of whole photos, uint8 [B, S, S, 3]; changed by a generator that depends on the row alone."""
+    for start in range(0, len(data), BATCH):
+        pictures = []
+        for row in range(start, min(start + BATCH, len(data))):
+            path = data.image_root / data.images[row]
+            if change is None:
+                pictures.append(crop(read_image(path, side=size), None, size).pixels)
+            else:
+                photo = read_image(path, side=CHANGED_SIDE).pixels
+                pictures.append(resize(change(photo, np.random.default_rng([2, row])), size))
+        yield np.stack(pictures)
+
+
+def belonging(data: FashionData) -> NDArray[np.int64]:
+    """[L, N]: for each of `LABELS` the number of a photo's choice; -1 where the category is not labelled."""
+    columns = {
+        group: data.attributes[:, [g == group for g in data.attribute_groups]] > 0
+        for group in dict.fromkeys(data.attribute_groups)
+    }
+    columns["category"] = data.categories[:, None]
+    rows = []
+    for names in LABELS:
+        chosen = np.concatenate([columns[name].astype(np.int64) for name in names], 1)
+        numbers = np.unique(chosen, axis=0, return_inverse=True)[1].reshape(-1)
+        rows.append(np.where(data.categories >= 0, numbers, -1))
+    return np.stack(rows)
