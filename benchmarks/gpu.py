@@ -99,7 +99,7 @@ def machine() -> dict[str, Any]:
     try:
         from cuda.bindings import runtime as rt
 
-        from fashion_infer.backends.cuda import ok, use_gpu
+        from fashion_infer.tensorrt.cuda import ok, use_gpu
 
         facts["gpus"] = [asdict(use_gpu(index)) for index in range(ok(rt.cudaGetDeviceCount()))]
         use_gpu(0)  # the current one again
@@ -198,14 +198,14 @@ def bench_network(
 
 def engine(fp32: Path, precision: str, greatest: int) -> Run:
     """Our engine with two sessions and CUDA graphs."""
-    from fashion_infer.backends.tensorrt import TensorRTBackend
+    from fashion_infer.tensorrt.session import TensorRTBackend
 
     return TensorRTBackend(_plan(fp32, precision, greatest), sessions=2).run
 
 
 def check_sessions(fp32: Path, images: Pixels) -> None:
     """Graphs, two sessions and eight threads give the very arrays that one session without graphs gives."""
-    from fashion_infer.backends.tensorrt import TensorRTBackend
+    from fashion_infer.tensorrt.session import TensorRTBackend
 
     plan = _plan(fp32, "fp16", 0)
     for count in (1, 7, len(images)):
@@ -455,7 +455,7 @@ def _narrow(fp32: Path, precision: str) -> Path:
 
 def _plan(fp32: Path, precision: str, greatest: int) -> Path:
     """The engine of a file in a precision, built once."""
-    from fashion_infer.export.engine import BuildOptions, build_engine
+    from fashion_infer.tensorrt.build import BuildOptions, build_engine
 
     source = _narrow(fp32, precision)
     built = sorted(source.parent.glob(f"{source.stem}.[rs]*.plan"))

@@ -20,18 +20,18 @@ from rich.table import Column, Table
 
 from fashion_infer import __version__, doctor, models
 from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
+from fashion_infer.evaluation.judging import Judgement, Run, judge_folder
 from fashion_infer.images import MAX_PIXELS, expand_paths
-from fashion_infer.judge import Judgement, Run, judge_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
 if TYPE_CHECKING:
-    from fashion_infer.engine_file import EngineFile
-    from fashion_infer.export.engine import BuildOptions
     from fashion_infer.export.parity import ParityReport
     from fashion_infer.export.quantize import Int8Options, Int8Report
+    from fashion_infer.tensorrt.build import BuildOptions
+    from fashion_infer.tensorrt.engine_file import EngineFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
@@ -173,7 +173,7 @@ def export(
     if given.parent == models.FOLDER:
         output = output or Path()  # not among the package's own files
     if engine:
-        from fashion_infer.export.engine import BuildOptions, resolve
+        from fashion_infer.tensorrt.build import BuildOptions, resolve
 
         options = BuildOptions(flavour, _batch_range(batch), workspace, timing_cache, hardware_compatible)
         resolve(options)  # what is missing is said now, not after minutes of exporting
@@ -411,7 +411,15 @@ def eval_(
         fashion-infer eval run/model.safetensors --data data --benchmark in_shop --json
     """
     with _runner(model, device, threads, batch_size) as (run, spec):
-        found = judge_folder(run, spec, data, benchmark=benchmark, split=split, batch_size=batch_size, progress=True)
+        found = judge_folder(
+            run,
+            spec,
+            data,
+            benchmark=benchmark,
+            split=split,
+            batch_size=batch_size,
+            progress=lambda rows: track(rows, "judging", console=errors, transient=True),
+        )
     if as_json:
         typer.echo(json.dumps({name: judgement.to_dict() for name, judgement in found.items()}))
         return
@@ -459,7 +467,7 @@ def synth(
 
         fashion-infer data synth garments --images 500
     """
-    from fashion_infer.data.synthetic import write_dataset
+    from fashion_infer.synthetic.dataset import write_dataset
 
     write_dataset(folder, images=images, seed=seed, size=size)
 
@@ -485,9 +493,9 @@ def demo(
         fashion-infer demo --train
     """
     if train:
-        from fashion_infer.demo_train import run_training_demo as run
+        from fashion_infer.demo.training import run_training_demo as run
     else:
-        from fashion_infer.demo import run_demo as run
+        from fashion_infer.demo.pictures import run_demo as run
 
     report = run(output, photos, out)
     out.print(f"open {report}", soft_wrap=True)
@@ -500,7 +508,7 @@ def _say(error: FashionInferError) -> None:
 
 def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":
     """Build an engine with a progress bar."""
-    from fashion_infer.export.engine import build_engine
+    from fashion_infer.tensorrt.build import build_engine
 
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("building", total=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from fashion_infer.data.synthetic import write_dataset
+from fashion_infer.synthetic.dataset import write_dataset
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from fashion_infer.cli import main; main()"]

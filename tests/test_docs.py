@@ -11,7 +11,8 @@ import cv2
 import pytest
 
 from fashion_infer import cli
-from fashion_infer.data.synthetic import render, to_jpeg, write_dataset
+from fashion_infer.synthetic.dataset import to_jpeg, write_dataset
+from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -24,7 +24,7 @@ from fashion_infer.backends import Outputs
 from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.data.deepfashion_check import READERS, benchmarks_in
 from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
-from fashion_infer.judge import Judgement, Run, judge
+from fashion_infer.evaluation.judging import Judgement, Run, judge
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
 from fashion_infer.training.checkpoint import load_backbone, load_network, save_checkpoint

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
-from fashion_infer.backends.cuda import ok, parse_device, use_gpu
-from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.engine_file import EngineFile, check_fingerprint, read_engine
 from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, missing_extra
 from fashion_infer.files import cache_folder, write_atomically
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.cuda import ok, parse_device, use_gpu
+from fashion_infer.tensorrt.engine_file import EngineFile, check_fingerprint, read_engine
 
 try:
     from cuda.bindings import runtime as rt

@@ -1,7 +1,4 @@
-"""Rendered garments with true labels, one at a time (`render`) or as a data set on disk (`write_dataset`).
-
-The data set is JPEGs and the annotation files of all four benchmarks, in DeepFashion's own layout.
-"""
+"""Rendered garments as a data set on disk: JPEGs and the annotation files of all four DeepFashion benchmarks."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -18,21 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fashion_infer.data.annotations import SLOTS
 from fashion_infer.data.deepfashion import CATEGORY_NAMES as CATEGORIES
-from fashion_infer.data.designs import ATTRIBUTE_GROUPS, ATTRIBUTES
-from fashion_infer.data.rendering import VIEWS_PER_ITEM, Garment, contact_sheet, item_attributes, item_design, render
 from fashion_infer.errors import DataError
-
-__all__ = [
-    "ATTRIBUTES",
-    "ATTRIBUTE_GROUPS",
-    "CATEGORIES",
-    "VIEWS_PER_ITEM",
-    "Garment",
-    "contact_sheet",
-    "render",
-    "to_jpeg",
-    "write_dataset",
-]
+from fashion_infer.synthetic.designs import ATTRIBUTE_GROUPS, ATTRIBUTES
+from fashion_infer.synthetic.rendering import (
+    VIEWS_PER_ITEM,
+    Garment,
+    item_attributes,
+    item_design,
+    render,
+)
 
 JPEG_QUALITY = 90
 CHUNK = 32  # images of one task: enough to be worth sending, few enough for a lively progress bar

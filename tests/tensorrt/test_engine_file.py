@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fashion_infer.engine_file import EngineFile, Layer, check_fingerprint, read_engine, side_file
 from fashion_infer.errors import EngineMismatchError, ModelError
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.tensorrt.engine_file import EngineFile, Layer, check_fingerprint, read_engine, side_file
 
 PLAN = b"vtrt, and native code"
 FACTS = EngineFile(

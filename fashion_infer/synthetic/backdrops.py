@@ -5,9 +5,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from fashion_infer.data.designs import Color, rgb
-from fashion_infer.data.people import Pose
-from fashion_infer.data.textures import Image
+from fashion_infer.synthetic.designs import Color, rgb
+from fashion_infer.synthetic.people import Pose
+from fashion_infer.synthetic.textures import Image
 
 NOISE_SIZE = 1024
 

@@ -13,8 +13,6 @@ import pytest
 
 from fashion_infer import Predictor
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
-from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.engine_file import side_file
 from fashion_infer.errors import (
     DeviceError,
     EngineMismatchError,
@@ -22,15 +20,17 @@ from fashion_infer.errors import (
     ModelNotFoundError,
     UsageError,
 )
-from fashion_infer.export.engine import BuildOptions, build_engine
-from fashion_infer.export.onnx_file import load_onnx
 from fashion_infer.export.precision import TOLERANCES, to_precision
+from fashion_infer.onnx_file import load_onnx
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.build import BuildOptions, build_engine
+from fashion_infer.tensorrt.engine_file import side_file
 
 trt = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings.runtime")
 
-from fashion_infer.backends.cuda import ok, parse_device, rt, use_gpu  # noqa: E402
-from fashion_infer.backends.tensorrt import TensorRTBackend, batch_sizes, view  # noqa: E402
+from fashion_infer.tensorrt.cuda import ok, parse_device, rt, use_gpu  # noqa: E402
+from fashion_infer.tensorrt.session import TensorRTBackend, batch_sizes, view  # noqa: E402
 
 HAS_GPU = rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess
 no_gpu = pytest.mark.skipif(HAS_GPU, reason="there is a GPU")

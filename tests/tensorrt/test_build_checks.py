@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 
-from fashion_infer.engine_file import Layer
 from fashion_infer.errors import EngineBuildError, PrecisionError
-from fashion_infer.export.engine_checks import (
+from fashion_infer.tensorrt.build_checks import (
     check_precision,
     check_quantizers,
     inspect_log,
     layers_of_json,
     product_types,
 )
+from fashion_infer.tensorrt.engine_file import Layer
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data.designs import Color, Design
-from fashion_infer.data.sketching import Floats, Shape, Sketch
-from fashion_infer.data.textures import Image, folds, shaded, soften
+from fashion_infer.synthetic.designs import Color, Design
+from fashion_infer.synthetic.sketching import Floats, Shape, Sketch
+from fashion_infer.synthetic.textures import Image, folds, shaded, soften
 
 FRACTION_BITS = 4  # cv2 draws polygons at sixteenths of a pixel
 SKINS: tuple[Color, ...] = ((236, 200, 176), (214, 166, 133), (168, 116, 82), (112, 74, 52), (245, 215, 195))

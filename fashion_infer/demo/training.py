@@ -4,27 +4,29 @@ What it trains is small and has seen rendered garments only: it shows that the p
 FashionNet can recognise clothes.
 """
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 
 import fashion_infer.training  # noqa: F401 - names the extra that brings torch
-from fashion_infer import demo_report
 from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.synthetic import write_dataset
-from fashion_infer.demo_report import REPORT
+from fashion_infer.demo import report as demo_report
+from fashion_infer.demo.report import REPORT
 from fashion_infer.errors import missing_extra
+from fashion_infer.evaluation.judging import Judgement, judge
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.export.parity import ParityReport
 from fashion_infer.images import Pixels, expand_paths
-from fashion_infer.judge import Judgement, judge
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.training.trainer import TrainConfig, train_folder
 
 try:
@@ -72,7 +74,8 @@ def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Pa
         with Predictor(folder / MODEL) as predictor:
             console.rule("4 of 5: predict")
             held_out = read_category(data).split("test")
-            judgement = judge(predictor.run, predictor.spec, held_out, progress=True)
+            bar = partial(track, description="judging", console=console)
+            judgement = judge(predictor.run, predictor.spec, held_out, progress=bar)
             shown = [_on_box(predictor, held_out, row) for row in _spread(len(held_out), SHOWN)]
             photo: Pixels = astronaut()
             real = [predictor.predict(photo)]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fashion_infer.data.designs import ANKLE, HIP, WAIST, Design
-from fashion_infer.data.sketching import CIRCLE, Floats, Sketch, curve, mirrored, xy
+from fashion_infer.synthetic.designs import ANKLE, HIP, WAIST, Design
+from fashion_infer.synthetic.sketching import CIRCLE, Floats, Sketch, curve, mirrored, xy
 
 LEFT_RIGHT = (-1.0, 1.0)
 SHOULDER: Floats = np.array([0.185, 0.1])  # where the right arm turns

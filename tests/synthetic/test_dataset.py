@@ -10,21 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fashion_infer.data import backdrops, designs, outlines, painting, people, rendering, scene, sketching, textures
+from fashion_infer.data.deepfashion import CATEGORY_NAMES as CATEGORIES
 from fashion_infer.data.deepfashion import read_category, read_consumer_to_shop, read_inshop, read_landmarks
-from fashion_infer.data.outlines import sketch
-from fashion_infer.data.people import Pose
-from fashion_infer.data.synthetic import (
-    ATTRIBUTE_GROUPS,
-    ATTRIBUTES,
-    CATEGORIES,
-    VIEWS_PER_ITEM,
-    Garment,
-    contact_sheet,
-    render,
-    write_dataset,
-)
 from fashion_infer.errors import DataError
+from fashion_infer.synthetic import (
+    backdrops,
+    designs,
+    outlines,
+    painting,
+    people,
+    rendering,
+    scene,
+    sketching,
+    textures,
+)
+from fashion_infer.synthetic.dataset import write_dataset
+from fashion_infer.synthetic.designs import ATTRIBUTE_GROUPS, ATTRIBUTES
+from fashion_infer.synthetic.outlines import sketch
+from fashion_infer.synthetic.people import Pose
+from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, Garment, contact_sheet, render
 
 SLOTS = {1: {0, 1, 2, 3, 6, 7}, 2: {4, 5, 6, 7}, 3: set(range(8))}
 IMAGES = 144  # enough for write_dataset to start processes

@@ -15,7 +15,6 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fashion_infer.engine_file import EngineFile, read_engine, side_file
 from fashion_infer.errors import (
     EngineBuildError,
     EngineMismatchError,
@@ -24,13 +23,14 @@ from fashion_infer.errors import (
     PrecisionError,
     UsageError,
 )
-from fashion_infer.export.engine import BuildOptions, build_engine, cached_engine
-from fashion_infer.export.engine_checks import check_precision, product_types
 from fashion_infer.export.inspect import inspect_file
-from fashion_infer.export.onnx_file import load_onnx
 from fashion_infer.export.precision import to_precision
 from fashion_infer.files import sha256_of
 from fashion_infer.model_spec import METADATA_KEY, ModelSpec
+from fashion_infer.onnx_file import load_onnx
+from fashion_infer.tensorrt.build import BuildOptions, build_engine, cached_engine
+from fashion_infer.tensorrt.build_checks import check_precision, product_types
+from fashion_infer.tensorrt.engine_file import EngineFile, read_engine, side_file
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -270,13 +270,13 @@ def test_a_flavour_that_is_not_installed_is_named(onnx_model: Path) -> None:
 BUILD = """
 import sys
 from pathlib import Path
-from fashion_infer.export.engine import BuildOptions, build_engine
+from fashion_infer.tensorrt.build import BuildOptions, build_engine
 build_engine(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions("rtx", (1, 2, 4)))
 """
 CACHED = """
 import sys
 from pathlib import Path
-from fashion_infer.export.engine import BuildOptions, cached_engine
+from fashion_infer.tensorrt.build import BuildOptions, cached_engine
 sys.stdin.readline()
 print(cached_engine(Path(sys.argv[1]), BuildOptions("rtx", (1, 2, 4))))
 """
@@ -344,9 +344,9 @@ def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
-@pytest.mark.parametrize("module", ["steps", "precision", "engine", "engine_checks", "onnx_file"])
+@pytest.mark.parametrize("module", ["export.steps", "export.precision", "tensorrt.build", "onnx_file"])
 def test_a_missing_onnx_is_named(module: str) -> None:
-    code = f"import sys; sys.modules['onnx'] = None; import fashion_infer.export.{module}"
+    code = f"import sys; sys.modules['onnx'] = None; import fashion_infer.{module}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stderr.splitlines()[-1].startswith("fashion_infer.errors.MissingExtraError: onnx is not installed")
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fashion_infer import demo
-from fashion_infer.data.synthetic import render, to_jpeg
+from fashion_infer.demo import pictures as demo
 from fashion_infer.errors import ImageError
 from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PICTURES = demo.SHOWN + 1 + len(demo.WITHOUT_GARMENT)
 PROGRAM = """
 import sys
@@ -27,7 +28,7 @@ def refuse(event, arguments):
         raise ModuleNotFoundError(f"No module named {arguments[0]!r}", name=arguments[0])
 
 sys.addaudithook(refuse)
-from fashion_infer import demo
+from fashion_infer.demo import pictures as demo
 from fashion_infer.cli import main
 
 demo.BENCH_SECONDS = 0.5

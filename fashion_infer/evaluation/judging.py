@@ -1,11 +1,11 @@
 """A network judged on a labelled set: the same code for a checkpoint, an ONNX file and an engine.
 
-images -> the crop that deployment makes of each box -> network -> landmarks brought back to the photo -> `evaluation`
+images -> the crop that deployment makes of each box -> network -> landmarks brought back to the photo -> `measures`
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,20 +13,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from fashion_infer.backends import Outputs
 from fashion_infer.data.deepfashion_check import READERS, count, find_benchmarks, has_official_counts
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ImageError
-from fashion_infer.evaluation import PUBLISHED, Evaluation, Labels, evaluate
+from fashion_infer.evaluation.measures import PUBLISHED, Evaluation, Labels, evaluate
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop, crop
 
 Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
+Progress = Callable[[Sequence[int]], Iterable[int]]  # gives the rows back one by one, and shows how far it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +88,7 @@ def judge(
     *,
     batch_size: int = 32,
     threads: int | None = None,
-    progress: bool = False,
+    progress: Progress = iter,
 ) -> Judgement:
     """Run a network over a set and measure it by every protocol that the set has labels for.
 
@@ -102,7 +101,7 @@ def judge(
         data: the images to judge on, each cropped by its box; of retrieval sets both the queries and the gallery.
         batch_size: images a call of `run`; twice as many are decoded ahead.
         threads: that decode; one for each core when None.
-        progress: shows a bar on stderr.
+        progress: wraps the sequence of row numbers, to show a bar such as rich's `track`; by default shows nothing.
 
     Raises:
         DataError: no image can be read, or the set's labelled categories (of a set without items, its attributes)
@@ -139,7 +138,7 @@ def judge_folder(
     split: str = "test",
     batch_size: int = 32,
     threads: int | None = None,
-    progress: bool = False,
+    progress: Progress = iter,
 ) -> dict[str, Judgement]:
     """Judge a network on the benchmarks of DeepFashion that lie in a folder or in the folders in it.
 
@@ -151,7 +150,7 @@ def judge_folder(
         split: of the images; the In-shop benchmark's "test" are its queries and its gallery.
         batch_size: see `judge`.
         threads: see `judge`.
-        progress: shows a bar on stderr.
+        progress: see `judge`.
 
     Returns:
         The judgement by the benchmark's name.
@@ -202,14 +201,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _batches(
-    data: FashionData, size: int, batch_size: int, threads: int | None, progress: bool
+    data: FashionData, size: int, batch_size: int, threads: int | None, progress: Progress
 ) -> Iterator[list[_View]]:
     """The views of all rows in order, decoded by a pool of threads while the network runs."""
     waiting: deque[Any] = deque()
     pool = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="fashion-infer-judge")
-    rows = track(range(len(data)), "judging", console=Console(stderr=True), disable=not progress, transient=True)
     try:
-        for row in rows:
+        for row in progress(range(len(data))):
             waiting.append(pool.submit(_view, data, row, size))
             if len(waiting) == 3 * batch_size:
                 yield [waiting.popleft().result() for _ in range(batch_size)]

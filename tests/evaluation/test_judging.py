@@ -9,14 +9,14 @@ import pytest
 
 from fashion_infer.data import deepfashion_check
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
-from fashion_infer.evaluation import PUBLISHED
+from fashion_infer.evaluation.judging import Run, judge, judge_folder
+from fashion_infer.evaluation.measures import PUBLISHED
 from fashion_infer.images import read_image
-from fashion_infer.judge import Run, judge, judge_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import crop
+from fashion_infer.synthetic.dataset import write_dataset
 
 SIZE = 32
 IMAGES = 40

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data.designs import Color, Design
+from fashion_infer.synthetic.designs import Color, Design
 
 Image = NDArray[np.uint8]
 Grid = NDArray[np.float32]

@@ -11,18 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from fashion_infer import demo_report
 from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
-from fashion_infer.data.designs import CUTS
-from fashion_infer.data.synthetic import VIEWS_PER_ITEM, Garment, render, to_jpeg
-from fashion_infer.demo_report import REPORT
+from fashion_infer.demo import report as demo_report
+from fashion_infer.demo.report import REPORT
 from fashion_infer.errors import missing_extra
 from fashion_infer.images import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import BuiltIn, built_in
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.designs import CUTS
+from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, Garment, render
 
 try:
     from skimage import data as photos_of_skimage

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fashion_infer import demo_train as demo
-from fashion_infer.data.synthetic import render, to_jpeg
+from fashion_infer.demo import training as demo
 from fashion_infer.errors import ImageError
 from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
 
 
 def test_the_chain_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fashion_infer.backends.tensorrt_api import log_of
-from fashion_infer.engine_file import Layer
 from fashion_infer.errors import EngineBuildError, PrecisionError, missing_extra
-from fashion_infer.export.onnx_file import PRODUCTS, QUANTIZERS
+from fashion_infer.onnx_file import PRODUCTS, QUANTIZERS
+from fashion_infer.tensorrt.api import log_of
+from fashion_infer.tensorrt.engine_file import Layer
 
 try:
     from onnx import ModelProto, NodeProto, TensorProto, numpy_helper

@@ -9,8 +9,8 @@ from onnx import numpy_helper
 
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import PrecisionError
-from fashion_infer.export.onnx_file import PACKED, load_onnx, packed, precision_of, unpacked
 from fashion_infer.export.qdq import calibrate, layers_of
+from fashion_infer.onnx_file import PACKED, load_onnx, packed, precision_of, unpacked
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
 from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError
-from fashion_infer.export.engine_checks import check_precision, check_quantizers, inspect_log, inspect_plan
-from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.files import cache_folder, sha256_of, write_atomically
 from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.onnx_file import load_onnx, precision_of
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers, inspect_log, inspect_plan
+from fashion_infer.tensorrt.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
 
 Batch = tuple[int, int, int]
 Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
@@ -193,7 +193,7 @@ def resolve(options: BuildOptions) -> Target:
         if options.hardware_compatible:
             raise UsageError("flavour rtx has no hardware compatibility: its engines are portable as they are")
         return Target(flavour, trt, "any", PORTABLE)
-    from fashion_infer.backends.cuda import use_gpu  # flavour rtx needs no CUDA to build
+    from fashion_infer.tensorrt.cuda import use_gpu  # flavour rtx needs no CUDA to build
 
     gpu = use_gpu(options.device)
     major, minor = gpu.compute_capability

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data.backdrops import fine_noise, muted
-from fashion_infer.data.painting import SKINS, Layer, project
-from fashion_infer.data.people import PERSON_BOTTOM, PERSON_TOP, Pose
-from fashion_infer.data.sketching import Floats
-from fashion_infer.data.textures import Image, soften
+from fashion_infer.synthetic.backdrops import fine_noise, muted
+from fashion_infer.synthetic.painting import SKINS, Layer, project
+from fashion_infer.synthetic.people import PERSON_BOTTOM, PERSON_TOP, Pose
+from fashion_infer.synthetic.sketching import Floats
+from fashion_infer.synthetic.textures import Image, soften
 
 CONSUMER_ASPECTS = (1.0, 0.8, 0.72)  # width of a consumer's photo, its height being 1
 

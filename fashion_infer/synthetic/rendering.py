@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.data import scene
-from fashion_infer.data.backdrops import backdrop
 from fashion_infer.data.deepfashion import CATEGORY_NAMES
-from fashion_infer.data.designs import (
+from fashion_infer.synthetic import scene
+from fashion_infer.synthetic.backdrops import backdrop
+from fashion_infer.synthetic.designs import (
     ATTRIBUTES,
     CUTS,
     LOCAL_SLOTS,
@@ -24,11 +24,11 @@ from fashion_infer.data.designs import (
     draw_design,
     pick,
 )
-from fashion_infer.data.outlines import sketch
-from fashion_infer.data.painting import Clothing, paint, project
-from fashion_infer.data.people import Pose, draw_pose
-from fashion_infer.data.sketching import Sketch
-from fashion_infer.data.textures import cloth
+from fashion_infer.synthetic.outlines import sketch
+from fashion_infer.synthetic.painting import Clothing, paint, project
+from fashion_infer.synthetic.people import Pose, draw_pose
+from fashion_infer.synthetic.sketching import Sketch
+from fashion_infer.synthetic.textures import cloth
 
 VIEWS_PER_ITEM = 4  # shop, shop, consumer, consumer
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1

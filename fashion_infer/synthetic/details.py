@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fashion_infer.data.designs import HIP, WAIST, Design
-from fashion_infer.data.sketching import MIRROR, Floats, Sketch, arc, band, curve, width_at, xy
+from fashion_infer.synthetic.designs import HIP, WAIST, Design
+from fashion_infer.synthetic.sketching import MIRROR, Floats, Sketch, arc, band, curve, width_at, xy
 
 RIGHT_LEFT = (1.0, -1.0)
 EDGE = 0.05  # height of a cuff, a waistband or a trimmed hem, body units

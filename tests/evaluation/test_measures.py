@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fashion_infer import evaluation
-from fashion_infer.evaluation import (
+from fashion_infer.evaluation.measures import (
     PUBLISHED,
     Evaluation,
     Labels,

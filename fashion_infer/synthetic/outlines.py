@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fashion_infer.data import details
-from fashion_infer.data.designs import ANKLE, CROTCH, HIP, WAIST, Design
-from fashion_infer.data.details import EDGE
-from fashion_infer.data.people import LEFT_RIGHT, Pose, draw_arm, draw_body, draw_hanger, draw_long_hair
-from fashion_infer.data.sketching import (
+from fashion_infer.synthetic import details
+from fashion_infer.synthetic.designs import ANKLE, CROTCH, HIP, WAIST, Design
+from fashion_infer.synthetic.details import EDGE
+from fashion_infer.synthetic.people import LEFT_RIGHT, Pose, draw_arm, draw_body, draw_hanger, draw_long_hair
+from fashion_infer.synthetic.sketching import (
     Floats,
     Sketch,
     arc,
