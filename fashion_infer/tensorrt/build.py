@@ -34,17 +34,11 @@ class BuildOptions:
     Attributes:
         flavour: "tensorrt" or "rtx"; the first that is installed when None.
         batch: smallest, best and greatest batch.
-        workspace: MiB that a layer may take for scratch; TensorRT decides when None.
-        timing_cache: file that measured times are read from and kept in; flavour tensorrt only.
-        hardware_compatible: for every GPU from compute capability 8.0 on; flavour tensorrt only, rtx always is.
         device: index of the GPU to build on, for flavour tensorrt.
     """
 
     flavour: str | None = None
     batch: Batch = (1, 8, 64)
-    workspace: int | None = None
-    timing_cache: Path | None = None
-    hardware_compatible: bool = False
     device: int = 0
 
     def __post_init__(self) -> None:
@@ -53,8 +47,6 @@ class BuildOptions:
             raise UsageError(
                 f"batch {smallest}:{best}:{greatest} is no range: it is smallest:best:greatest, such as 1:8:64"
             )
-        if self.workspace is not None and self.workspace < 1:
-            raise UsageError(f"workspace must be at least 1 MiB, got {self.workspace}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        """The part of a plan's name: rtx, sm90, sm80+."""
+        """The part of a plan's name: rtx, sm90."""
         return "rtx" if self.flavour == "rtx" else "sm" + self.compute_capability.replace(".", "")
 
 
@@ -97,7 +89,7 @@ def build_engine(
 
     Raises:
         ModelNotFoundError, ModelError: no such file, not one of ours, or with an operator that TensorRT does not have.
-        UsageError: an option that the flavour does not have.
+        UsageError: there is no such flavour.
         PrecisionError: quantizers that TensorRT would get wrong, or an engine in another precision than the file.
         EngineBuildError: TensorRT could not build it, it was cancelled, or it cannot be written.
         DeviceError: flavour tensorrt, and no GPU.
@@ -183,22 +175,16 @@ def resolve(options: BuildOptions) -> Target:
 
     Raises:
         MissingExtraError: that TensorRT is not installed.
-        UsageError: an option that the flavour does not have.
+        UsageError: there is no such flavour.
         DeviceError: flavour tensorrt, and no GPU.
     """
     flavour, trt = load_tensorrt(options.flavour)
     if flavour == "rtx":
-        if options.timing_cache is not None:
-            raise UsageError("flavour rtx has no timing cache: it compiles for the GPU when an engine is loaded")
-        if options.hardware_compatible:
-            raise UsageError("flavour rtx has no hardware compatibility: its engines are portable as they are")
         return Target(flavour, trt, "any", PORTABLE)
     from fashion_infer.tensorrt.cuda import use_gpu  # flavour rtx needs no CUDA to build
 
     gpu = use_gpu(options.device)
     major, minor = gpu.compute_capability
-    if options.hardware_compatible:
-        return Target(flavour, trt, gpu.name, "8.0+")
     return Target(flavour, trt, gpu.name, f"{major}.{minor}")
 
 
@@ -219,7 +205,6 @@ def _build(
         text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
         raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
     config = _configure(trt, builder, size, options)
-    times = None if options.timing_cache is None else _timing_cache(config, options.timing_cache)
     with _interruptible() as interrupted:
         monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
         config.progress_monitor = monitor
@@ -228,11 +213,9 @@ def _build(
         if monitor.cancelled:
             raise EngineBuildError("the build was cancelled, nothing was written")
         raise EngineBuildError(
-            f"TensorRT could not build an engine of {source}: {errors_in(lines)}; where memory is "
-            "short, a smaller --batch or a larger --workspace helps"
+            f"TensorRT could not build an engine of {source}: {errors_in(lines)}; where memory is short, a smaller "
+            "--batch helps"
         )
-    if options.timing_cache is not None and times is not None:
-        _write(options.timing_cache, bytes(times.serialize()))
     return bytes(data)
 
 
@@ -242,22 +225,10 @@ def _configure(trt: Any, builder: Any, size: int, options: BuildOptions) -> Any:
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # flavour rtx: or no CUDA graph could be captured
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
-    if options.hardware_compatible:
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     profile = builder.create_optimization_profile()
     profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in options.batch))
     config.add_optimization_profile(profile)
     return config
-
-
-def _timing_cache(config: Any, path: Path) -> Any:
-    """The cache in a file, attached to `config`; it must live as long as the build."""
-    times = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    if times is None or not config.set_timing_cache(times, False):
-        raise UsageError(f"{path} is no timing cache of this GPU and TensorRT: name another file, or delete it")
-    return times
 
 
 def _monitor(trt: Any, report: Report) -> Any:

@@ -49,7 +49,7 @@ class EngineFile:
         flavour: "tensorrt" or "rtx".
         tensorrt: version that built it, and the only one that can load it.
         gpu: name of the GPU it was built on, "any" for rtx.
-        compute_capability: "9.0", "8.0+" or "portable".
+        compute_capability: "9.0" or "portable".
         precision: fp32, fp16, bf16 or int8.
         batch: smallest, best and greatest batch.
         activation_bytes: GPU memory that one session takes for activations; 0 where TensorRT did not say.
@@ -75,10 +75,9 @@ class EngineFile:
     def rebuild_command(self) -> str:
         """The command that builds the engine again."""
         batch = ":".join(map(str, self.batch))
-        every_gpu = " --hardware-compatible" if self.compute_capability.endswith("+") else ""
         return (
             f"fashion-infer export {self.source} --engine --flavour {self.flavour} "
-            f"--precision {self.precision} --batch {batch}{every_gpu}"
+            f"--precision {self.precision} --batch {batch}"
         )
 
     @property
@@ -167,9 +166,7 @@ def check_fingerprint(
 def _fits(built: str, found: tuple[int, int]) -> bool:
     if built == PORTABLE:
         return True
-    at_least = built.endswith("+")
-    wanted = tuple(int(part) for part in built.rstrip("+").split("."))
-    return found >= wanted if at_least else found == wanted
+    return found == tuple(int(part) for part in built.split("."))
 
 
 def _layer(fields: dict[str, Any]) -> Layer:
@@ -186,6 +183,6 @@ def _check_types(engine_file: EngineFile) -> None:
     if len(engine_file.batch) != 3 or not all(type(size) is int for size in engine_file.batch):
         raise ModelError(f"it is not one of ours: batch is {engine_file.batch!r}")
     if engine_file.compute_capability != PORTABLE:
-        major, _, minor = engine_file.compute_capability.rstrip("+").partition(".")
+        major, _, minor = engine_file.compute_capability.partition(".")
         if not (major.isdigit() and minor.isdigit()):
             raise ModelError(f"it is not one of ours: compute_capability is {engine_file.compute_capability!r}")

@@ -228,9 +228,9 @@ def test_a_full_disk_leaves_nothing_half_written(onnx_model: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["net.plan.log"]
 
 
-def test_too_little_workspace_is_explained(onnx_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineBuildError, match=r"could not build an engine.*workspace.*a larger --workspace helps"):
-        build_engine(onnx_model, tmp_path / "net.plan", BuildOptions("rtx", (1, 8, 512), workspace=1))
+def test_a_batch_beyond_all_memory_is_explained(onnx_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineBuildError, match=r"could not build an engine of .*: .*a smaller --batch helps"):
+        build_engine(onnx_model, tmp_path / "net.plan", BuildOptions("rtx", (1, 8, 2**31 - 1)))
 
 
 @pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 8, 4), (-1, 1, 1)])
@@ -239,22 +239,9 @@ def test_a_batch_range_that_is_none_is_refused(batch: tuple[int, int, int]) -> N
         BuildOptions(batch=batch)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (BuildOptions("rtx", timing_cache=Path("times")), "has no timing cache"),
-        (BuildOptions("rtx", hardware_compatible=True), "has no hardware compatibility"),
-        (BuildOptions("cuda"), "no flavour 'cuda'"),
-    ],
-)
-def test_what_a_flavour_does_not_have_is_refused(onnx_model: Path, options: BuildOptions, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        build_engine(onnx_model, None, options)
-
-
-def test_a_workspace_below_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least 1 MiB"):
-        BuildOptions(workspace=0)
+def test_a_flavour_that_is_none_is_refused(onnx_model: Path) -> None:
+    with pytest.raises(UsageError, match="no flavour 'cuda'"):
+        build_engine(onnx_model, None, BuildOptions("cuda"))
 
 
 def test_a_flavour_that_is_not_installed_is_named(onnx_model: Path) -> None:
@@ -384,7 +371,6 @@ def test_the_command_line_builds_without_torch(onnx_model: Path, tmp_path: Path)
         ([], 2, "is an ONNX file already"),
         (["--engine", "--batch", "8"], 2, "is no batch range"),
         (["--engine", "--batch", "8:4:2"], 2, "is no range"),
-        (["--engine", "--timing-cache", "t", "--flavour", "rtx"], 2, "has no timing cache"),
         (["--precision", "fp8"], 2, "unknown precision"),
         (["--engine", "--flavour", "tensorrt"], 3, "fashion-infer[gpu]"),
     ],
