@@ -133,15 +133,10 @@ def finish(folder: Path, variant: str, seed: int, epochs: int) -> str:
         commit = json.loads((run / "training" / CONFIG).read_text())["commit"]
         result = {"commit": commit, "config": asdict(config), "seconds": seconds, "cpu_seconds": cpu_seconds}
         result["metrics"] = metrics
-        write_atomically(run / "result.json", lambda path: write(path, json.dumps(result)))
+        write_atomically(run / "result.json", lambda path: path.write_text(json.dumps(result)))
     result = read(folder, variant, seed)
     shown = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in COLUMNS)
     return f"{variant}, seed {seed}, {result['cpu_seconds']:.0f} CPU seconds: {shown}"
-
-
-def write(path: Path, text: str) -> None:
-    """Path.write_text without its result."""
-    path.write_text(text)
 
 
 def judge_run(checkpoint: Path, data: Path) -> Metrics:

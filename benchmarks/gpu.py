@@ -69,11 +69,7 @@ class Results:
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
-
-        def write(temporary: Path) -> None:
-            temporary.write_text(json.dumps(self.facts, indent=1))
-
-        write_atomically(self.path, write)
+        write_atomically(self.path, lambda temporary: temporary.write_text(json.dumps(self.facts, indent=1)))
 
     def attempt(self, step: Callable[[], Any], *keys: str) -> Any:
         """What a step gives; where it fails or is too late None, and the reason under "missing" and the keys."""

@@ -1,25 +1,27 @@
 """An ONNX file in, a TensorRT engine out, inspected: is it in the precision that the file is typed to?"""
 
-import fcntl
 import hashlib
 import json
 import logging
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError
+from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError, missing_extra
 from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import INPUT_NAME
 from fashion_infer.onnx_file import load_onnx, precision_of
 from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers, inspect_log, inspect_plan
 from fashion_infer.tensorrt.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
+
+try:
+    from filelock import FileLock
+except ImportError as error:
+    raise missing_extra("filelock", "rtx") from error
 
 Batch = tuple[int, int, int]
 Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
@@ -150,14 +152,13 @@ def cached_engine(source: Path, options: BuildOptions, folder: Path | None = Non
     plan = folder / f"{source.stem}-{key}.{target.label}.plan"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        locked = plan.with_suffix(".lock").open("w")
+        lock = FileLock(plan.with_suffix(".lock")).acquire()  # let go by the system where its process dies
     except OSError as error:
         raise EngineBuildError(
             f"an engine cannot be kept in {folder} ({error.strerror}): build it by fashion-infer export {source} "
             "--engine -o OUT.plan, and give that file"
         ) from error
-    with locked as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or its process dies
+    with lock:
         if plan.is_file():
             try:
                 _, engine_file = read_engine(plan)
@@ -205,10 +206,12 @@ def _build(
         text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
         raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
     config = _configure(trt, builder, size, options)
-    with _interruptible() as interrupted:
+    with interruptible(second_stops=False) as interrupted:
         monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
         config.progress_monitor = monitor
         data = builder.build_serialized_network(network, config)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
     if data is None:
         if monitor.cancelled:
             raise EngineBuildError("the build was cancelled, nothing was written")
@@ -253,32 +256,13 @@ def _monitor(trt: Any, report: Report) -> Any:
     return Monitor()
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event and is raised at the end of the block: an exception cannot pass through TensorRT."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if event.is_set():
-        raise KeyboardInterrupt
-
-
 def _activation_bytes(lines: list[str]) -> int:
     found = re.search(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))
     return int(found[1]) if found else 0
 
 
 def _write(path: Path, data: bytes) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
     try:
-        write_atomically(path, write)
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
     except OSError as error:
         raise EngineBuildError(f"cannot write {path}: {error.strerror or error}; nothing is left of it") from error

@@ -40,18 +40,6 @@ def ok(result: tuple[Any, ...]) -> Any:
     raise DeviceError(f"CUDA failed with {code.name}: {text}")
 
 
-def parse_device(device: str) -> int:
-    """The index in "cuda:0"; plain "cuda" is the first.
-
-    Raises:
-        DeviceError: it names something else.
-    """
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or not (index or "0").isdigit():
-        raise DeviceError(f"an engine runs on cuda, cuda:0, cuda:1, ..., not on {device!r}")
-    return int(index or "0")
-
-
 def use_gpu(index: int) -> Gpu:
     """Make a GPU the current one of this thread.
 

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
+from fashion_infer.devices import gpu_index
 from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, missing_extra
 from fashion_infer.files import cache_folder, write_atomically
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.tensorrt.cuda import ok, parse_device, use_gpu
+from fashion_infer.tensorrt.cuda import ok, use_gpu
 from fashion_infer.tensorrt.engine_file import EngineFile, check_fingerprint, read_engine
 
 try:
@@ -50,7 +51,7 @@ class TensorRTBackend:
             MissingExtraError: no TensorRT is installed.
             DeviceError: there is no such GPU, or it has too little memory.
         """
-        index = parse_device(device)
+        index = gpu_index(device)
         plan, engine_file = read_engine(path)
         trt = _tensorrt_of(path, engine_file)
         check_fingerprint(path, engine_file, tensorrt=trt.__version__)
@@ -190,12 +191,9 @@ class _Kernels:
         if self._cache is None:
             return
         try:
-            write_atomically(self._path, self._write)
+            write_atomically(self._path, lambda temporary: temporary.write_bytes(self._cache.serialize()))
         except OSError as error:
             logger.warning("the compiled kernels cannot be kept, the next start compiles them again: %s", error)
-
-    def _write(self, temporary: Path) -> None:
-        temporary.write_bytes(self._cache.serialize())
 
 
 class _Owned:

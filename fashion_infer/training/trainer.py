@@ -25,6 +25,7 @@ from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.data.deepfashion_check import READERS, benchmarks_in
 from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
 from fashion_infer.evaluation.judging import Judgement, Run, judge
+from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
 from fashion_infer.training.checkpoint import load_backbone, load_network, save_checkpoint
@@ -35,7 +36,6 @@ from fashion_infer.training.run_folder import (
     STATE,
     Log,
     State,
-    interruptible,
     naming_full_disk,
     open_folder,
     open_logs,
@@ -223,7 +223,7 @@ def train(
     share = share.to(device)
     saved = time.monotonic()
     try:
-        with interruptible() as stop, _progress() as progress, open_logs(folder, state.step) as log:
+        with interruptible(second_stops=True) as stop, _progress() as progress, open_logs(folder, state.step) as log:
             bar = progress.add_task("training", total=steps, completed=state.step, note="")
             while state.step < steps:
                 start = time.perf_counter()

@@ -6,12 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
-from fashion_infer import evaluation
-from fashion_infer.evaluation.measures import (
+from fashion_infer.measures.measures import (
     PUBLISHED,
     Evaluation,
     Labels,
@@ -22,6 +17,11 @@ from fashion_infer.evaluation.measures import (
     pdl_curve,
     retrieval_accuracy,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fashion_infer.evaluation import measures
 
 NAN = float("nan")
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
@@ -239,7 +239,7 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     scores, items = random().random((50, 5)), random(1).integers(0, 20, 50)
     labels = random(2).choice(np.array([1, -1], np.int8), (50, 5))
     whole = attribute_recall(scores, labels, GROUPS), retrieval_accuracy(scores, scores[::2], items, items[::2])
-    monkeypatch.setattr(evaluation, "CHUNK", 60)  # 12 rows of attributes, 2 queries
+    monkeypatch.setattr(measures, "CHUNK", 60)  # 12 rows of attributes, 2 queries
     assert attribute_recall(scores, labels, GROUPS) == whole[0]
     assert retrieval_accuracy(scores, scores[::2], items, items[::2]) == whole[1]
 
@@ -612,7 +612,7 @@ def test_published_numbers_stand_beside_ours() -> None:
         category=dict.fromkeys((1, 3, 5), 0.5),
         attributes={group: dict.fromkeys((3, 5), 0.5) for group in (*groups, "all")},
         landmarks=landmark_error(points(), points(), visibility(0)),
-        retrieval=dict.fromkeys(evaluation.RETRIEVAL_KS, 0.5),
+        retrieval=dict.fromkeys(measures.RETRIEVAL_KS, 0.5),
     ).to_dict()
     assert set(PUBLISHED) == {"category", "landmarks", "in_shop", "consumer_to_shop"}
     for row in PUBLISHED.values():

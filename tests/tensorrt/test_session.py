@@ -29,7 +29,7 @@ from fashion_infer.tensorrt.engine_file import side_file
 trt = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings.runtime")
 
-from fashion_infer.tensorrt.cuda import ok, parse_device, rt, use_gpu  # noqa: E402
+from fashion_infer.tensorrt.cuda import ok, rt, use_gpu  # noqa: E402
 from fashion_infer.tensorrt.session import TensorRTBackend, batch_sizes, view  # noqa: E402
 
 HAS_GPU = rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess
@@ -129,17 +129,6 @@ def test_require_hash_pins_a_plan(engine: Path) -> None:
         Predictor(engine, require_hash="00")
     with pytest.raises(ModelNotFoundError):
         Predictor(engine.with_name("none.plan"))
-
-
-@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:11", 11)])
-def test_devices(device: str, index: int) -> None:
-    assert parse_device(device) == index
-
-
-@pytest.mark.parametrize("device", ["cpu", "gpu:0", "cuda:x", "cuda:-1", "", "cuda:0:1"])
-def test_what_is_no_device_is_refused(device: str) -> None:
-    with pytest.raises(DeviceError, match="an engine runs on cuda"):
-        parse_device(device)
 
 
 def test_cudas_codes_become_errors() -> None:
