@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fashion_infer.measures.measures import (
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fashion_infer.evaluation import measures
+from fashion_infer.evaluation.measures import (
     PUBLISHED,
     Evaluation,
     Labels,
@@ -17,11 +22,6 @@ from fashion_infer.measures.measures import (
     pdl_curve,
     retrieval_accuracy,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
-from fashion_infer.evaluation import measures
 
 NAN = float("nan")
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
