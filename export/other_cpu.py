@@ -53,7 +53,8 @@ def run_on_avx2(path: Path, pictures: NDArray[np.uint8]) -> Outputs:
 
 def main(path: str, pictures: str, outputs: str) -> None:
     """Run a file on the pictures of a .npy file and write its outputs to a .npz file."""
-    np.savez(outputs, **OnnxRuntimeBackend(Path(path), layout=Layout(1, 1, 1)).run(np.load(pictures)))
+    arrays = OnnxRuntimeBackend(Path(path), layout=Layout(1, 1, 1)).run(np.load(pictures))
+    np.savez(outputs, allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

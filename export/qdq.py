@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import missing_extra
-from fashion_infer.export.onnx_file import unpacked
 from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.onnx_file import unpacked
 
 try:
     import onnx
@@ -160,7 +160,7 @@ def _largest_magnitude(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)  # input channels are innermost, as the kernels have them
     # each of a pair is rounded by up to a half, so half of the limit's last step is kept free
     safe = np.float32(LARGEST_INT8 / (PAIR_LIMIT - 0.5))
-    bound = np.abs(rows).max(1)
+    bound: NDArray[np.float32] = np.abs(rows).max(1)
     for magnitudes in (np.maximum(rows, 0), np.maximum(-rows, 0)):  # weights of two signs cannot overflow together
         if weight.shape[1] % 2:
             sums = np.sort(magnitudes, 1)[:, -2:].sum(1)

@@ -10,12 +10,12 @@ import pytest
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError
 from fashion_infer.export import qdq
-from fashion_infer.export.onnx_file import load_onnx
 from fashion_infer.export.other_cpu import EMULATOR, can_emulate_avx2, run_on_avx2
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.quantize import Int8Options, quantize_file
 from fashion_infer.machine import has_vnni
 from fashion_infer.model_spec import METADATA_KEY
+from fashion_infer.onnx_file import load_onnx
 
 pytestmark = pytest.mark.skipif(shutil.which(EMULATOR) is None, reason=f"{EMULATOR} is not installed")
 
