@@ -16,6 +16,7 @@ from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import crop
 from fashion_infer.synthetic import backdrops
 
+Floats = NDArray[np.floating]
 SCENES = 300  # rendered rooms and streets without a garment
 PIECES = 12  # of each of scikit-image's pictures: they are few, so parts of them count as pictures
 PICTURES = (
@@ -26,29 +27,23 @@ KEPT = 0.98  # share of val's garments that must score above a half
 
 
 def fit_garment_score(
-    run: Run, spec: ModelSpec, photos: FashionData, rendered: FashionData, others: FashionData
+    run: Run, spec: ModelSpec, *, garments: Floats, things: Floats, validation: FashionData
 ) -> ModelSpec:
-    """The spec with the weights of the score, fitted on train, its threshold (a half) set on val.
+    """The spec with the weights of the score, its threshold (a half) set on val.
 
     Args:
         run: of the network.
         spec: its own.
-        photos: garments, with the splits train and val.
-        rendered: garments as well, the worn ones that the photos lack among them.
-        others: things that are no garments, with the same splits.
+        garments: embeddings of training photos of garments, [N, D].
+        things: embeddings of training photos of other things; some pictures without a garment are added.
+        validation: photos of garments; nearly all must score above a half, whole and cut out by their box.
     """
-    rng = np.random.default_rng(0)
-    garments, things = (
-        outputs_of(run, spec, data.split("train"), whole=True)["embedding"] for data in (photos, others)
-    )
-    boxed = outputs_of(run, spec, photos.split("train"))["embedding"]
-    drawn = outputs_of(run, spec, rendered)["embedding"]
-    clutter = run_in_batches(run, other_pictures(spec.image_size, rng))["embedding"]
-    embeddings = np.concatenate([garments, boxed, drawn, things, clutter])
-    is_garment = np.arange(len(embeddings)) < len(garments) + len(boxed) + len(drawn)
+    clutter = run_in_batches(run, other_pictures(spec.image_size, np.random.default_rng(0)))["embedding"]
+    embeddings = np.concatenate([garments, things, clutter])
+    is_garment = np.arange(len(embeddings)) < len(garments)
     fitted = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(embeddings, is_garment)
-    held_out = outputs_of(run, spec, photos.split("val"), whole=True)["embedding"]
-    logits = fitted.decision_function(held_out)
+    held_out = [outputs_of(run, spec, validation, whole=whole)["embedding"] for whole in (True, False)]
+    logits = fitted.decision_function(np.concatenate(held_out))
     bias = float(fitted.intercept_[0]) - min(0.0, float(np.quantile(logits, 1 - KEPT, method="lower")))
     weights = tuple(round(float(weight), 5) for weight in fitted.coef_[0])
     return dataclasses.replace(spec, garment_weights=weights, garment_bias=round(bias, 5))

@@ -6,9 +6,8 @@ lie in one space; 8 bits move the features by more than the head would bear othe
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -21,6 +20,7 @@ from rich.progress import track
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.export.qdq import calibrate, layers_of, to_int8
+from fashion_infer.files import write_atomically
 from fashion_infer.images import Pixels, read_image
 from fashion_infer.model_spec import INPUT_NAME, ModelSpec
 from fashion_infer.preprocess import crop, resize
@@ -30,6 +30,7 @@ from fashion_infer.training.model import FashionNet, StandardisedLinear
 
 CHANGED_SIDE = 320  # pixels: the least side that a photo is decoded at before it is changed
 CALIBRATION, BATCH = 96, 16
+CONFIG = EmbeddingConfig()
 LABELS = (("category",), ("category", "texture", "sleeve"))  # photos that agree in these belong together
 FEATURES = "embedding_features"  # the name that the head's input gets
 console = Console(stderr=True)
@@ -45,39 +46,40 @@ def with_stages(network: FashionNet, spec: ModelSpec) -> FashionNet:
     return other.eval()
 
 
-def photo_embedding(
-    network: FashionNet, spec: ModelSpec, data: FashionData, change: Change, config: EmbeddingConfig
-) -> None:
-    """Fit the embedding of a network of `with_stages`.
-
-    Args:
-        network: it is changed.
-        spec: its own.
-        data: the photos to fit it on.
-        change: makes another view of a photo.
-        config: of the fit.
-    """
-    with TemporaryDirectory() as folder:
-        files = both_precisions(network, spec, data, Path(folder))
-        views = [features_of(file, data, spec.image_size, how) for file in files for how in (None, change)]
+def fit(network: FashionNet, data: FashionData, views: Sequence[Floats], config: EmbeddingConfig = CONFIG) -> None:
+    """Fit the embedding of a network of `with_stages` on views of the photos, each of `features_of`."""
     assert isinstance(network.embedding, StandardisedLinear)
     fit_embedding(network.embedding, torch.from_numpy(np.stack(views)), belonging(data), config)
 
 
+@torch.inference_mode()
+def embed(network: FashionNet, features: Floats) -> Floats:
+    """[N, D] of unit length, from features of `features_of`."""
+    vectors: Floats = torch.nn.functional.normalize(network.embedding(torch.from_numpy(features)), dim=1).numpy()
+    return vectors
+
+
 def both_precisions(network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path) -> tuple[Path, Path]:
-    """The network as an fp32 file and as one with every layer in 8 bits."""
+    """The network as an fp32 file and as one with every layer in 8 bits; made where they are not there yet."""
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
+    if int8.exists():
+        return fp32, int8
+    folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder / "network.safetensors", network, spec)
     export_onnx(folder / "network.safetensors", fp32)
     some = data.select(np.linspace(0, len(data) - 1, CALIBRATION).astype(int))
     pictures = np.concatenate(list(pictures_of(some, spec.image_size, None)))
     model, ranges = calibrate(fp32, pictures)
-    onnx.save_model(to_int8(model, ranges, layers_of(model.graph), "cpu"), int8)
+    quantized = to_int8(model, ranges, layers_of(model.graph), "cpu")
+    write_atomically(int8, lambda temporary: onnx.save_model(quantized, temporary))
     return fp32, int8
 
 
-def features_of(file: Path, data: FashionData, size: int, change: Change | None) -> Floats:
-    """[N, F]: what a file's embedding head is given for each photo of a set."""
+def features_of(file: Path, data: FashionData, size: int, change: Change | None, kept: Path) -> Floats:
+    """[N, F]: what a file's embedding head is given for each photo of a set; kept in an .npy file."""
+    if kept.exists():
+        features: Floats = np.load(kept)
+        return features
     model = onnx.load(file)
     name = next(node.input[0] for node in model.graph.node if "model.embedding.mean" in node.input)
     model.graph.node.append(onnx.helper.make_node("Identity", [name], [FEATURES]))
@@ -86,7 +88,15 @@ def features_of(file: Path, data: FashionData, size: int, change: Change | None)
     batches = track(
         pictures_of(data, size, change), file.stem, total=-(-len(data) // BATCH), console=console, update_period=5
     )
-    return np.concatenate([session.run([FEATURES], {INPUT_NAME: batch})[0] for batch in batches])
+    features = np.concatenate([session.run([FEATURES], {INPUT_NAME: batch})[0] for batch in batches])
+    write_atomically(kept, lambda temporary: save(temporary, features))
+    return features
+
+
+def save(path: Path, array: Floats) -> None:
+    """Write an .npy file under any name."""
+    with path.open("wb") as file:
+        np.save(file, array)
 
 
 def pictures_of(data: FashionData, size: int, change: Change | None) -> Iterator[NDArray[np.uint8]]:

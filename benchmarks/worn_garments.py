@@ -1,69 +1,49 @@
 """The last run of `pretrained.py`: lying and worn garments, shoes and hats together, behind the frozen early layers.
 
-    python benchmarks/worn_garments.py views PHOTOS WORN START FOLDER      # the cached views, resumable
-    python benchmarks/worn_garments.py train PHOTOS WORN START FOLDER      # the run, resumable, beside the first
-
-START is an fp32 .onnx file: the built-in model before this run. Of every batch two fifths are worn garments.
+Of every batch 14 of 32 views are of worn garments. The early layers, up to stride 8, stay as the runs before left them,
+and so do the filters of the depthwise convolutions; views are kept as these layers see them (`cached_views.py`).
 """
 
+import copy
 import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import typer
 from cached_views import Views, from_stride_8, late_layers, plain_views, round_of_views
 from numpy.typing import NDArray
-from pretrained import not_garments, with_same_labels
 from rich.console import Console
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from training_sets import joined
 
-from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.evaluation import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.data.deepfashion import FashionData
+from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error
 from fashion_infer.export.from_onnx import network_from_onnx
 from fashion_infer.files import write_atomically
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import crop
 from fashion_infer.training.batch_norm import fit_batch_norm
-from fashion_infer.training.checkpoint import save_checkpoint, take_over
+from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint, take_over
 from fashion_infer.training.losses import Batch, fashionnet_losses
 from fashion_infer.training.model import Architecture, FashionNet
+from fashion_infer.training.run_folder import CHECKPOINT, METRICS, STATE
 
-ARCH = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)
+FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  # whose file does not name its own
 ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn garment
-HELD_OUT = 8  # every eighth block of twenty street photos of train is kept for val
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
 STEPS, STEPS_A_ROUND = 440, 50  # round n joins at step n * STEPS_A_ROUND
+SMOOTHING, CATEGORY_WEIGHT = (
+    0.1,
+    2.0,
+)  # of the category loss: smoothed labels leave its scores less sure
 SAVE_EVERY, JUDGE_EVERY = 20, 200
 console = Console(stderr=True, width=200)
-app = typer.Typer(add_completion=False)
-
-
-def sources(photos: Path, worn: Path) -> dict[str, FashionData]:
-    """The sets with one list of labels; some of the worn training photos become val."""
-    lying, street, others = with_same_labels(read_category(photos), read_category(worn), not_garments(photos / "Img"))
-    numbers = np.array([int(Path(name).name.split("_")[0]) for name in street.images])
-    blocks = np.unique(numbers[street.splits == "train"] // 20)[3::HELD_OUT]
-    held = (street.splits == "train") & np.isin(numbers // 20, blocks)
-    splits = np.where(held, "val", street.splits)
-    return {"worn": dataclasses.replace(street, splits=splits), "lying": lying, "others": others}
-
-
-def joined(sets: dict[str, FashionData], split: str) -> tuple[FashionData, dict[str, NDArray[np.int64]]]:
-    """The split of every set in one, and the rows of each."""
-    parts = [data.split(split) for data in sets.values()]
-    ends = np.cumsum([len(part) for part in parts])
-    rows = {name: np.arange(e - len(p), e) for name, p, e in zip(sets, parts, ends, strict=True)}
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.append(part)
-    return whole, rows
 
 
 def rows_of_round(rows: dict[str, NDArray[np.int64]], number: int) -> NDArray[np.int64]:
@@ -76,7 +56,7 @@ def rows_of_round(rows: dict[str, NDArray[np.int64]], number: int) -> NDArray[np
 
 def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec]:
     """The network of a file, with the categories and attributes of a set, its normalisation fitted to the photos."""
-    source, source_spec = network_from_onnx(start, ARCH)
+    source, source_spec = network_from_onnx(start, FIRST_RELEASE) if start.suffix == ".onnx" else load_checkpoint(start)
     spec = dataclasses.replace(
         source_spec,
         categories=data.category_names,
@@ -86,7 +66,7 @@ def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec
         garment_weights=None,
     )
     torch.manual_seed(0)
-    arch = dataclasses.replace(ARCH, num_categories=len(spec.categories), num_attributes=len(spec.attributes))
+    arch = dataclasses.replace(source.arch, num_categories=len(spec.categories), num_attributes=len(spec.attributes))
     net = FashionNet(arch)
     take_over(net, spec, source, source_spec)
     return net.to(memory_format=torch.channels_last).eval(), spec  # type: ignore[call-overload]
@@ -104,29 +84,23 @@ def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int
     fit_batch_norm(net, torch.from_numpy(np.stack(pixels)).split(32))
 
 
-@app.command()
-def views(photos: Path, worn: Path, start: Path, folder: Path, first: int = 0, every: int = 1) -> None:
-    """Make the rounds of views that are not there yet, and those of val."""
-    sets = sources(photos, worn)
-    data, rows = joined(sets, "train")
-    net, _ = start_network(start, data)
-    if first == every - 1:
-        plain_views(folder / "val.npz", net, joined(sets, "val")[0])
-    for number in range(first, ROUNDS, every):
-        before = time.monotonic()
-        made = round_of_views(folder, number, net, data, rows_of_round(rows, number))
-        console.print(f"round {number}: {len(made.rows) / (time.monotonic() - before):.1f} views/s")
+def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path) -> Path:
+    """Train the layers behind stride 8 and the heads; a stopped run goes on.
 
+    Args:
+        sets: of `training_sets.sources`.
+        start: a checkpoint or an fp32 .onnx file to start from.
+        folder: of the run.
 
-@app.command()
-def train(photos: Path, worn: Path, start: Path, folder: Path) -> None:
-    """Train the layers behind stride 8 and the heads; waits for rounds that are still being made."""
-    sets = sources(photos, worn)
+    Returns:
+        The checkpoint, of averaged weights.
+    """
     data, rows = joined(sets, "train")
     net, spec = start_network(start, data)
-    state = folder / "state.safetensors"
+    state = folder / STATE
     if not state.exists():
         fit_norms(net, data, rows)
+    frozen = copy.deepcopy(net).eval()  # of which only the early layers are used, which no step changes
     average = FashionNet(net.arch)
     average.load_state_dict(net.state_dict())
     average.eval()
@@ -141,10 +115,13 @@ def train(photos: Path, worn: Path, start: Path, folder: Path) -> None:
     optimizer = torch.optim.AdamW(parameters, weight_decay=DECAY)
     step = load(state, net, average, optimizer) if state.exists() else 0
     validation, val_rows = joined(sets, "val")
-    val = plain_views(folder / "val.npz", net, validation)
+    val = plain_views(folder / "val.npz", frozen, validation)
     began, first = time.monotonic(), step
     while step < STEPS:
-        rounds = [wait_for(folder, n, net, data, rows) for n in range(min(ROUNDS, step // STEPS_A_ROUND + 2))]
+        rounds = [
+            round_of_views(folder, number, frozen, data, rows_of_round(rows, number))
+            for number in range(min(ROUNDS, step // STEPS_A_ROUND + 2))
+        ]
         rate = RATE * min((step + 1) / WARMUP, 0.5 + 0.5 * np.cos(np.pi * max(0, step - WARMUP) / (STEPS - WARMUP)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -165,7 +142,8 @@ def train(photos: Path, worn: Path, start: Path, folder: Path) -> None:
             console.print(f"{time.strftime('%H:%M:%S')} step {step}: {words}, {speed:.1f} images/s")
         if step % JUDGE_EVERY == 0 or step == STEPS:
             report(folder, step, average, validation, val, val_rows)
-            save_checkpoint(folder / "model.safetensors", average, spec)
+            save_checkpoint(folder / CHECKPOINT, average, spec)
+    return folder / CHECKPOINT
 
 
 def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -174,16 +152,6 @@ def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     losses = fashionnet_losses(outputs, batch, share, None, "l1")
     smooth = torch.nn.functional.cross_entropy(outputs["category"], batch.categories, label_smoothing=SMOOTHING)
     return {**{n: loss for n, loss in losses.items() if n != "triplet"}, "category": smooth * CATEGORY_WEIGHT}
-
-
-SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0
-
-
-def wait_for(folder: Path, number: int, net: FashionNet, data: FashionData, rows: dict[str, Any]) -> Views:
-    """A round, once it is there."""
-    while not (folder / f"round-{number}.npz").exists():
-        time.sleep(5)
-    return round_of_views(folder, number, net, data, rows_of_round(rows, number))
 
 
 def draw(rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int64]], step: int) -> tuple[Tensor, Batch]:
@@ -243,7 +211,7 @@ def report(
 ) -> None:
     """Measure val, lying and worn apart; append it to metrics.jsonl."""
     found = {name: measure(net, data, views, rows[name]) for name in ("lying", "worn")}
-    with (folder / "metrics.jsonl").open("a") as file:
+    with (folder / METRICS).open("a") as file:
         file.write(json.dumps({"step": step, **found}) + "\n")
     for name, values in found.items():
         console.print(f"step {step} val {name}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
@@ -261,8 +229,6 @@ def save(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.opti
 
 def load(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer) -> int:
     """Take a stopped run up; returns its step."""
-    from safetensors import safe_open
-
     tensors = load_file(path)
     for name, network in (("net", net), ("average", average)):
         start = f"{name}."
@@ -275,7 +241,3 @@ def load(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.opti
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     with safe_open(path, "pt") as file:
         return int(file.metadata()["step"])
-
-
-if __name__ == "__main__":
-    app()

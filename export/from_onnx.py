@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fashion_infer.errors import ModelError, ModelNotFoundError, UsageError, missing_extra
-from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.onnx_file import load_onnx, precision_of
 
 try:
     import torch
     from onnx import numpy_helper
     from torch import Tensor, nn
 except ImportError as error:
-    raise missing_extra(error.name or "torch", "export") from error
+    raise missing_extra(error.name or "torch", "export", error) from error
 
 from fashion_infer.training.checkpoint import ARCHITECTURE_KEY
 from fashion_infer.training.model import Architecture, FashionNet

@@ -12,9 +12,9 @@ import torch
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError, ModelNotFoundError
 from fashion_infer.export.from_onnx import network_from_onnx
-from fashion_infer.export.onnx_file import packed
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
+from fashion_infer.onnx_file import packed
 from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint, save_checkpoint
 from fashion_infer.training.model import Architecture, Deployed, FashionNet
 

@@ -1,0 +1,38 @@
+"""Another picture of the same thing: what the embedding learns to see through (`photo_embedding.py`)."""
+
+import cv2
+import numpy as np
+
+from fashion_infer.images import Pixels
+
+TURN, TILT = 15.0, 0.07  # degrees; share of a side by which each corner moves
+KEPT = (0.65, 0.95)  # of each side, by the cut
+LIGHT, CONTRAST, LAMP = (0.65, 1.35), (0.75, 1.25), (0.88, 1.12)
+QUALITY = (35, 80)  # of the JPEG
+
+
+def strong_view(photo: Pixels, rng: np.random.Generator) -> Pixels:
+    """Part of a photo, turned and tilted, in other light from another lamp, saved as a small JPEG.
+
+    Args:
+        photo: uint8 [H, W, 3] RGB.
+        rng: draws every change.
+
+    Returns:
+        uint8 [h, w, 3] RGB, h and w 65 to 95 % of the photo's. Where the view looks beyond the photo it is mirrored.
+    """
+    sides = np.array(photo.shape[1::-1], np.float64)
+    cut = rng.uniform(*KEPT, 2) * sides
+    centre = cut / 2 + rng.uniform(0, 1, 2) * (sides - cut)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2 * cut + rng.uniform(-TILT, TILT, (4, 2)) * cut
+    turn = np.radians(rng.uniform(-TURN, TURN))
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    width, height = max(1, round(cut[0])), max(1, round(cut[1]))
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    transform = cv2.getPerspectiveTransform((corners @ rotation + centre).astype(np.float32), target)
+    part = cv2.warpPerspective(photo, transform, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    lamp = rng.uniform(*LAMP, 3) * rng.uniform(*LIGHT)
+    lit = ((part.astype(np.float32) - 128) * rng.uniform(*CONTRAST) + 128) * lamp
+    bgr = np.ascontiguousarray(lit.clip(0, 255).astype(np.uint8)[..., ::-1])
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*QUALITY))])[1]
+    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8, copy=False)
