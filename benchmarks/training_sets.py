@@ -14,17 +14,25 @@ SAME = {  # rendered attribute -> the photos' name of it
     "long-sleeve": "long_sleeve", "short-sleeve": "short_sleeve", "v-neck": "v_neckline", "crew neck": "crew_neckline",
     "square neck": "square_neckline", "mini": "mini_length", "maxi": "maxi_length",
 }  # fmt: skip
-HELD_OUT = 8  # every eighth block of twenty street photos of train is kept for val
+HELD_OUT = 8
 
 
 def sources(photos: Path, worn: Path | None) -> dict[str, FashionData]:
-    """The sets with one list of labels; some of the worn training photos become val."""
-    lying, street, others = with_same_labels(read_category(photos), read_category(worn), not_garments(photos / "Img"))
-    numbers = np.array([int(Path(name).name.split("_")[0]) for name in street.images])
-    blocks = np.unique(numbers[street.splits == "train"] // 20)[3::HELD_OUT]
-    held = (street.splits == "train") & np.isin(numbers // 20, blocks)
-    splits = np.where(held, "val", street.splits)
-    return {"worn": dataclasses.replace(street, splits=splits), "lying": lying, "others": others}
+    """The sets by name with one list of labels; some of the worn training photos become val."""
+    lying, others = read_category(photos), not_garments(photos / "Img")
+    if worn is None:
+        lying, others = with_same_labels(lying, others)
+        return {"lying": lying, "others": others}
+    lying, street, others = with_same_labels(lying, hold_some_out(read_category(worn)), others)
+    return {"worn": street, "lying": lying, "others": others}
+
+
+def hold_some_out(street: FashionData) -> FashionData:
+    """Worn garments with every eighth block of twenty street photos of train in val: neighbours are of one series."""
+    blocks = np.array([int(Path(name).name.split("_")[0]) for name in street.images]) // 20
+    held = np.unique(blocks[street.splits == "train"])[3::HELD_OUT]
+    splits = np.where((street.splits == "train") & np.isin(blocks, held), "val", street.splits)
+    return dataclasses.replace(street, splits=splits)
 
 
 def joined(sets: dict[str, FashionData], split: str) -> tuple[FashionData, dict[str, NDArray[np.int64]]]:

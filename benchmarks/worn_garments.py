@@ -43,6 +43,7 @@ SMOOTHING, CATEGORY_WEIGHT = (
     2.0,
 )  # of the category loss: smoothed labels leave its scores less sure
 SAVE_EVERY, JUDGE_EVERY = 20, 200
+PICTURES = 128  # that batch normalisation is fitted to
 console = Console(stderr=True, width=200)
 
 
@@ -73,10 +74,12 @@ def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec
 
 
 def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int64]]) -> None:
-    """Batch normalisation as 128 photos want it, drawn as a batch is."""
+    """Batch normalisation as some photos want it, drawn as a batch is."""
     size, rng = net.arch.image_size, np.random.default_rng(0)
     total = sum(SHARES.values())
-    drawn = np.concatenate([rng.choice(rows[n], 128 * share // total, replace=False) for n, share in SHARES.items()])
+    drawn = np.concatenate(
+        [rng.choice(rows[n], PICTURES * share // total, replace=False) for n, share in SHARES.items()]
+    )
     pixels = []
     for row in rng.permutation(drawn):
         box = data.boxes[row].astype(np.float64)

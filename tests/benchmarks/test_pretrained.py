@@ -11,6 +11,7 @@ import numpy as np
 import pretrained
 import pytest
 import torch
+import training_sets
 
 from fashion_infer import Predictor
 from fashion_infer.data.deepfashion import FashionData, read_category
@@ -70,7 +71,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shoes_and_hats_are_whole_photos_without_landmarks(folders: Path) -> None:
-    others = pretrained.not_garments(folders)
+    others = training_sets.not_garments(folders)
     assert len(others) == 8, "two of each class of train and of validation; the test folder is not touched"
     assert others.splits.tolist() == ["train"] * 4 + ["val"] * 4
     assert (others.boxes == [0, 0, 30, 40]).all()
@@ -78,7 +79,7 @@ def test_shoes_and_hats_are_whole_photos_without_landmarks(folders: Path) -> Non
 
 
 def test_one_list_of_labels(rendered: FashionData, folders: Path) -> None:
-    same, others = pretrained.with_same_labels(rendered, pretrained.not_garments(folders))
+    same, others = training_sets.with_same_labels(rendered, training_sets.not_garments(folders))
     assert same.category_names == others.category_names
     assert same.category_names[-2:] == ("Shoes", "Hat")
     assert {same.category_names[i] for i in same.categories} == {
@@ -132,11 +133,17 @@ def test_the_garment_score_keeps_nearly_all_garments(
     monkeypatch.setattr(garment_score, "PIECES", 1)
     monkeypatch.setattr(garment_score, "PICTURES", ("camera", "coffee", "horse"))
     run = network_run(network, spec)
-    fitted = garment_score.fit_garment_score(run, spec, rendered, rendered, pretrained.not_garments(folders))
+    garments, others = (
+        garment_score.outputs_of(run, spec, data.split("train"), whole=True)["embedding"]
+        for data in (rendered, training_sets.not_garments(folders))
+    )
+    validation = rendered.split("val")
+    fitted = garment_score.fit_garment_score(run, spec, garments=garments, things=others, validation=validation)
     assert fitted.garment_weights is not None
-    held_out = garment_score.outputs_of(run, spec, rendered.split("val"), whole=True)["embedding"]
-    logits = held_out @ np.array(fitted.garment_weights) + fitted.garment_bias
-    assert (logits >= -1e-3).mean() >= 0.8
+    for whole in (True, False):
+        held_out = garment_score.outputs_of(run, spec, validation, whole=whole)["embedding"]
+        logits = held_out @ np.array(fitted.garment_weights) + fitted.garment_bias
+        assert (logits >= -1e-3).mean() >= 0.8
     noise = garment_score.run_in_batches(run, garment_score.other_pictures(SIZE, np.random.default_rng(1)))["embedding"]
     assert (noise @ np.array(fitted.garment_weights) + fitted.garment_bias).mean() < logits.mean()
 
@@ -171,6 +178,14 @@ def test_a_model_is_judged_on_labels_and_classes(
     assert set(found["groups"]) == set(rendered.attribute_groups)
     assert found["category"]["top1"]["value"] <= found["category"]["top5"]["value"]
     assert 0 < found["landmark_error"]["value"] < 1
+    assert found["is_garment"]["value"] == 1.0
+    assert found["attribute_recall"]["top3"] <= found["attribute_recall"]["top5"]
+    measured = {"lying": {"val": found, "test": found}, "ten_classes": ten}
+    text = judge_pretrained.table(measured)
+    assert "worn" not in text
+    assert "| category top-1 |" in text and "92.0% |" in text
+    both = judge_pretrained.table(measured | {"worn": measured["lying"]})
+    assert all(line.count("|") == 8 for line in both.split("\n\n")[0].splitlines())
     assert ten["C"] in judge_pretrained.STRENGTHS
     assert ten["train"]["value"] >= ten["test"]["value"]
     assert rates["test shoes"]["value"] == 1.0
