@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,rtx,openvino,export,train,bench,dev
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.
+ABOUT := A FashionNet on EfficientNet-Lite0, taught by 4,000 photos of garments that lie, hang or are worn.
 ABOUT_INT8 := fashionnet-lite in 8 bits, for CPUs.
+WITH_WORN = $(if $(CCP),--worn build/worn-photos)
 WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 .PHONY: setup test check demo demo-train pretrained clean
@@ -43,17 +44,18 @@ $(DEMO_VENV)/installed: pyproject.toml constraints.txt
 demo-train: setup ## the whole chain in minutes: render, train, export, verify, predict, time; PHOTOS=DIR as above
 	$(BIN)/fashion-infer demo --train -o demo $(WITH_PHOTOS)
 
-pretrained: setup ## train, export and judge fashionnet-lite: hours; DATA=DIR holds the public clothing photos
+pretrained: setup ## train, export and judge fashionnet-lite: hours; DATA=DIR holds the public clothing photos, CCP=DIR the street photos
 	$(BIN)/python benchmarks/real_photos.py "$(DATA)" build/real-photos
-	$(BIN)/python benchmarks/pretrained.py build/real-photos build/pretrained
+	$(if $(CCP),$(BIN)/python benchmarks/worn_photos.py "$(CCP)" build/worn-photos)
+	$(BIN)/python benchmarks/pretrained.py build/real-photos build/pretrained $(WITH_WORN)
 	$(BIN)/python -m fashion_infer.export.built_in fashionnet-lite build/pretrained/fashionnet-lite.safetensors \
 		--photos build/real-photos/Img/img/validation --about "$(ABOUT)"
 	$(BIN)/fashion-infer export build/pretrained/fashionnet-lite.safetensors --precision int8 \
 		--calibration build/real-photos/Img/img/train --data build/real-photos -o build/pretrained/fashionnet-lite-int8.onnx
 	$(BIN)/python -m fashion_infer.export.built_in fashionnet-lite-int8 build/pretrained/fashionnet-lite-int8.onnx \
 		--about "$(ABOUT_INT8)"
-	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite
-	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite-int8
+	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite $(WITH_WORN)
+	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite-int8 $(WITH_WORN)
 	$(BIN)/python benchmarks/frozen_trunk.py build/real-photos build/pretrained/rendered/model.safetensors
 
 clean:
