@@ -30,7 +30,7 @@ from fashion_infer.training.model import FashionNet, StandardisedLinear
 
 CHANGED_SIDE = 320  # pixels: the least side that a photo is decoded at before it is changed
 CALIBRATION, BATCH = 96, 16
-CONFIG = EmbeddingConfig()
+CONFIG = EmbeddingConfig(steps=300, label_weight=0.5)  # chosen on val
 LABELS = (("category",), ("category", "texture", "sleeve"))  # photos that agree in these belong together
 FEATURES = "embedding_features"  # the name that the head's input gets
 console = Console(stderr=True)
@@ -57,6 +57,11 @@ def embed(network: FashionNet, features: Floats) -> Floats:
     """[N, D] of unit length, from features of `features_of`."""
     vectors: Floats = torch.nn.functional.normalize(network.embedding(torch.from_numpy(features)), dim=1).numpy()
     return vectors
+
+
+def found_again(changed: Floats, gallery: Floats) -> NDArray[np.bool_]:
+    """[N]: is row i of the gallery, [G, D], the nearest to the changed view i, [N, D]?"""
+    return np.asarray((changed @ gallery.T).argmax(1) == np.arange(len(changed)))
 
 
 def both_precisions(network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path) -> tuple[Path, Path]:

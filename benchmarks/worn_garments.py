@@ -37,7 +37,7 @@ FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  
 ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn garment
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
-STEPS, STEPS_A_ROUND = 440, 50  # round n joins at step n * STEPS_A_ROUND
+STEPS, STEPS_A_ROUND = 360, 50  # round n joins at step n * STEPS_A_ROUND
 SMOOTHING, CATEGORY_WEIGHT = (
     0.1,
     2.0,
@@ -141,7 +141,7 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
         if step % SAVE_EVERY == 0:
             save(state, net, average, optimizer, step)
             speed = (step - first) * sum(SHARES.values()) / (time.monotonic() - began)
-            words = ", ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+            words = ", ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
             console.print(f"{time.strftime('%H:%M:%S')} step {step}: {words}, {speed:.1f} images/s")
         if step % JUDGE_EVERY == 0 or step == STEPS:
             report(folder, step, average, validation, val, val_rows)

@@ -133,6 +133,12 @@ def test_the_embedding_is_fitted_on_both_precisions(
     np.testing.assert_array_equal(kept, views[0])
 
 
+def test_which_photos_are_found_again() -> None:
+    gallery = np.eye(4, dtype=np.float32)
+    changed = np.array([[0.9, 0.1, 0, 0], [0.6, 0.5, 0, 0], [0, 0, 0.7, 0.7 - 1e-3]], np.float32)
+    assert photo_embedding.found_again(changed, gallery).tolist() == [True, False, True]
+
+
 def test_who_belongs_together(rendered: FashionData) -> None:
     groups = ("texture", "sleeve") * (len(rendered.attribute_names) // 2 + 1)
     data = dataclasses.replace(rendered, attribute_groups=groups[: len(rendered.attribute_names)])

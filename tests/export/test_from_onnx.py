@@ -13,8 +13,12 @@ from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError, ModelNotFoundError
 from fashion_infer.export.from_onnx import network_from_onnx
 from fashion_infer.export.onnx_model import export_onnx
+from fashion_infer.images import read_image
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
+from fashion_infer.models import find_model
 from fashion_infer.onnx_file import packed
+from fashion_infer.preprocess import crop
+from fashion_infer.synthetic.rendering import render
 from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint, save_checkpoint
 from fashion_infer.training.model import Architecture, Deployed, FashionNet
 
@@ -125,3 +129,14 @@ def test_what_cannot_be_trained_on(onnx_model: Path, tmp_path: Path) -> None:
     onnx.save_model(model, int8)
     with pytest.raises(ModelError, match="is in int8: only an fp32 file"):
         network_from_onnx(int8)
+
+
+def test_the_built_in_model_comes_back() -> None:
+    path = find_model("fashionnet-lite")
+    network, spec = network_from_onnx(path)
+    images = np.stack([crop(read_image(render(1, i).image), None, spec.image_size).pixels for i in range(4)])
+    expected = OnnxRuntimeBackend(path).run(images)
+    with torch.inference_mode():
+        found = Deployed(network, spec.temperature).eval()(torch.from_numpy(images))
+    for name, tensor in zip(OUTPUT_NAMES, found, strict=True):
+        np.testing.assert_allclose(tensor.numpy(), expected[name], atol=2e-4, err_msg=name)
