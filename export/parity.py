@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fashion_infer.backends import Outputs
 from fashion_infer.data.synthetic import render
 from fashion_infer.errors import ParityError
-from fashion_infer.images import ImageSource, expand_paths, read_image
+from fashion_infer.images import ImageSource, read_image
+from fashion_infer.inputs import expand_paths
 from fashion_infer.preprocess import crop
 
 BEFORE_POOLING = ("landmarks", "visibility")

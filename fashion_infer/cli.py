@@ -20,7 +20,8 @@ from rich.table import Column, Table
 
 from fashion_infer import __version__, doctor, models
 from fashion_infer.errors import FashionInferError, ImageError, MissingExtraError, UsageError
-from fashion_infer.images import MAX_PIXELS, expand_paths
+from fashion_infer.images import MAX_PIXELS
+from fashion_infer.inputs import expand_paths
 from fashion_infer.judge import Judgement, Run, judge_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model

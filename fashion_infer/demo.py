@@ -18,7 +18,7 @@ from fashion_infer.data.designs import CUTS
 from fashion_infer.data.synthetic import VIEWS_PER_ITEM, Garment, render, to_jpeg
 from fashion_infer.demo_report import REPORT
 from fashion_infer.errors import missing_extra
-from fashion_infer.images import expand_paths
+from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import BuiltIn, built_in
 from fashion_infer.prediction import Prediction
