@@ -59,18 +59,18 @@ def looks_readable(path: str) -> bool:
 
 
 @contextmanager
-def untrusted() -> Iterator[None]:
-    """What a library raises on damaged bytes becomes an ImageError; put nothing of our own into the block.
+def untrusted(fault: str = "is damaged or truncated") -> Iterator[None]:
+    """What a library, or somebody's file object, raises becomes an ImageError; nothing of ours belongs in the block.
 
-    Decoders raise nearly anything. A MemoryError is no damage and passes.
+    Decoders raise nearly anything on damaged bytes. A MemoryError is no damage and passes.
     """
     try:
         yield
     except (ImageError, MemoryError):
         raise
     except Exception as error:
-        words = " ".join(str(error).split())[:200].rstrip(" .:")
-        raise ImageError(f"is damaged or truncated: {words or type(error).__name__}") from error
+        words = " ".join((getattr(error, "strerror", None) or str(error)).split())[:200].rstrip(" .:")
+        raise ImageError(f"{fault}: {words or type(error).__name__}") from error
 
 
 def open_header(file: BinaryIO, size: int, max_pixels: int) -> Image.Image:
@@ -230,7 +230,8 @@ def spread(grey: Pixels) -> Pixels:
 
 def _layout(image: Image.Image) -> str:
     """How the samples lie in the file, in Pillow's words, such as "RGB;16B"; gone once the picture is loaded."""
-    arguments = image.tile[0][3] if isinstance(image, Image.Image) and getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
     words = arguments if isinstance(arguments, tuple) else (arguments,)
     return next((word for word in words if isinstance(word, str)), "")
 
@@ -251,7 +252,7 @@ def _grey_of_tiff(image: Image.Image, layout: str) -> Pixels:
     """A grey TIFF of 12 or 16 bits, in which 0 may be white."""
     grey = np.asarray(image).astype(np.uint16)
     if layout == "I;12":
-        grey = (grey << 4) | (grey >> 8)
+        grey = (grey << 4 | grey >> 8).astype(np.uint16)
     pixels = spread(to_8_bits(grey))
     tags = cast(Any, image).tag_v2
     return 255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels

@@ -16,6 +16,8 @@ from PIL import Image
 
 from fashion_infer.decoding import (
     Pixels as Pixels,
+)
+from fashion_infer.decoding import (
     check_size,
     decode_jpeg,
     decode_other,
@@ -117,10 +119,10 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
         file: BinaryIO = io.BytesIO(_checked(source, max_bytes))
         yield file, len(source)
     elif isinstance(source, str | os.PathLike):
-        with _reading():
+        with untrusted("cannot be read"):
             opened = Path(source).open("rb")  # noqa: SIM115 closed below
         with opened:
-            with _reading():
+            with untrusted("cannot be read"):
                 facts = os.fstat(opened.fileno())
             if stat.S_ISREG(facts.st_mode):
                 yield opened, _checked_size(facts.st_size, max_bytes)
@@ -136,7 +138,7 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
 
 def _read(file: BinaryIO, max_bytes: int) -> bytes:
     """What is left of a file, read once and at most as far as the limit; its place is kept where it has one."""
-    with _reading():
+    with untrusted("cannot be read"):
         place = file.tell() if hasattr(file, "seekable") and file.seekable() else None
         data = file.read(max_bytes + 1)
         if place is not None:
@@ -144,14 +146,6 @@ def _read(file: BinaryIO, max_bytes: int) -> bytes:
     if not isinstance(data, bytes):
         raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
     return _checked(data, max_bytes)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a closed file
-        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _checked(data: bytes, max_bytes: int) -> bytes:
@@ -174,7 +168,7 @@ def _decode(file: BinaryIO, size: int, side: int | None, boxes: Sequence[ArrayLi
         pixels = _upright(pixels, _orientation(header))
         return Picture(pixels, pixels.shape[1], pixels.shape[0])
     orientation = _orientation(header)
-    with _reading():
+    with untrusted("cannot be read"):
         file.seek(0)
         data = file.read()
     width, height = jpeg_size(data)

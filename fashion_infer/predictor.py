@@ -22,12 +22,12 @@ from fashion_infer.backends import Backend, Network, Outputs
 from fashion_infer.batching import Batcher, Request
 from fashion_infer.errors import ImageError, ModelError, UsageError
 from fashion_infer.files import sha256_of
-from fashion_infer.images import MAX_PIXELS, ImageSource, read_bytes, read_image
+from fashion_infer.images import MAX_BYTES, MAX_PIXELS, ImageSource, Picture, read_bytes, read_image
 from fashion_infer.machine import usable_cores
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction, from_outputs
-from fashion_infer.preprocess import Box, Crop, crop
+from fashion_infer.preprocess import Box, Crop, crop, shrunk
 
 logger = logging.getLogger("fashion_infer")
 
@@ -41,6 +41,7 @@ class _Garment:
         width: of the upright image, pixels.
         height: likewise.
         crop: what the network gets.
+        picture: what was decoded, where it is kept.
         timing: milliseconds of each stage so far.
         ready: when the crop was, seconds on the performance counter.
     """
@@ -49,6 +50,7 @@ class _Garment:
     width: int
     height: int
     crop: Crop
+    picture: Picture | None
     timing: dict[str, float]
     ready: float = field(default_factory=perf_counter)
 
@@ -72,6 +74,8 @@ class Predictor:
         sessions: int | None = None,
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        keep_pictures: bool = False,
         require_hash: str | None = None,
     ) -> None:
         """Load a model.
@@ -92,6 +96,9 @@ class Predictor:
                 fastest on this machine is measured when a model is first loaded, and remembered in the user's cache
                 folder.
             max_pixels: images with more pixels are refused from their header.
+            max_bytes: larger files are refused before they are read.
+            keep_pictures: each Prediction keeps what was decoded of its image, at most 960 pixels on the shorter side,
+                so that `plot` does not read the image again.
             require_hash: sha256 that the file must have, in hexadecimal.
 
         Raises:
@@ -116,7 +123,8 @@ class Predictor:
             raise UsageError("device is an empty list: name one or more")
         backends = [_open_backend(path, backend, name, sessions, threads) for name in devices]
         self.spec: ModelSpec = backends[0].spec
-        self._path, self._max_pixels, self._max_batch, self._max_delay = path, max_pixels, max_batch, max_delay_ms / 1e3
+        self._path, self._max_batch, self._max_delay = path, max_batch, max_delay_ms / 1e3
+        self._max_pixels, self._max_bytes, self._keep_pictures = max_pixels, max_bytes, keep_pictures
         self._networks, self._turn = [Network(opened, max_batch) for opened in backends], itertools.count()
         runs = [partial(_recognise, net, self.spec) for net in self._networks for _ in range(net.backend.sessions)]
         self._batcher: Batcher[_Garment, Prediction] = Batcher(runs, max_batch=max_batch, max_queue=max_queue)
@@ -157,9 +165,10 @@ class Predictor:
         self._batcher.check_open()
         if boxes is not None and len(boxes) == 0:
             return []
-        source = _keep_bytes(images)
+        source = _keep_bytes(images, self._max_bytes)
         cuts = self._prepare(source, boxes)
-        predictions = iter(self._batcher.call([cut for cut in cuts if isinstance(cut, _Garment)]))
+        garments = [cut for cut in cuts if isinstance(cut, _Garment)]
+        predictions = iter(self._batcher.call(garments) if garments else [])
         if boxes is None:
             return next(predictions)
         return [Prediction.failed(source, cut) if isinstance(cut, ImageError) else next(predictions) for cut in cuts]
@@ -168,8 +177,17 @@ class Predictor:
         """Recognise images lazily and in order; a bad image gives a Prediction with `error` set.
 
         Images are decoded by a pool of threads while the network runs. At most twice `max_batch` images are read
-        ahead of the last result, so a live source wants a small `max_batch`.
+        ahead of the last result, so a live source wants a small `max_batch`. Files are read and arrays and PIL images
+        are cut before the next image is asked for, so a buffer may be filled again.
+
+        Raises:
+            TypeError: one image instead of several.
         """
+        if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image) or hasattr(images, "read"):
+            raise TypeError(f"stream takes an iterable of images, not one {type(images).__name__}: see predict")
+        return self._stream(images)
+
+    def _stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction]:
         ahead: deque[tuple[ImageSource, Future[Prediction]]] = deque()
         for image in images:
             ahead.append((image, self._submit(image, wait=True)))
@@ -182,7 +200,7 @@ class Predictor:
         """Recognise an image in the background, in one batch with what other threads submit meanwhile.
 
         Args:
-            image: as `predict` takes it; not to be changed before the result is there.
+            image: as `predict` takes it. A file is read, and an array or a PIL image is cut, before this returns.
             deadline_ms: milliseconds from now by which the network must have started on it.
 
         Returns:
@@ -253,14 +271,22 @@ class Predictor:
         self, image: ImageSource, *, wait: bool, deadline_ms: float | None = None, max_delay: float = 0.0
     ) -> Future[Prediction]:
         request = self._batcher.accept(wait=wait, deadline_ms=deadline_ms)
-        self._decoders.submit(self._prepare_and_put, request, image, max_delay)
+        try:
+            source = _keep_bytes(image, self._max_bytes)
+        except ImageError as error:
+            self._batcher.fail(request, error)
+            return request.future
+        if isinstance(source, np.ndarray | Image.Image):  # what may change once the caller goes on
+            self._prepare_and_put(request, source, max_delay)
+        else:
+            self._decoders.submit(self._prepare_and_put, request, source, max_delay)
         return request.future
 
     def _prepare_and_put(self, request: Request[Prediction], image: ImageSource, max_delay: float) -> None:
         try:
             if (refusal := self._batcher.refusal(request)) is not None:
                 raise refusal
-            [cut] = self._prepare(_keep_bytes(image), None)
+            [cut] = self._prepare(image, None)
             if isinstance(cut, ImageError):
                 raise cut
         except Exception as error:  # whatever it is, somebody waits for an answer
@@ -276,8 +302,10 @@ class Predictor:
         """
         size = self.spec.image_size
         start = perf_counter()
-        picture = read_image(source, side=size, boxes=boxes, max_pixels=self._max_pixels)
+        limits = {"max_pixels": self._max_pixels, "max_bytes": self._max_bytes}
+        picture = read_image(source, side=size, boxes=boxes, **limits)
         decode = perf_counter() - start
+        kept = shrunk(picture) if self._keep_pictures else None
         cuts: list[_Garment | ImageError] = []
         for box in [None] if boxes is None else boxes:
             start = perf_counter()
@@ -287,7 +315,7 @@ class Predictor:
                 cuts.append(error)
             else:
                 timing = {"decode": decode * 1e3, "preprocess": (perf_counter() - start) * 1e3}
-                cuts.append(_Garment(source, picture.width, picture.height, cut, timing))
+                cuts.append(_Garment(source, picture.width, picture.height, cut, kept, timing))
         return cuts
 
 
@@ -308,6 +336,7 @@ def _recognise(network: Network, spec: ModelSpec, garments: list[_Garment]) -> l
             width=garment.width,
             height=garment.height,
             timing=timing,
+            picture=garment.picture,
         )
         timing["post"] = (perf_counter() - began) * 1e3
         predictions.append(prediction)
@@ -321,12 +350,12 @@ def _result_or_failed(source: ImageSource, future: Future[Prediction]) -> Predic
         return Prediction.failed(source, error)
 
 
-def _keep_bytes(source: ImageSource) -> ImageSource:
-    """A file can be read once only, and a Prediction's plot reads its source again."""
+def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
+    """A file is read once, by the thread that gives it: another may move its place meanwhile."""
     if isinstance(source, str | os.PathLike | bytes | np.ndarray | Image.Image):
         return source
     try:
-        return read_bytes(source)
+        return read_bytes(source, max_bytes)
     except ImageError as error:
         raise ImageError(f"the image {error}") from error.__cause__
 
