@@ -30,7 +30,9 @@ _READS, _BYTES_A_READ = 20_000, 256  # so many reads, and one more for so many b
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of a JPEG: those that a length follows, and the last one
-_WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262
+# tags of a TIFF, and values of theirs
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284
+_WHITE_IS_ZERO, _PLANES_APART = 0, 2
 
 
 class _CountedFile:
@@ -180,15 +182,18 @@ def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
         ImageError: damaged, truncated, or of a kind of pixels that has no one meaning in RGB.
     """
     layout = _layout(image)
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    if image.mode in ("RGB", "RGBA") and 16 in tags.get(_BITS_PER_SAMPLE, ()) and tags.get(_PLANES) == _PLANES_APART:
+        raise ImageError("has its channels of 16 bits one after the other: save it with interleaved channels")
     with untrusted():
         image.load()
-    if image.format == "PNG" and layout.endswith(";16B") and image.mode != "I;16":
-        return _colour_of_16_bits(file)
+    if image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and ";16" in layout:
+        return _colour_of_16_bits(file, layout)
     if image.format == "PNG" and layout in ("L;2", "L;4") and "transparency" in image.info:
         # Pillow spreads the samples over 0 to 255, but not the one that is transparent
         image.info["transparency"] *= 85 if layout == "L;2" else 17
     if image.format == "TIFF" and image.mode.startswith("I;16"):
-        return _grey_of_tiff(image, layout)
+        return _grey_of_tiff(image, layout, white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     if image.format == "TIFF" and image.mode == "I":
         raise ImageError("has pixels of 32 bits, or of 16 with a sign: give it as an array")
     return to_rgb(image)
@@ -236,23 +241,28 @@ def _layout(image: Image.Image) -> str:
     return next((word for word in words if isinstance(word, str)), "")
 
 
-def _colour_of_16_bits(file: BinaryIO) -> Pixels:
-    """A PNG of 16 bits a channel, alpha or a transparent colour among them: Pillow would cut the lower ones off."""
+def _colour_of_16_bits(file: BinaryIO, layout: str) -> Pixels:
+    """A PNG or TIFF of 16 bits a channel, of which Pillow would cut the lower ones off."""
     file.seek(0)
-    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    with untrusted():
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
         raise ImageError("is damaged")
-    pixels = to_8_bits(cast(NDArray[np.uint16], values))
-    if pixels.shape[2] == 3:
-        return np.ascontiguousarray(pixels[:, :, ::-1])
-    return to_rgb(Image.fromarray(pixels[:, :, [2, 1, 0, 3]]))
+    if values.shape[2] == 3 or layout.startswith("RGBX"):  # the fourth channel, if there is one, is no alpha
+        return to_8_bits(np.asarray(values[:, :, 2::-1], np.uint16))
+    alpha = values[:, :, 3].astype(np.float32) / 0xFFFF
+    pixels = np.empty((*alpha.shape, 3), np.uint8)
+    for channel in range(3):
+        colour = values[:, :, 2 - channel].astype(np.float32)
+        if not layout.startswith("RGBa"):  # in which colours are multiplied by alpha already
+            colour *= alpha
+        pixels[:, :, channel] = np.rint((colour / 0xFFFF + (1 - alpha)).clip(0, 1) * 255)
+    return pixels
 
 
-def _grey_of_tiff(image: Image.Image, layout: str) -> Pixels:
-    """A grey TIFF of 12 or 16 bits, in which 0 may be white."""
+def _grey_of_tiff(image: Image.Image, layout: str, white_is_zero: bool) -> Pixels:
     grey = np.asarray(image).astype(np.uint16)
     if layout == "I;12":
         grey = (grey << 4 | grey >> 8).astype(np.uint16)
     pixels = spread(to_8_bits(grey))
-    tags = cast(Any, image).tag_v2
-    return 255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels
+    return 255 - pixels if white_is_zero else pixels
