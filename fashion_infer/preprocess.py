@@ -60,7 +60,7 @@ def crop(picture: Picture, box: Box | None, size: int) -> Crop:
     """
     decoded_height, decoded_width = picture.pixels.shape[:2]
     scale_x, scale_y = decoded_width / picture.width, decoded_height / picture.height
-    x1, y1, x2, y2 = _clip(box, picture.width, picture.height)
+    x1, y1, x2, y2 = clip_box(box, picture.width, picture.height)
     left = min(math.floor(x1 * scale_x + 1e-6), decoded_width - 1)
     top = min(math.floor(y1 * scale_y + 1e-6), decoded_height - 1)
     cut = picture.pixels[
@@ -90,7 +90,12 @@ def shrunk(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels.astype(np.uint8, copy=False))
 
 
-def _clip(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+def clip_box(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+    """The part of a box that lies on a picture of this size, x1 y1 x2 y2 in pixels.
+
+    Raises:
+        ImageError: as `crop` does.
+    """
     if box is None:
         return 0.0, 0.0, width, height
     try:

@@ -315,6 +315,7 @@ def test_a_device_without_end_is_read_to_the_limit_only() -> None:
 
 LITTLE_MEMORY = """
 import resource, sys
+from pathlib import Path
 from fashion_infer.errors import ImageError
 from fashion_infer.images import read_image
 pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -330,5 +331,5 @@ except ImageError as error:
 def test_a_lack_of_memory_is_no_damage(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "large"
     Image.new("RGB", (7000, 7000)).save(path, kind)
-    run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, check=True)
     assert run.stdout == f"{path} needs more memory than is free: set a lower max_pixels\n"

@@ -85,10 +85,10 @@ def load(path: Path, stamp: str) -> FashionData:
 
 
 def to_bytes(strings: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Strings, none of which holds a line break, as one array of UTF-8."""
-    return np.frombuffer("".join(text + "\n" for text in strings).encode(), np.uint8)
+    """Strings, none of which holds a line break, as one array of UTF-8, or of the bytes that a name has on disk."""
+    return np.frombuffer("".join(text + "\n" for text in strings).encode(errors="surrogateescape"), np.uint8)
 
 
 def to_strings(array: NDArray[np.uint8]) -> tuple[str, ...]:
     """The way back."""
-    return tuple(array.tobytes().decode().split("\n")[:-1])
+    return tuple(array.tobytes().decode(errors="surrogateescape").split("\n")[:-1])

@@ -155,7 +155,7 @@ def read_fine(root: Path, folder: Path) -> FashionData:
 
 def read_image_names(path: Path) -> list[str]:
     """One image a line."""
-    return [text.strip() for _, text in annotations.read_rows(path, 0, annotations.fail)]
+    return [text.strip(" \t\r\n\f\v") for _, text in annotations.read_rows(path, 0, annotations.fail)]
 
 
 def same_length(
@@ -366,7 +366,10 @@ def read_item_attributes(
     group_names = annotations.read_type_names(types) if types.exists() else {}
     names, groups = read_attribute_names(files[0].parent, group_names)
     table = annotations.read_labels(files[1], len(names))
-    row_of = {annotations.item_number(name): row for row, name in enumerate(table.names)}
+    try:
+        row_of = {annotations.item_number(name): row for row, name in enumerate(table.names)}
+    except ValueError as error:
+        raise DataError(f"{table.path}: {error}") from error
     row_of[-1] = len(row_of)
     missing = sorted(set(items.tolist()) - row_of.keys())
     if missing:

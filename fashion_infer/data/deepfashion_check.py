@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from fashion_infer.data import annotations, deepfashion
 from fashion_infer.data.annotations import Report
 from fashion_infer.data.fashion_data import FashionData
-from fashion_infer.errors import DataError
+from fashion_infer.errors import DataError, ImageError
+from fashion_infer.images import read_image
+from fashion_infer.model_spec import LANDMARK_NAMES
+from fashion_infer.preprocess import clip_box
 
 OFFICIAL: dict[str, dict[str, int]] = {
     "category": {
@@ -55,7 +57,9 @@ READERS: dict[str, Callable[[Path], FashionData]] = {
     "landmarks": deepfashion.read_landmarks,
 }
 LISTED = 20  # images named of those that are missing
+VISIBLE, OCCLUDED = 0, 1  # visibilities of a landmark that has a place
 Scan = Callable[[Path, Report], object]  # reads one file, every malformed row to the report
+Decoded = str | tuple[int, int]  # what is wrong with an image, "missing" where it is not there; or its width and height
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class BenchmarkReport:
     missing_files: tuple[str, ...]
     counts: dict[str, int]
     official_counts: dict[str, int]
-    findings: tuple[Finding, ...]  # malformed rows, and files that do not fit together
+    findings: tuple[Finding, ...]  # malformed rows, files that do not fit together, labels that do not fit their images
     missing_images: int
     first_missing_images: tuple[str, ...]
     unreadable_images: tuple[Finding, ...]
@@ -188,12 +192,13 @@ def examine(root: Path, benchmark: str, images: bool, progress: bool) -> Benchma
     data, findings = None, []
     try:
         data = READERS[benchmark](root)
-        findings = box_findings(root, data)
+        findings = box_findings(data) + corner_findings(data)
     except DataError as error:
         findings = scan_files(root, {path: scans[path] for path in present})
         if not findings and not missing:
             findings = [Finding(str(root), None, str(error))]
-    absent, unreadable = examine_images(data, progress) if data and images else ([], [])
+    absent, unreadable, misplaced = examine_images(data, progress) if data and images else ([], [], [])
+    findings += misplaced
     return BenchmarkReport(
         benchmark=benchmark,
         root=str(root),
@@ -320,7 +325,16 @@ def unnamed(parse: annotations.ParseRow, width: int) -> Scan:
     return lambda path, report: annotations.read_unnamed(path, parse, width, report=report)
 
 
-def box_findings(root: Path, data: FashionData) -> list[Finding]:
+def corner_findings(data: FashionData) -> list[Finding]:
+    """Landmarks that are labelled at (0, 0), which is where files put those that are not there."""
+    labelled = np.isin(data.visibility, (VISIBLE, OCCLUDED)) & (data.landmarks == 0).all(axis=2)
+    return [
+        Finding(data.images[row], None, f"{LANDMARK_NAMES[slot]} is labelled at (0, 0), the corner of the image")
+        for row, slot in np.argwhere(labelled).tolist()
+    ]
+
+
+def box_findings(data: FashionData) -> list[Finding]:
     """Boxes without an area."""
     x1, y1, x2, y2 = data.boxes.T
     rows = np.flatnonzero((x2 <= x1) | (y2 <= y1)).tolist()
@@ -346,39 +360,52 @@ def count(root: Path, benchmark: str, data: FashionData) -> dict[str, int]:
     return counts
 
 
-def examine_images(data: FashionData, progress: bool) -> tuple[list[str], list[Finding]]:
-    """The images that are not there, and those that cannot be decoded to the end."""
-    absent, unreadable = [], []
-    for name, problem in track(
-        decode_all(data.image_root, data.images),
-        "decoding",
-        len(data),
-        console=Console(stderr=True),
-        disable=not progress,
-    ):
-        if problem == "missing":
+def examine_images(data: FashionData, progress: bool) -> tuple[list[str], list[Finding], list[Finding]]:
+    """The images that are not there, those that cannot be used, and the labels that do not fit their images."""
+    absent, unreadable, misplaced = [], [], []
+    decoded = decode_all(data.image_root, data.images)
+    console = Console(stderr=True)
+    for row, (name, result) in enumerate(track(decoded, "decoding", len(data), console=console, disable=not progress)):
+        if result == "missing":
             absent.append(name)
-        elif problem:
-            unreadable.append(Finding(name, None, problem))
-    return absent, unreadable
+        elif isinstance(result, str):
+            unreadable.append(Finding(name, None, result))
+        else:
+            misplaced += place_findings(data, row, result)
+    return absent, unreadable, misplaced
 
 
-def decode_all(root: Path, images: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each image's name and what is wrong with it, "" where nothing is; a few thousand at a time."""
+def decode_all(root: Path, images: Sequence[str]) -> Iterator[tuple[str, Decoded]]:
+    """Each image's name and what became of it; a few thousand at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), 4096):
             some = images[start : start + 4096]
             yield from zip(some, pool.map(lambda name: decode(root / name), some), strict=True)
 
 
-def decode(path: Path) -> str:
-    """What keeps an image from being decoded; a JPEG at an eighth of its size, which still reads all of the file."""
+def decode(path: Path) -> Decoded:
+    """Open an image just as training and judging do, a JPEG at an eighth of its size, which still reads all of it."""
     try:
-        with Image.open(path) as image:
-            image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
-            image.load()
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error).replace(f" {str(path)!r}", "")
-    return ""
+        picture = read_image(path, side=1)
+    except ImageError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return "missing" if missing else str(error).removeprefix(f"{path} ")
+    return picture.width, picture.height
+
+
+def place_findings(data: FashionData, row: int, size: tuple[int, int]) -> list[Finding]:
+    """A box of some area that is not on its image, and landmarks that are labelled but lie outside it."""
+    name, (width, height) = data.images[row], size
+    findings = []
+    try:
+        if (data.boxes[row, 2:] > data.boxes[row, :2]).all():  # else it is a finding already
+            clip_box(data.boxes[row], width, height)
+    except ImageError as error:
+        findings.append(Finding(name, None, str(error)))
+    x, y = data.landmarks[row].T
+    labelled = np.isin(data.visibility[row], (VISIBLE, OCCLUDED))
+    for slot in np.flatnonzero(labelled & ((x < 0) | (y < 0) | (x > width) | (y > height))).tolist():
+        place = f"({x[slot]:.0f}, {y[slot]:.0f})"
+        message = f"{LANDMARK_NAMES[slot]} at {place} lies outside the {width} x {height} image"
+        findings.append(Finding(name, None, message))
+    return findings

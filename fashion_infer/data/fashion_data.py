@@ -59,9 +59,10 @@ class FashionData:
         return dataclasses.replace(self, images=tuple(self.images[row] for row in rows.tolist()), **columns)
 
     def append(self, pairs: "FashionData") -> "FashionData":
-        """These rows, then those of a retrieval benchmark: no categories, attributes matched by name.
+        """These rows, then those of a retrieval benchmark, categories and attributes matched by name.
 
-        Image names become absolute, since the two lie in different folders.
+        Categories and attributes that these rows do not have are unlabelled in the others. Image names become
+        absolute, since the two lie in different folders.
         """
         joined: dict[str, Any] = {
             field.name: np.concatenate([column, getattr(pairs, field.name)])
@@ -72,6 +73,9 @@ class FashionData:
         for column, name in enumerate(self.attribute_names):
             if name in pairs.attribute_names:
                 attributes[:, column] = pairs.attributes[:, pairs.attribute_names.index(name)]
+        places = {name: place for place, name in enumerate(self.category_names)}
+        numbers = np.array([*(places.get(name, -1) for name in pairs.category_names), -1], np.int16)  # the last of -1
+        joined["categories"] = np.concatenate([self.categories, numbers[pairs.categories]])
         joined["attributes"] = np.concatenate([self.attributes, attributes])
         joined["images"] = tuple(
             str(data.image_root.absolute() / name) for data in (self, pairs) for name in data.images

@@ -521,3 +521,30 @@ def test_small_sets_leave_no_files_behind(tmp_path: Path) -> None:
     before = set(write_category(tmp_path).rglob("*"))
     read_category(tmp_path)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_appended_categories_are_matched_by_name(tmp_path: Path) -> None:
+    def labelled(names: tuple[str, ...], categories: list[int]) -> FashionData:
+        count = len(categories)
+        return FashionData(
+            image_root=tmp_path,
+            images=tuple(f"{i}.jpg" for i in range(count)),
+            splits=np.full(count, "train"),
+            boxes=np.zeros((count, 4), np.float32),
+            categories=np.array(categories, np.int16),
+            attributes=np.zeros((count, 0), np.int8),
+            landmarks=np.zeros((count, 8, 2), np.float32),
+            visibility=np.zeros((count, 8), np.int8),
+            clothes_types=np.ones(count, np.int8),
+            items=np.zeros(count, np.int32),
+            domains=np.zeros(count, np.int8),
+            category_names=names,
+            attribute_names=(),
+            attribute_groups=(),
+        )
+
+    joined = labelled(("Blazer", "Shirtdress"), [0, 1, -1]).append(
+        labelled(("Shirtdress", "Kilt", "Blazer"), [0, 1, 2, -1])
+    )
+    assert joined.category_names == ("Blazer", "Shirtdress")
+    assert joined.categories.tolist() == [0, 1, -1, 1, -1, 0, -1]
