@@ -215,8 +215,8 @@ def test_labels_that_do_not_fit_their_images(data_set: Path) -> None:
     anno = data_set / "landmarks/Anno"
     rewrite(anno / "list_bbox.txt", 0, lambda cells: [cells[0], "900", "900", "990", "990"])
     rewrite(anno / "list_bbox.txt", 1, lambda cells: [cells[0], "10", "10", "11", "50"])
-    rewrite(anno / "list_landmarks.txt", 2, lambda cells: [*cells[:2], *["0", "0", "0"], *cells[5:]])
-    rewrite(anno / "list_landmarks.txt", 3, lambda cells: [*cells[:2], *["1", "5000", "20"], *cells[5:]])
+    rewrite(anno / "list_landmarks.txt", 2, lambda cells: [*cells[:3], "0", "0", "0", *cells[6:]])
+    rewrite(anno / "list_landmarks.txt", 3, lambda cells: [*cells[:3], "1", "5000", "20", *cells[6:]])
     names = [line.split()[0] for line in (anno / "list_landmarks.txt").read_text().splitlines()[2:6]]
     boxes = [line.split()[0] for line in (anno / "list_bbox.txt").read_text().splitlines()[2:4]]
     found = {finding.file: finding.message for finding in benchmark(check(data_set), "landmarks").findings}
