@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data.synthetic import render
 from fashion_infer.errors import ParityError
 from fashion_infer.images import ImageSource, read_image
 from fashion_infer.inputs import expand_paths
 from fashion_infer.preprocess import crop
+from fashion_infer.synthetic.rendering import render
 
 BEFORE_POOLING = ("landmarks", "visibility")
 TOLERANCE = 1e-4  # of every output, absolute: all of them lie in [-1, 1]

@@ -12,10 +12,10 @@ import numpy as np
 
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.export.landmark_pool import NAME
-from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import PARITY_KEY
+from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 
 try:
     import onnx

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import missing_extra
-from fashion_infer.export.onnx_file import unpacked
 from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.onnx_file import unpacked
 
 try:
     import onnx

@@ -19,12 +19,12 @@ from fashion_infer.backends import Outputs
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
-from fashion_infer.export.onnx_file import load_onnx, precision_of
+from fashion_infer.evaluation.judging import judge
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
 from fashion_infer.files import write_atomically
-from fashion_infer.judge import judge
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
+from fashion_infer.onnx_file import load_onnx, precision_of
 
 try:
     import onnx

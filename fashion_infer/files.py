@@ -2,13 +2,22 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary name in the same folder and rename it to `path`; on failure leave nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file under a temporary name in the same folder, then rename it: readers see the old one or the new one.
+
+    Of several threads or processes that write one path, the last one to finish wins. The folder is made where it is
+    not there; a failure leaves what was there before.
+
+    Args:
+        path: the file's own name.
+        write: is called with the temporary name, which is no other call's.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(temporary)

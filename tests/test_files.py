@@ -1,4 +1,6 @@
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,29 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_that_write_one_file_leave_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+
+    def write(letter: str) -> None:
+        for _ in range(300):
+            write_atomically(path, lambda temporary: temporary.write_text(letter * 20_000))
+            text = path.read_text()
+            assert text == text[0] * 20_000
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(write, "abcd"))) == 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_users_mask_decides_who_may_read(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "b.txt", lambda temporary: temporary.write_text("new"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b.txt").stat().st_mode & 0o777 == 0o640
 
 
 def test_the_hash_of_a_file(tmp_path: Path) -> None:

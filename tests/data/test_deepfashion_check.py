@@ -13,9 +13,9 @@ from PIL import Image
 
 from fashion_infer.data import deepfashion
 from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check, find_benchmarks
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError, ImageError
 from fashion_infer.images import read_image
+from fashion_infer.synthetic.dataset import write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from fashion_infer.export.onnx_file import precision_of
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import LAYERS, Ranges, Target, calibrate, layers_of, to_int8
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
+from fashion_infer.onnx_file import precision_of
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 INT8, UINT8, INT32 = onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT32
@@ -128,7 +128,7 @@ def test_weights_are_signed_with_a_scale_a_channel(paper: Calibrated, target: Ta
 
 
 def test_tensorrt_gets_nothing_but_signed_types_around_zero(light: Calibrated) -> None:
-    from fashion_infer.export.engine_checks import check_quantizers
+    from fashion_infer.tensorrt.build_checks import check_quantizers
 
     model, ranges = light
     result = to_int8(model, ranges, layers_of(model.graph), "tensorrt")
