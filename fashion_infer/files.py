@@ -1,10 +1,13 @@
 """Files that are whole or not there, and their hashes."""
 
+import contextlib
 import hashlib
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+
+from fashion_infer.errors import OutputError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,14 +19,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the file's own name.
         write: is called with the temporary name, which is no other call's.
+
+    Raises:
+        OutputError: the file or its folder cannot be written, or the path is no file's, such as that of a device.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, whatever the length of the file's name
     try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} cannot be written: it is there, and not a regular file")
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

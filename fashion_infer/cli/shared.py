@@ -3,13 +3,13 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from fashion_infer.errors import FashionInferError
+from fashion_infer.text import UserConsole
 
-out = Console()
-errors = Console(stderr=True, highlight=False)
+out = UserConsole()
+errors = UserConsole(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[
@@ -21,5 +21,5 @@ Threads = Annotated[int | None, typer.Option(help="Threads of one batch; measure
 
 
 def say(error: FashionInferError) -> None:
-    """Print an error on stderr, to the letter: an extra's name is in brackets, which are no markup."""
-    errors.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
+    """Print an error on stderr."""
+    errors.print(Text("error:", "red"), str(error), soft_wrap=True)
