@@ -63,7 +63,7 @@ class BenchError(FashionInferError):
     """A benchmark broke off, or a model became slower than was allowed."""
 
 
-class OutputError(FashionInferError):
+class OutputError(FashionInferError, OSError):
     """A file cannot be written: no room, no permission, no such folder; nothing half-written is left."""
 
 

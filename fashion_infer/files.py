@@ -23,10 +23,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: the file or its folder cannot be written, or the path is no file's, such as that of a device.
     """
+    check_place(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, whatever the length of the file's name
     try:
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path} cannot be written: it is there, and not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
@@ -35,6 +34,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path at which there is something that no file may replace, such as a folder or a device.
+
+    Raises:
+        OutputError: it is refused.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 a Path raises on long names
+        raise OutputError(f"{path} cannot be written: there is something that is no regular file")
 
 
 def sha256_of(path: Path) -> str:

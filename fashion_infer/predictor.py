@@ -372,6 +372,8 @@ def _open_backend(path: Path, backend: str | None, device: str, sessions: int | 
     if backend not in (None, *known):
         raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
     if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
+        if threads is not None:
+            raise UsageError(f"threads={threads} are of a CPU, and {path} runs as a TensorRT engine: leave them out")
         return _open_engine(path, device, sessions)
     # here, so that a missing extra is named on use
     if backend == "openvino":

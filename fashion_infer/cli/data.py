@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fashion_infer.cli.shared import Json, out
+from fashion_infer.cli.shared import Json, errors, out
 
 app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
 
@@ -31,7 +31,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:
-        out.print(*report.lines(), sep="\n", soft_wrap=True, markup=False, highlight=False)
+        out.print(*report.lines(), sep="\n", soft_wrap=True)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -51,4 +51,8 @@ def synth(
     """
     from fashion_infer.synthetic.dataset import write_dataset
 
-    write_dataset(folder, images=images, seed=seed, size=size)
+    try:
+        write_dataset(folder, images=images, seed=seed, size=size)
+    except KeyboardInterrupt as stop:
+        errors.print(f"stopped: nothing is left in {folder}")
+        raise typer.Exit(130) from stop

@@ -51,7 +51,7 @@ def evaluate(
     for name, judgement in judgements.items():
         out.print(_judgement_table(name, judgement))
         for what, names in judgement.remarks():
-            out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True, markup=False)
+            out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True)
 
 
 @contextmanager
