@@ -26,7 +26,7 @@ def write_report(path: Path, sections: Iterable[str]) -> None:
     """Write the page; each section is HTML."""
     page = f"<!doctype html><meta charset=utf-8><title>fashion-infer demo</title><style>{_STYLE}</style>"
     text = page + "<h1>fashion-infer demo</h1>" + "\n".join(sections) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def pictures(title: str, predictions: Sequence[Prediction], names: Sequence[str] | None = None) -> str:

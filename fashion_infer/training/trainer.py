@@ -419,7 +419,9 @@ def _positive_share(data: FashionData) -> Tensor:
 
 def _fingerprint(data: FashionData) -> str:
     """Tells whether a resumed run is given the same images and labels."""
-    digest = hashlib.sha256("\n".join((*data.images, *data.category_names, *data.attribute_names)).encode())
+    digest = hashlib.sha256(
+        "\n".join((*data.images, *data.category_names, *data.attribute_names)).encode(errors="surrogateescape")
+    )
     for column in (data.boxes, data.categories, data.attributes, data.landmarks, data.visibility, data.items):
         digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()
