@@ -16,7 +16,7 @@ try:
     import onnx
     from safetensors import SafetensorError, safe_open
 except ImportError as error:
-    raise missing_extra(error.name or "onnx", "export") from error
+    raise missing_extra(error.name or "onnx", "export", error) from error
 
 
 def inspect_file(path: Path) -> dict[str, Any]:

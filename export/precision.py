@@ -21,7 +21,7 @@ try:
     import onnx
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 TOLERANCES = {"fp16": 0.01, "bf16": 0.08}  # bf16 has three bits fewer

@@ -1,13 +1,21 @@
 """Files that are whole or not there, and their hashes."""
 
+import atexit
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import platformdirs
 
 from fashion_infer.errors import OutputError
+
+logger = logging.getLogger("fashion_infer")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,5 +61,19 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: `fashion-infer` under XDG_CACHE_HOME, or under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-infer"
+    """The user's folder for what can be made again: `~/.cache/fashion-infer` on Linux, or under XDG_CACHE_HOME.
+
+    A user without a home gets a temporary folder that goes with the process, and a warning.
+    """
+    try:
+        return platformdirs.user_cache_path("fashion-infer", appauthor=False)
+    except RuntimeError:  # HOME is not set, and the user id is in no list of users
+        return _temporary_cache()
+
+
+@cache
+def _temporary_cache() -> Path:
+    folder = TemporaryDirectory(prefix="fashion-infer-cache-")
+    atexit.register(folder.cleanup)
+    logger.warning("no home folder: what is cached is lost at the end of the process; set HOME or XDG_CACHE_HOME")
+    return Path(folder.name)

@@ -12,7 +12,7 @@ try:
     import onnx
     from google.protobuf.message import DecodeError
 except ImportError as error:
-    raise missing_extra(error.name or "onnx", "export") from error
+    raise missing_extra(error.name or "onnx", "export", error) from error
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # nearly all of a network's work
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")

@@ -1,5 +1,7 @@
 import hashlib
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,3 +64,15 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert cache_folder() == tmp_path / "fashion-infer"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "fashion-infer"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that nobody knows")
+def test_a_user_without_a_home_gets_a_temporary_cache_and_a_warning() -> None:
+    code = "import os; from fashion_infer.files import cache_folder as f; os.setuid(54321); "
+    code += "print(f(), f().is_dir(), f())"
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    first, exists, second = result.stdout.split()
+    assert (exists, first) == ("True", second)
+    assert not Path(first).exists()  # it went with the process
+    assert result.stderr.count("set HOME or XDG_CACHE_HOME") == 1

@@ -146,7 +146,7 @@ def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
         from google.protobuf.message import DecodeError
     except ImportError as error:
         if needed:
-            raise missing_extra(error.name or "onnx", "bench") from error
+            raise missing_extra(error.name or "onnx", "bench", error) from error
         return unknown | {"parity": "not read, onnx is not installed", "accuracy": "not read, onnx is not installed"}
     from fashion_infer.bench.ceiling import count_operations
 

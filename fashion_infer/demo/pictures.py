@@ -28,7 +28,7 @@ from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, Garment, render
 try:
     from skimage import data as photos_of_skimage
 except ImportError as error:
-    raise missing_extra(error.name or "scikit-image", "demo") from error
+    raise missing_extra(error.name or "scikit-image", "demo", error) from error
 
 MODEL = "fashionnet-lite"
 SEED, SIZE, SHOWN = 1_000_003, 512, 12  # of the rendered pictures; far from the seeds that people train with

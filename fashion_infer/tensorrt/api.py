@@ -39,7 +39,7 @@ def load_tensorrt(flavour: str | None = None) -> tuple[str, Any]:
             return name, importlib.import_module(module)
         except ImportError as error:
             if flavour is not None:
-                raise missing_extra(module, extra) from error
+                raise missing_extra(module, extra, error) from error
     raise MissingExtraError(
         'TensorRT is not installed: pip install "fashion-infer[rtx]", or "fashion-infer[gpu]" for data-centre GPUs'
     )

@@ -21,7 +21,7 @@ from fashion_infer.tensorrt.engine_file import PORTABLE, EngineFile, check_finge
 try:
     from filelock import FileLock
 except ImportError as error:
-    raise missing_extra("filelock", "rtx") from error
+    raise missing_extra("filelock", "rtx", error) from error
 
 Batch = tuple[int, int, int]
 Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build

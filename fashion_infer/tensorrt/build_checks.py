@@ -18,7 +18,7 @@ from fashion_infer.tensorrt.engine_file import Layer
 try:
     from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 _TYPES: dict[int, str] = {TensorProto.FLOAT: "Float", TensorProto.FLOAT16: "Half", TensorProto.BFLOAT16: "BFloat16"}
 _SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN)

@@ -8,7 +8,7 @@ from fashion_infer.errors import DeviceError, missing_extra
 try:
     from cuda.bindings import runtime as rt
 except ImportError as error:
-    raise missing_extra("cuda-python", "rtx") from error
+    raise missing_extra("cuda-python", "rtx", error) from error
 
 _NO_GPU = (rt.cudaError_t.cudaErrorInsufficientDriver, rt.cudaError_t.cudaErrorNoDevice)
 

@@ -29,7 +29,7 @@ from fashion_infer.tensorrt.engine_file import EngineFile, check_fingerprint, re
 try:
     from cuda.bindings import runtime as rt
 except ImportError as error:
-    raise missing_extra("cuda-python", "rtx") from error
+    raise missing_extra("cuda-python", "rtx", error) from error
 
 logger = logging.getLogger("fashion_infer")
 
