@@ -196,4 +196,4 @@ def test_a_full_disk_behind_stdout_is_said(command: list[str], environment: dict
         result = subprocess.run(
             words, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=300, check=False
         )
-    assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
+    assert (result.returncode, result.stderr.strip()) == (1, "error: No space left on device")
