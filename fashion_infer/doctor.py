@@ -51,10 +51,7 @@ def cpu() -> str:
     elif has_vnni():
         kind = "with VNNI: int8 models run at their full speed"
     else:
-        kind = (
-            "without VNNI: int8 models give the same answers as with it and gain less speed; "
-            "int8 files of fashion-infer before 0.1.0 lose accuracy here, export them again"
-        )
+        kind = "without VNNI: int8 models give the same answers as with it, and gain less speed"
     return f"{cpu_name()}, {usable_cores()} usable cores, {kind}"
 
 
