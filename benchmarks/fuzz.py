@@ -40,7 +40,8 @@ from fashion_infer.images import read_image
 from fashion_infer.synthetic.dataset import write_dataset
 
 RESULTS = Path(__file__).parent / "results"
-PART = 1000  # cases of one process
+PART = 5000  # cases of one process
+PROCESS_LIMIT = 600  # seconds of a processor for one process, which ends one that hangs
 LIMIT = 2.0  # seconds of a processor for one case
 BENCHMARKS = {
     "category": "category_attribute", "in_shop": "in_shop", "consumer_to_shop": "consumer_to_shop",
@@ -113,7 +114,7 @@ def run_all(images: int, rows: int, seed: int, scratch: Path, output: Path) -> d
         context = get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
-                results = pool.submit(work, count, f"{seed}-{number}", scratch).result(timeout=600)
+                results = pool.submit(work, count, f"{seed}-{number}", scratch).result()
             except BrokenProcessPool:
                 kept = output / f"fuzz-crash-{number}"
                 shutil.copytree(scratch / "case", kept, dirs_exist_ok=True)
@@ -139,8 +140,9 @@ def watched(tally: Tally, case: str, noise: io.FileIO) -> Iterator[None]:
 
 
 @contextmanager
-def own_stderr(scratch: Path) -> Iterator[io.FileIO]:
-    """The process' stderr goes to a file, that of C libraries too."""
+def set_up(scratch: Path) -> Iterator[io.FileIO]:
+    """Set a process up: its time is limited, and its stderr goes to a file, that of C libraries too."""
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESS_LIMIT, PROCESS_LIMIT))
     warnings.simplefilter("ignore")  # Pillow's on odd metadata, which Python's own filters are for
     with (scratch / "stderr").open("wb", buffering=0) as file:
         os.dup2(file.fileno(), 2)
@@ -245,7 +247,7 @@ def damage_images(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
     tallies = {name: Tally() for name in FORMATS}
     path = scratch / "case" / "image"
     path.parent.mkdir(exist_ok=True)
-    with own_stderr(scratch) as noise:
+    with set_up(scratch) as noise:
         read_image(FORMATS["PNG"]), read_image(FORMATS["JPEG"])
         before = peak()
         for case in range(count):
@@ -310,7 +312,7 @@ def damage_rows(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
     shutil.rmtree(case, ignore_errors=True)
     shutil.copytree(scratch / "set", case, ignore=shutil.ignore_patterns("*.jpg"))
     files = {name: sorted((case / folder).rglob("*.txt")) for name, folder in BENCHMARKS.items()}
-    with own_stderr(scratch) as noise:
+    with set_up(scratch) as noise:
         before, done = peak(), 0
         while done < count:
             name = rng.choice(tuple(BENCHMARKS))
