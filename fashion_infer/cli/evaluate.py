@@ -63,8 +63,8 @@ def _runner(
         with Predictor(model, device=device, backend=backend, threads=threads, max_batch=batch_size) as predictor:
             yield predictor.run, predictor.spec
         return
-    if backend is not None:
-        raise UsageError(f"{model} is a checkpoint, which torch runs: export it, or leave --backend out")
+    if backend is not None or threads is not None:
+        raise UsageError(f"{model} is a checkpoint, which torch runs: export it, or leave --backend and --threads out")
     from fashion_infer.training.checkpoint import load_checkpoint
     from fashion_infer.training.trainer import network_run
 

@@ -80,6 +80,8 @@ def export(
 
     if not engine and (flavour or batch):
         raise UsageError("--flavour and --batch are of an engine: add --engine")
+    if images is not None and precision == "int8":
+        raise UsageError("--images is for the parity check: int8 is compared with fp32 on --calibration")
     int8 = _int8_options(precision, calibration, data, budget, engine)
     source = find_model(model)
     if source.parent == FOLDER:

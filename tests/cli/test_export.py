@@ -25,6 +25,7 @@ def test_export_prints_its_parity_and_writes_beside_the_checkpoint(
         (["--batch", "1:2:3"], "--flavour and --batch are of an engine: add --engine"),
         (["--flavour", "rtx"], "--flavour and --batch are of an engine: add --engine"),
         (["--precision", "int8", "--budget", "0.1"], "--budget is of the metrics on --data: give both"),
+        (["--precision", "int8", "--images", "."], "--images is for the parity check: int8 is compared"),
         (["--calibration", "."], "--calibration and --data go with --precision int8"),
     ],
 )
