@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 400_000_000
 
 _EXIF_ORIENTATION = 0x0112
+_LOCKS = tuple(threading.Lock() for _ in range(61))  # two sources may have one, which only costs time
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -93,7 +95,8 @@ def read_image(
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
     try:
         if isinstance(source, Image.Image):
-            return _from_pillow(source, max_pixels)
+            with _alone(source):
+                return _from_pillow(source, max_pixels)
         with _open(source, max_bytes) as (file, size):
             return _decode(file, size, side, boxes, max_pixels)
     except ImageError as error:
@@ -130,10 +133,16 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
                 data = _read(opened, max_bytes)
                 yield io.BytesIO(data), len(data)
     elif hasattr(source, "read"):
-        data = _read(source, max_bytes)
+        with _alone(source):
+            data = _read(source, max_bytes)
         yield io.BytesIO(data), len(data)
     else:
         raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
+
+
+def _alone(source: object) -> threading.Lock:
+    """One lock for each source: threads that are given one open file, or one lazy PIL image, take turns."""
+    return _LOCKS[id(source) // 16 % len(_LOCKS)]
 
 
 def _read(file: BinaryIO, max_bytes: int) -> bytes:

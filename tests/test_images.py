@@ -6,6 +6,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,19 @@ def test_floats_outside_0_to_1_are_refused(value: float) -> None:
     array[2, 3, 1] = value
     with pytest.raises(ImageError, match=r"must hold values in \[0, 1\]"):
         read_image(array)
+
+
+@pytest.mark.parametrize("kind", ["open file", "PIL"])
+def test_threads_that_share_one_source_all_get_its_pixels(kind: str, tmp_path: Path) -> None:
+    pixels = gradient(400, 300)
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(pixels, exif=exif(6)))
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            source = SOURCES[kind](path)
+            for picture in pool.map(read_image, [source] * 16):
+                np.testing.assert_array_equal(picture.pixels, np.rot90(pixels, 3))
+            source.close()
 
 
 # ---- kinds of files

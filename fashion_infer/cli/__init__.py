@@ -28,12 +28,13 @@ def main() -> None:
     logs.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[logs])
     try:
-        for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks ends no command
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a letter that their encoding lacks ends no command
             cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
         try:
             app()
         finally:
-            sys.stdout.flush()  # now, while it can be told where the disk is full
+            if sys.stdout is not None:  # None where it was closed
+                sys.stdout.flush()  # now, while it can be said that the disk is full
     except FashionInferError as error:
         say(error)
         sys.exit(error.exit_code)
