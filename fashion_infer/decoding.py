@@ -155,6 +155,8 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG of too many scans; the decoder goes over the whole picture for each."""
+    if data.count(_SCAN) <= MAX_SCANS:  # thumbnails and the like counted in, which is fine for nearly all
+        return
     position = scans = 0
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(data, max(position, 2))

@@ -264,6 +264,13 @@ def test_a_progressive_jpeg_of_many_scans_is_refused_at_once() -> None:
         read_image(with_scans(data, 100_000))
 
 
+def test_scans_outside_the_picture_do_not_count() -> None:
+    other = b"\xff\xda" * 1000
+    data = jpeg(comment=other) + other
+    assert data.count(b"\xff\xda") > 2000
+    assert read_image(data).width == 64
+
+
 @pytest.mark.parametrize(
     "filling", [b"\xff" * 1_000_000, b"\xff\xfe\0\2" * 250_000, b"\0" * 1_000_000], ids=["fill", "comments", "junk"]
 )
