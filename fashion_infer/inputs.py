@@ -69,13 +69,14 @@ def expand_paths(arguments: Sequence[str]) -> list[str]:
 def _expand(argument: str, errors: dict[str, ImageError]) -> list[str]:
     if argument.startswith(("http://", "https://")):
         raise ImageError(f"{argument} is an address: download it first, images are read from files")
+    unreadable = len(errors)
     if os.path.isdir(argument):
         paths = _pictures_below(argument, errors)
     elif any(letter in argument for letter in "*?[") and not os.path.lexists(argument):
         paths = _matches(argument)
     else:
         return [argument]
-    if not paths and not any(name.startswith(argument) for name in errors):
+    if not paths and len(errors) == unreadable:
         raise ImageError(f"{argument} holds no images ({', '.join(sorted(SUFFIXES))})")
     return paths
 
@@ -84,7 +85,7 @@ def _matches(pattern: str) -> list[str]:
     path = Path(pattern)
     anchor = Path(path.anchor)
     try:
-        return [str(match) for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file()]
+        return [str(match) for match in anchor.glob(str(path.relative_to(anchor))) if os.path.isfile(match)]
     except (ValueError, OSError) as error:
         raise ImageError(f"{pattern} is not a pattern: {error}") from error
 

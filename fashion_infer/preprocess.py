@@ -82,10 +82,10 @@ def resize(pixels: Pixels, size: int) -> Pixels:
 
 
 def shrunk(picture: Picture) -> Picture:
-    """The picture with at most 960 pixels on its shorter side: enough to look at, little enough to keep many."""
+    """A copy of the picture with at most 960 pixels on its shorter side: enough to look at, and to keep many."""
     height, width = picture.pixels.shape[:2]
     if (scale := _KEPT_SIDE / min(height, width)) >= 1:
-        return picture
+        return replace(picture, pixels=picture.pixels.copy())  # it may be somebody's buffer
     pixels = cv2.resize(picture.pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     return replace(picture, pixels=pixels.astype(np.uint8, copy=False))
 

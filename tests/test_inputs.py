@@ -63,7 +63,8 @@ def test_what_is_no_pattern_is_named(photos: Path) -> None:
 
 
 def test_each_argument_is_expanded_by_itself(photos: Path) -> None:
-    bad = ["empty", "none/*.jpg", "https://a.b/c.jpg?d=[1]", "**b.jpg", "nowhere/**/*.jpg"]
+    (photos / "emp").mkdir()  # empty too, and the beginning of another's name
+    bad = ["empty", "emp", "none/*.jpg", "https://a.b/c.jpg?d=[1]", "**b.jpg", "nowhere/**/*.jpg"]
     inputs = expand_inputs([*bad, "b.jpg", "x" * 300 + ".jpg", "sub"])
     assert inputs.paths == ["b.jpg", "x" * 300 + ".jpg", "sub/c.webp", "sub/deep/d.tiff"]
     assert list(inputs.errors) == bad

@@ -645,6 +645,11 @@ def test_kept_pictures_are_drawn_on(onnx_model: Path, tmp_path: Path) -> None:
         path.unlink()
         assert prediction.plot().shape[1] == 1280
         assert prediction.picture.pixels.shape == (960, 1280, 3)
+        buffer = photo(3)
+        kept = predictor.predict(buffer)
+        buffer[:] = 0
+        assert kept.picture is not None
+        np.testing.assert_array_equal(kept.picture.pixels, photo(3))
     with Predictor(onnx_model) as predictor:
         assert predictor.predict(jpeg(1)).picture is None
 
