@@ -1,0 +1,140 @@
+"""The one reader of model files: their bytes and hash, what they say of themselves, and whether that is true."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fashion_infer.errors import DeviceError, ModelError, ModelNotFoundError, missing_extra
+from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, ModelSpec
+from fashion_infer.models import shipped_sha256
+
+if TYPE_CHECKING:
+    import onnx
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that was read once, so that what is hashed is what is loaded.
+
+    Attributes:
+        path: where it was.
+        content: all of it.
+    """
+
+    path: Path
+    content: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content, in hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) -> ModelFile:
+    """Read a model file.
+
+    Args:
+        model: its path; a ModelFile is given back as it is.
+        require_hash: sha256 that it must have, in hexadecimal.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelError: it cannot be read, has another hash, or is a damaged built-in model.
+    """
+    if isinstance(model, ModelFile):
+        return model
+    shipped = shipped_sha256(model)
+    try:
+        file = ModelFile(model, model.read_bytes())
+    except (FileNotFoundError, IsADirectoryError) as error:
+        if shipped is not None:
+            raise _damaged(model) from error
+        raise ModelNotFoundError(f"there is no model file {model}") from error
+    except OSError as error:
+        raise ModelError(f"{model} cannot be read: {error.strerror or error}") from error
+    if shipped is not None and file.sha256 != shipped:
+        raise _damaged(model)
+    if require_hash is not None and file.sha256 != require_hash.lower():
+        raise ModelError(
+            f"{model} has sha256 {file.sha256}, expected {require_hash}: it is another file, or was changed"
+        )
+    return file
+
+
+def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+    """The ModelSpec among an ONNX file's own notes.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
+    try:
+        return ModelSpec.from_json(metadata[METADATA_KEY])
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def check_shapes(path: Path, spec: ModelSpec, shapes: Shapes) -> None:
+    """Compare the inputs and outputs of a network with what its ModelSpec says.
+
+    Args:
+        path: of the file.
+        spec: of the model.
+        shapes: of each input and output, without the batch.
+
+    Raises:
+        ModelError: they differ.
+    """
+    expected = {INPUT_NAME: (spec.image_size, spec.image_size, 3), **spec.output_shapes()}
+    if shapes != expected:
+        raise ModelError(f"{path} has inputs and outputs {shapes}, its ModelSpec says {expected}")
+
+
+def parse_onnx(file: ModelFile, *, extra: str) -> "tuple[onnx.ModelProto, ModelSpec]":
+    """An ONNX file as a graph that can be changed, and its ModelSpec; for what loads it as it is, `onnx` is not needed.
+
+    Args:
+        file: from `read_model`.
+        extra: that brings `onnx` where it is missing.
+
+    Raises:
+        ModelError: not an ONNX file, damaged, or not one of ours.
+        MissingExtraError: `onnx` is not installed.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise missing_extra(error.name or "onnx", extra) from error
+    try:
+        model = onnx.load_model_from_string(file.content)
+    except (DecodeError, ValueError) as error:
+        raise ModelError(f"{file.path} is not an ONNX file, or is damaged: {error}") from error
+    return model, read_spec(file.path, {entry.key: entry.value for entry in model.metadata_props})
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """The kind and the index of a device: "cpu", or "cuda", "cuda:0", "cuda:1" and so on.
+
+    Raises:
+        DeviceError: it is none of these.
+    """
+    kind, colon, index = device.partition(":")
+    if device == "cpu":
+        return kind, 0
+    if kind != "cuda" or not (index.isdecimal() if colon else True):
+        raise DeviceError(f"unknown device {device!r}: it is cpu, cuda, cuda:0, cuda:1, ...")
+    return kind, int(index or "0")
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(
+        f"the built-in model {path.stem} is damaged ({path} does not have the sha256 that it was shipped with): "
+        "pip install --force-reinstall --no-deps fashion-infer"
+    )
