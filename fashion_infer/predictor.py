@@ -227,12 +227,15 @@ class Predictor:
         ahead: deque[tuple[ImageSource, Sequence[Box] | None, Future[Any]]] = deque()
         failure: Exception | None = None
         try:
-            while failure is None:
+            while True:
                 try:
                     source, boxes = next(inputs)
                     ahead.append((source, boxes, self._submit(source, boxes, wait=True)))
-                except Exception as error:  # the end, for one
+                except StopIteration:
+                    break
+                except Exception as error:
                     failure = error
+                    break
                 if len(ahead) == self._ahead:
                     yield self._result_or_failed(*ahead.popleft())
             while ahead:
@@ -240,8 +243,11 @@ class Predictor:
         finally:
             for _, _, future in ahead:  # left early: nobody waits for these
                 future.cancel()
-        if failure is not None and not isinstance(failure, StopIteration):
-            raise failure
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # or this frame and the error would keep each other, and the Predictor, alive
 
     @overload
     def submit(self, image: ImageSource, *, deadline_ms: float | None = None) -> Future[Prediction]: ...

@@ -36,7 +36,7 @@ from fashion_infer import (
     QueueFullError,
     UsageError,
 )
-from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend, choose_layout
 from fashion_infer.files import sha256_of
 from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop
@@ -307,12 +307,15 @@ def test_another_hash(onnx_model: Path) -> None:
         ({"device": ["cpu", "tpu"]}, DeviceError, "unknown device 'tpu'"),
         ({"device": "cuda:x"}, DeviceError, "not on 'cuda:x'"),
         ({"device": []}, UsageError, "device is an empty list"),
-        ({"max_batch": 0}, UsageError, "max_batch must be at least 1, got 0"),
-        ({"max_queue": 0}, UsageError, "max_queue must be at least 1, got 0"),
-        ({"sessions": 0}, UsageError, "sessions must be at least 1, got 0"),
-        ({"threads": -1}, UsageError, "threads must be at least 1, got -1"),
-        ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be at least 0, got -1"),
-        ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be at least 0, got nan"),
+        ({"max_batch": 0}, UsageError, "max_batch must be a whole number of at least 1, got 0"),
+        ({"max_queue": 0}, UsageError, "max_queue must be a whole number of at least 1, got 0"),
+        ({"sessions": 0}, UsageError, "sessions must be a whole number of at least 1, got 0"),
+        ({"threads": -1}, UsageError, "threads must be a whole number of at least 1, got -1"),
+        ({"max_batch": 2.5}, UsageError, "max_batch must be a whole number of at least 1, got 2.5"),
+        ({"max_queue": "9"}, UsageError, "max_queue must be a whole number of at least 1, got '9'"),
+        ({"max_delay_ms": "2"}, UsageError, "max_delay_ms must be a number of at least 0, got '2'"),
+        ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be a number of at least 0, got -1"),
+        ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be a number of at least 0, got nan"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str, onnx_model: Path) -> None:
@@ -337,23 +340,27 @@ def test_an_untrained_model_says_so(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cores", "expected"),
+    ("sessions", "threads", "cores", "expected"),
     [
-        ({}, 1, Layout(1, 1, 1)),
-        ({"sessions": 3, "threads": 2}, 2, Layout(3, 2, 2)),
-        ({"sessions": 2}, 8, Layout(2, 4, 4)),
-        ({"sessions": 9}, 8, Layout(9, 1, 1)),
-        ({"threads": 2}, 8, Layout(4, 2, 2)),
-        ({"threads": 9}, 8, Layout(1, 9, 9)),
+        (None, None, 1, Layout(1, 1, 1)),
+        (None, None, 8, Layout(8, 1, 8)),
+        (3, 2, 2, Layout(3, 2, 2)),
+        (2, None, 8, Layout(2, 4, 4)),
+        (9, None, 8, Layout(9, 1, 1)),
+        (None, 2, 8, Layout(4, 2, 2)),
+        (None, 9, 8, Layout(1, 9, 9)),
     ],
 )
-def test_sessions_and_threads_as_given(
-    arguments: dict[str, int], cores: int, expected: Layout, onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_how_the_cores_are_shared_out(
+    sessions: int | None, threads: int | None, cores: int, expected: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fashion_infer.backends.calibration.usable_cores", lambda: cores)
-    with Predictor(onnx_model, **arguments) as predictor:  # type: ignore[arg-type]
-        assert predictor._networks[0].backend.layout == expected  # type: ignore[attr-defined]
-        assert len(predictor._batcher._threads) == expected.sessions
+    monkeypatch.setattr("fashion_infer.backends.onnxruntime.usable_cores", lambda: cores)
+    assert choose_layout("cpu", sessions, threads, model_bytes=1) == expected
+
+
+def test_sessions_and_threads_as_given(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=3, threads=2) as predictor:
+        assert predictor.backends[0].layout == Layout(3, 2, 2)  # type: ignore[attr-defined]
 
 
 def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
@@ -364,7 +371,7 @@ def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
 def test_several_devices_share_the_work(onnx_model: Path) -> None:
     with Predictor(onnx_model, device=["cpu", "cpu", "cpu"], sessions=1, threads=1, max_batch=1) as predictor:
         expected = predictor.predict(jpeg(1))
-        assert len(predictor._batcher._threads) == len(predictor._networks) == 3
+        assert len(predictor.backends) == 3
         assert all(same(p, expected) for p in predictor.predict([jpeg(1)] * 30))
         assert len(predictor.run(np.zeros((5, 64, 64, 3), np.uint8))["category"]) == 5
 
@@ -475,17 +482,18 @@ def test_closing_finishes_what_was_submitted_or_fails_it(onnx_model: Path) -> No
 
 def test_closing_frees_the_model(onnx_model: Path) -> None:
     predictor = Predictor(onnx_model, sessions=2, threads=1)
-    backend = weakref.ref(predictor._networks[0].backend)
+    backend = weakref.ref(predictor.backends[0])
     predictor.predict([photo(1)] * 5)
     predictor.close()
     gc.collect()
     assert backend() is None
+    assert predictor.backends == []
 
 
 def test_a_forgotten_predictor_ends_its_threads(onnx_model: Path) -> None:
     predictor = Predictor(onnx_model, sessions=2, threads=1)
     predictor.predict([photo(1)] * 5)
-    threads = predictor._batcher._threads
+    threads = predictor._pool._threads
     del predictor
     for thread in threads:
         thread.join(SOON)
