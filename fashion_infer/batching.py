@@ -312,6 +312,7 @@ class Pool:
             self._room.notify_all()
         if not entries:
             self._answer(request, error)
+        error = None  # its traceback holds this frame
 
     def _entries(self, request: _Request) -> list[_Entry]:
         """What a request brings to the runners.
@@ -321,7 +322,8 @@ class Pool:
         """
         if (refusal := self._refusal(request)) is not None:
             raise refusal
-        parts = request.prepare()
+        prepare, request.prepare = request.prepare, list  # what was given is let go, most of all the Predictor
+        parts = prepare()
         request.results = [part.result if isinstance(part, Done) else None for part in parts]
         entries = [_Entry(request, i, part) for i, part in enumerate(parts) if isinstance(part, Part)]
         request.left = len(entries)
@@ -361,6 +363,7 @@ class Pool:
                     if request.left:
                         continue
             self._answer(request, error)
+        error = None  # its traceback holds this frame, and this frame the images
 
     def _starts(self, request: _Request) -> bool:
         """Whether a part of a request goes into its batch; a request that does not is told why."""

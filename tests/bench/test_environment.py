@@ -11,7 +11,7 @@ import fashion_infer
 from fashion_infer.bench.environment import provenance
 
 PACKAGE = Path(fashion_infer.__file__).parent
-ASK = "import sys; sys.path.insert(0, '.'); from fashion_infer.bench.environment import provenance; print(provenance()['commit'])"
+ASK = "import sys; sys.path.insert(0, '.'); from fashion_infer.bench import environment as e; print(e.provenance()['commit'])"
 
 
 def git(*arguments: object, folder: Path) -> str:
@@ -35,11 +35,8 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / ".gitignore").write_text("installed\n")
     git("add", ".", folder=tmp_path)
     git("commit", "-q", "-m", "one", folder=tmp_path)
-    for name in ("", "bench"):
-        target = tmp_path / "installed" / "fashion_infer" / name
-        target.mkdir(parents=True)
-        for file in (PACKAGE / name).glob("*.py"):
-            shutil.copy(file, target)
+    ignored = shutil.ignore_patterns("*.onnx", "export", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "installed" / "fashion_infer", ignore=ignored)
     return tmp_path
 
 
