@@ -69,8 +69,12 @@ def crop(picture: Picture, box: Box | None, size: int) -> Crop:
 def resize(pixels: Pixels, size: int) -> Pixels:
     """Resize uint8 [h, w, 3] to [size, size, 3]: areas are averaged where it shrinks, interpolated where it grows."""
     height, width = pixels.shape[:2]
-    shrunk = (min(width, size), min(height, size))
-    if shrunk != (width, height):
+    if size < min(width, height) and 3 * max(width, height) <= 8 * size:
+        # As JPEGs are decoded. Twice the size, then the mean of each four pixels: on photos within half a grey level of
+        # what INTER_AREA makes of them, in half its time.
+        pixels = cv2.resize(pixels, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    shrunk = (min(pixels.shape[1], size), min(pixels.shape[0], size))
+    if shrunk != pixels.shape[1::-1]:
         pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     if shrunk != (size, size):
         pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
