@@ -70,7 +70,7 @@ def resize(pixels: Pixels, size: int) -> Pixels:
     """Resize uint8 [h, w, 3] to [size, size, 3]: areas are averaged where it shrinks, interpolated where it grows."""
     height, width = pixels.shape[:2]
     if size < min(width, height) and 3 * max(width, height) <= 8 * size:
-        # As JPEGs are decoded. Twice the size, then the mean of each four pixels: on photos within half a grey level of
+        # As JPEGs are decoded. Twice the size, then the mean of each four pixels: on photos less than a grey level from
         # what INTER_AREA makes of them, in half its time.
         pixels = cv2.resize(pixels, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     shrunk = (min(pixels.shape[1], size), min(pixels.shape[0], size))

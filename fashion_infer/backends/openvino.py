@@ -18,6 +18,7 @@ from fashion_infer.model_file import ModelFile, check_shapes, parse_onnx, read_m
 from fashion_infer.model_spec import INPUT_NAME, ModelSpec
 
 try:
+    import onnx
     import onnx.inliner
     import openvino as ov
 except ImportError as error:

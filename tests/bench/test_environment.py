@@ -11,7 +11,12 @@ import fashion_infer
 from fashion_infer.bench.environment import provenance
 
 PACKAGE = Path(fashion_infer.__file__).parent
-ASK = "import sys; sys.path.insert(0, '.'); from fashion_infer.bench import environment as e; print(e.provenance()['commit'])"
+ASK = """
+import sys
+sys.path.insert(0, ".")
+from fashion_infer.bench.environment import provenance
+print(provenance()["commit"])
+"""
 
 
 def git(*arguments: object, folder: Path) -> str:
