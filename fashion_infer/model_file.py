@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashion_infer.errors import DeviceError, ModelError, ModelNotFoundError, missing_extra
+from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
 from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, ModelSpec
 from fashion_infer.models import shipped_sha256
 
@@ -111,26 +111,12 @@ def parse_onnx(file: ModelFile, *, extra: str) -> "tuple[onnx.ModelProto, ModelS
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise missing_extra(error.name or "onnx", extra) from error
+        raise missing_extra(error.name or "onnx", extra, error) from error
     try:
         model = onnx.load_model_from_string(file.content)
     except (DecodeError, ValueError) as error:
         raise ModelError(f"{file.path} is not an ONNX file, or is damaged: {error}") from error
     return model, read_spec(file.path, {entry.key: entry.value for entry in model.metadata_props})
-
-
-def parse_device(device: str) -> tuple[str, int]:
-    """The kind and the index of a device: "cpu", or "cuda", "cuda:0", "cuda:1" and so on.
-
-    Raises:
-        DeviceError: it is none of these.
-    """
-    kind, colon, index = device.partition(":")
-    if device == "cpu":
-        return kind, 0
-    if kind != "cuda" or not (index.isdecimal() if colon else True):
-        raise DeviceError(f"unknown device {device!r}: it is cpu, cuda, cuda:0, cuda:1, ...")
-    return kind, int(index or "0")
 
 
 def _damaged(path: Path) -> ModelError:

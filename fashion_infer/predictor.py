@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat, zip_longest
 from numbers import Integral, Real
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, overload
@@ -21,10 +20,11 @@ from PIL import Image
 
 from fashion_infer.backends import Backend, Outputs, Runner, joined, no_outputs
 from fashion_infer.batching import Done, Part, Pool
-from fashion_infer.errors import ImageError, ModelError, UsageError
+from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Pixels, read_bytes, read_image
+from fashion_infer.loading import close_backends, open_backends
 from fashion_infer.machine import usable_cores
-from fashion_infer.model_file import ModelFile, read_model
+from fashion_infer.model_file import read_model
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction, from_outputs
@@ -138,12 +138,9 @@ class Predictor:
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
         _check_delay(max_delay_ms)
         file = read_model(find_model(model), require_hash=require_hash)
-        devices = [device or _default_device(file)] if device is None or isinstance(device, str) else list(device)
-        if not devices:
-            raise UsageError("device is an empty list: name one or more")
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
-            self._backends = _open_backends(file, backend, devices, sessions, threads)
+            self._backends = open_backends(file, backend, device, sessions, threads)
         self.sha256: str = hashed.result()  # of the model file, in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_pixels, self._max_batch, self._max_delay = max_pixels, max_batch, max_delay_ms / 1e3
@@ -158,7 +155,7 @@ class Predictor:
             preparers=usable_cores(),
             max_batch=max_batch,
             max_queue=max_queue,
-            close=partial(_close_backends, self._backends),
+            close=partial(close_backends, self._backends),
         )
         weakref.finalize(self, self._pool.stop).atexit = False  # what was accepted is answered all the same
         if not self.spec.trained:
@@ -448,62 +445,3 @@ def _check_counts(**counts: Any) -> None:
 def _check_delay(max_delay_ms: Any) -> None:
     if not (isinstance(max_delay_ms, Real) and float(max_delay_ms) >= 0):
         raise UsageError(f"max_delay_ms must be a number of at least 0, got {max_delay_ms!r}")
-
-
-def _default_device(file: ModelFile) -> str:
-    return "cuda:0" if file.path.suffix == ".plan" else "cpu"
-
-
-def _open_backends(
-    file: ModelFile, backend: str | None, devices: Sequence[str], sessions: int | None, threads: int | None
-) -> list[Backend]:
-    """A backend for each device; if one cannot be opened, none is left open."""
-    opened: list[Backend] = []
-    try:
-        for device in devices:
-            opened.append(_open_backend(file, backend, device, sessions, threads))
-    except BaseException:
-        _close_backends(opened)
-        raise
-    return opened
-
-
-def _close_backends(backends: list[Backend]) -> None:
-    while backends:
-        backends.pop().close()
-
-
-def _open_backend(
-    file: ModelFile, backend: str | None, device: str, sessions: int | None, threads: int | None
-) -> Backend:
-    suffix = file.path.suffix
-    if suffix not in (".onnx", ".plan"):
-        raise ModelError(f"{file.path} is neither an .onnx nor a .plan file, the kinds this release runs")
-    fitting = ("onnxruntime", "openvino", "tensorrt") if suffix == ".onnx" else ("tensorrt",)
-    if backend not in (None, *fitting):
-        raise UsageError(f"there is no backend {backend!r} for {suffix} files: it is {' or '.join(fitting)}")
-    if suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
-        return _open_engine(file.path, device, sessions)
-    # imported here, so that a missing extra is named on use
-    if backend == "openvino":
-        from fashion_infer.backends.openvino import OpenVinoBackend
-
-        return OpenVinoBackend(file, device=device, sessions=sessions, threads=threads)
-    from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend, choose_layout
-
-    layout = choose_layout(device, sessions, threads, model_bytes=len(file.content))
-    return OnnxRuntimeBackend(file, device=device, layout=layout)
-
-
-def _open_engine(path: Path, device: str, sessions: int | None) -> Backend:
-    """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
-    from fashion_infer.backends.cuda import parse_device, use_gpu
-    from fashion_infer.backends.tensorrt import TensorRTBackend
-
-    if path.suffix == ".onnx":
-        index = parse_device(device)
-        use_gpu(index)  # before an engine is built for a GPU that is not there
-        from fashion_infer.export.engine import BuildOptions, cached_engine
-
-        path = cached_engine(path, BuildOptions(device=index))
-    return TensorRTBackend(path, device=device, sessions=sessions or 2)

@@ -22,7 +22,7 @@ try:
     import onnx.inliner
     import openvino as ov
 except ImportError as error:
-    raise missing_extra(error.name or "openvino", "openvino") from error
+    raise missing_extra(error.name or "openvino", "openvino", error) from error
 
 BATCH = 8  # compiled for it, and for 1: a batch of 11 is run as 8, 1, 1 and 1
 
