@@ -32,6 +32,7 @@ def open_backends(
     try:
         for device in devices:
             opened.append(_open_backend(file, backend, device, sessions, threads))
+        file.check_unchanged()
     except BaseException:
         close_backends(opened)
         raise
@@ -62,7 +63,7 @@ def _open_backend(
         return OpenVinoBackend(file, device=device, sessions=sessions, threads=threads)
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend, choose_layout
 
-    layout = choose_layout(device, sessions, threads, model_bytes=len(file.content))
+    layout = choose_layout(device, sessions, threads, model_bytes=file.size)
     return OnnxRuntimeBackend(file, device=device, layout=layout)
 
 

@@ -1,6 +1,5 @@
-"""The one reader of model files: their bytes and hash, what they say of themselves, and whether that is true."""
+"""The one reader of model files: their hash, what they say of themselves, and whether that is true."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
+from fashion_infer.files import sha256_of
 from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, ModelSpec
 from fashion_infer.models import shipped_sha256
 
@@ -19,24 +19,31 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that was read once, so that what is hashed is what is loaded.
+    """A model file that is being loaded; `check_unchanged` at the end, so that what was hashed is what was loaded.
 
     Attributes:
-        path: where it was.
-        content: all of it.
+        path: where it is.
+        size: bytes.
+        stamp: what the file system says of it: another file, or other content, has another.
     """
 
     path: Path
-    content: bytes
+    size: int
+    stamp: tuple[int, ...]
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content, in hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
+        """Of the content, in hexadecimal; read once."""
+        return sha256_of(self.path)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError where the file was changed or replaced since `read_model`."""
+        if not self.path.is_file() or _stamp(self.path) != self.stamp:
+            raise ModelError(f"{self.path} was changed while it was loaded: load it again")
 
 
 def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) -> ModelFile:
-    """Read a model file.
+    """Begin to load a model file: see that it is there, and the one that is expected.
 
     Args:
         model: its path; a ModelFile is given back as it is.
@@ -49,21 +56,24 @@ def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) ->
     if isinstance(model, ModelFile):
         return model
     shipped = shipped_sha256(model)
+    if not model.is_file():
+        raise ModelNotFoundError(f"there is no model file {model}") if shipped is None else _damaged(model)
     try:
-        file = ModelFile(model, model.read_bytes())
-    except (FileNotFoundError, IsADirectoryError) as error:
-        if shipped is not None:
-            raise _damaged(model) from error
-        raise ModelNotFoundError(f"there is no model file {model}") from error
+        file = ModelFile(model, model.stat().st_size, _stamp(model))
+        if shipped is not None and file.sha256 != shipped:
+            raise _damaged(model)
+        if require_hash is not None and file.sha256 != require_hash.lower():
+            raise ModelError(
+                f"{model} has sha256 {file.sha256}, expected {require_hash}: it is another file, or was changed"
+            )
     except OSError as error:
         raise ModelError(f"{model} cannot be read: {error.strerror or error}") from error
-    if shipped is not None and file.sha256 != shipped:
-        raise _damaged(model)
-    if require_hash is not None and file.sha256 != require_hash.lower():
-        raise ModelError(
-            f"{model} has sha256 {file.sha256}, expected {require_hash}: it is another file, or was changed"
-        )
     return file
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
@@ -113,8 +123,8 @@ def parse_onnx(file: ModelFile, *, extra: str) -> "tuple[onnx.ModelProto, ModelS
     except ImportError as error:
         raise missing_extra(error.name or "onnx", extra, error) from error
     try:
-        model = onnx.load_model_from_string(file.content)
-    except (DecodeError, ValueError) as error:
+        model = onnx.load(file.path)
+    except (DecodeError, OSError, ValueError) as error:
         raise ModelError(f"{file.path} is not an ONNX file, or is damaged: {error}") from error
     return model, read_spec(file.path, {entry.key: entry.value for entry in model.metadata_props})
 

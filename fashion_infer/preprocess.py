@@ -1,7 +1,7 @@
 """Which pixels the network sees, and the way back: the one preprocessing that training, export and prediction share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import ImageError
-from fashion_infer.images import Picture, Pixels
+from fashion_infer.images import ImageSource, Picture, Pixels, read_image
 
 Floats = NDArray[np.floating]
 Box = Sequence[float] | Floats
@@ -38,6 +38,25 @@ class Crop:
         """[..., 2] points in pixels of the picture -> [0, 1] of the crop: the inverse of `to_image`."""
         unscaled: Floats = (points - self.origin) / self.size
         return unscaled
+
+
+def read_crop(source: ImageSource, size: int, box: Box | None = None) -> tuple[Picture, Crop]:
+    """Decode a picture, no larger than needed, and cut a box, or all of it, out: `read_image`, then `crop`.
+
+    Raises:
+        ImageError: as both do.
+    """
+    picture = read_image(source, side=size, boxes=None if box is None else [box])
+    return picture, crop(picture, box, size)
+
+
+def read_inputs(sources: Iterable[ImageSource], size: int) -> Pixels:
+    """At least one whole picture -> uint8 [N, size, size, 3], what the network sees of them.
+
+    Raises:
+        ImageError: one cannot be used.
+    """
+    return np.stack([read_crop(source, size)[1].pixels for source in sources])
 
 
 def crop(picture: Picture, box: Box | None, size: int) -> Crop:

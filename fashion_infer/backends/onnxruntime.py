@@ -127,7 +127,7 @@ def _session(file: ModelFile, device: str, threads: int, exact_products: bool) -
     options.log_severity_level = 4  # every error is raised, and its warnings are about graphs, not the user's input
     provider = _provider(device)
     try:
-        session = ort.InferenceSession(file.content, options, providers=[provider])
+        session = ort.InferenceSession(file.path, options, providers=[provider])
     except Exception as error:  # as above
         raise ModelError(
             f"{file.path} is not an ONNX file that ONNX Runtime can load, or is damaged: {error}"

@@ -136,7 +136,7 @@ def read_engine(model: Path | ModelFile) -> tuple[bytes, EngineFile]:
             f"{plan} has sha256 {file.sha256}, its description says {engine_file.plan_sha256}: it is truncated, was "
             f"changed or is another file; run {engine_file.rebuild_command}"
         )
-    return file.content, engine_file
+    return plan.read_bytes(), engine_file
 
 
 def check_fingerprint(
