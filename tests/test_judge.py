@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion_infer.data import deepfashion_check
+from fashion_infer.data import benchmarks
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
 from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
-from fashion_infer.evaluation import PUBLISHED
 from fashion_infer.images import read_image
 from fashion_infer.judge import Run, judge, judge_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import crop
+from fashion_infer.protocols import PUBLISHED
 
 SIZE = 32
 IMAGES = 40
@@ -84,30 +84,34 @@ def test_the_truth_is_judged_right_whatever_the_order_of_the_models_names(data: 
         assert result.images == IMAGES
         assert (result.skipped, result.unknown_categories, result.unknown_attributes) == ({}, (), ())
         assert result.evaluation.category == {1: 1, 3: 1, 5: 1}
-        assert result.evaluation.landmarks is not None
-        assert result.evaluation.landmarks.mean == pytest.approx(0, abs=1e-6)
+        assert result.evaluation.landmarks_box is not None
+        assert result.evaluation.landmarks_box.mean == pytest.approx(0, abs=1e-6)
         assert result.evaluation.attributes is not None
         assert result.evaluation.attributes["texture"][3] == 1, "at most one texture is positive"
         json.dumps(result.to_dict())
 
 
-def test_landmarks_are_measured_in_shares_of_the_photo_not_of_the_box(data: FashionData) -> None:
-    """Off by a tenth of the box, which is so much of the photo."""
+def test_landmarks_are_measured_in_shares_of_the_box_and_of_the_photo(data: FashionData) -> None:
+    """Off by a tenth of what was cut out: so much of the labelled box, and so much of the photo."""
     exact = oracle(data, spec_of(data))
 
     def off(batch: np.ndarray) -> dict[str, np.ndarray]:
         outputs = exact(batch)
         return {**outputs, "landmarks": outputs["landmarks"] + np.float32([0.1, 0])}
 
-    result = judge(off, spec_of(data), data)
-    shares = []
+    evaluation = judge(off, spec_of(data), data).evaluation
+    of_box, of_image = [], []
     for row in range(len(data)):
         picture = read_image(data.image_root / data.images[row])
-        shares.append(0.1 * crop(picture, data.boxes[row], SIZE).size[0] / picture.width)
+        cut = crop(picture, data.boxes[row], SIZE).size[0]
+        x1, _, x2, _ = data.boxes[row].tolist()
+        of_box.append(0.1 * cut / (min(x2, picture.width) - max(x1, 0)))
+        of_image.append(0.1 * cut / picture.width)
     visible = data.visibility == 0
-    by_hand = [np.mean(np.array(shares)[visible[:, i]]) for i in range(8) if visible[:, i].any()]
-    assert result.evaluation.landmarks is not None
-    assert result.evaluation.landmarks.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
+    for found, shares in ((evaluation.landmarks_box, of_box), (evaluation.landmarks_image, of_image)):
+        by_hand = [np.mean(np.array(shares)[visible[:, i]]) for i in range(8) if visible[:, i].any()]
+        assert found is not None
+        assert found.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
 
 
 def test_what_the_model_does_not_know_counts_as_a_miss(data: FashionData) -> None:
@@ -171,7 +175,20 @@ def test_retrieval_needs_no_common_attributes(root: Path, read: object, folder: 
     assert result.evaluation.category is None
     assert result.evaluation.attributes is None
     assert result.evaluation.retrieval is not None
-    assert set(result.evaluation.retrieval.values()) == {1.0}
+    metrics = result.evaluation.retrieval.to_dict()
+    assert metrics["retrieval_hit1"] == metrics["retrieval_map"] == 1
+    known = dict(zip(data.images, data.items.tolist(), strict=True))
+    assert result.ranks
+    for query in result.ranks:
+        images = sum(
+            known[name] == query["item"]
+            for name, split, domain in zip(data.images, data.splits, data.domains, strict=True)
+            if (split == "gallery" if folder == "in_shop" else domain == 1)
+        )
+        assert known[query["image"]] == query["item"]
+        assert query["ranks"] == list(range(1, images + 1))
+    assert len({query["kind"] for query in result.ranks}) > 1
+    json.dumps(result.to_dict())
 
 
 def test_broken_images_are_skipped_counted_and_named(data: FashionData, tmp_path: Path) -> None:
@@ -227,8 +244,8 @@ def test_a_checkpoint_and_its_exported_file_are_judged_alike(
     assert before.keys() == after.keys()
     assert before["category_top3"] > 0
     assert before["attribute_recall3_all"] > 0
-    curve, exported = before.pop("pdl_curve"), after.pop("pdl_curve")
-    assert exported == pytest.approx(curve)
+    for name in ("pdl_curve_box", "pdl_curve_pixels"):
+        assert after.pop(name) == pytest.approx(before.pop(name))
     unlike = {
         name for name, value in before.items() if value is not None and after[name] != pytest.approx(value, rel=1e-4)
     }
@@ -246,7 +263,7 @@ def blind(batch: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) -> None:
-    found = judge_folder(blind, spec_of(data), root)
+    found = judge_folder(blind, spec_of(data), root).judgements
     assert {name: judgement.images for name, judgement in found.items()} == {
         "category": 8, "consumer_to_shop": 8, "in_shop": 6, "landmarks": 8,
     }  # fmt: skip
@@ -256,23 +273,26 @@ def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) ->
 
 
 def test_one_benchmark_and_another_split(root: Path, data: FashionData) -> None:
-    (judgement,) = judge_folder(blind, spec_of(data), root, benchmark="landmarks", split="val").values()
-    assert judgement.evaluation.landmarks is not None
+    (judgement,) = judge_folder(blind, spec_of(data), root, benchmark="landmarks", split="val").judgements.values()
+    assert judgement.evaluation.landmarks_box is not None
     assert judgement.evaluation.category is None
-    assert [name for name, *_ in judgement.rows()] == ["landmark_error", "pdl_35"]
+    names = ["landmark_error_box", "landmark_error_image", "pdl_35_box", "pdl_35_pixels"]
+    assert [name for name, *_ in judgement.rows()] == names
 
 
 def test_the_papers_numbers_stand_beside_the_papers_data_only(
     root: Path, data: FashionData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = root / "category_attribute"
-    monkeypatch.setitem(deepfashion_check.OFFICIAL, "category", deepfashion_check.count(folder, "category", data))
-    official = judge_folder(blind, spec_of(data), folder)["category"]
+    monkeypatch.setitem(benchmarks.OFFICIAL, "category", benchmarks.count(folder, "category", data))
+    official = judge_folder(blind, spec_of(data), folder).judgements["category"]
     assert official.published == PUBLISHED["category"]
     rows = {name: paper for name, _, paper in official.rows()}
     assert rows["category_top3"] == 0.8258
     assert rows["category_top1"] is None, "the paper does not say"
-    assert judge_folder(blind, spec_of(data), folder, split="val")["category"].published == {}
+    assert rows["landmark_error_box"] == 0.0872
+    assert rows["landmark_error_image"] is None, "the paper divided by the box"
+    assert judge_folder(blind, spec_of(data), folder, split="val").judgements["category"].published == {}
 
 
 @pytest.mark.parametrize(
