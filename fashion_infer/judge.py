@@ -6,10 +6,11 @@ images -> the crop that deployment makes of each box -> network -> landmarks bro
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from fashion_infer.protocols import PUBLISHED, Evaluation, Labels, evaluate
 
 Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
+T = TypeVar("T")
 Gallery = Literal["test", "val+test"]
 Progress = Callable[[Sequence[int]], Iterable[int]]  # gives the rows back one by one, and shows how far it is
 
@@ -79,7 +81,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class _View:
+class _Cut:
     """One row's crop and the size of its photo (width, height), pixels; or why there is none."""
 
     row: int
@@ -116,20 +118,20 @@ def judge(
     """
     categories, unknown_categories = _match_categories(spec, data)
     columns, unknown_attributes = _match_attributes(spec, data)
-    good: list[_View] = []
+    good: list[_Cut] = []
     skipped: dict[str, str] = {}
     batches: list[Outputs] = []
-    for views in _batches(data, spec.image_size, batch_size, threads, progress):
-        skipped |= {data.images[view.row]: view.error for view in views if view.crop is None}
-        if crops := [view.crop for view in views if view.crop is not None]:
+    for cuts in decoded(partial(_cut, data, spec.image_size), len(data), batch_size, threads, progress):
+        skipped |= {data.images[cut.row]: cut.error for cut in cuts if cut.crop is None}
+        if crops := [cut.crop for cut in cuts if cut.crop is not None]:
             batches.append(_run(run, crops))
-            good += [replace(view, crop=None) for view in views if view.crop is not None]
+            good += [replace(cut, crop=None) for cut in cuts if cut.crop is not None]
     if not good:
         raise DataError(f"no image of the set can be read: {next(iter(skipped.values()), 'it has none')}")
     outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     outputs["category"] = _with_missing(outputs["category"], len(unknown_categories))
     outputs["attributes"] = _with_missing(outputs["attributes"], 1)[:, columns]
-    rows, sizes = [view.row for view in good], np.array([view.size for view in good], np.float64)
+    rows, sizes = [cut.row for cut in good], np.array([cut.size for cut in good], np.float64)
     known = len(unknown_attributes) < len(columns)
     labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=known)
     evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"])
@@ -260,15 +262,23 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
 
 
-def _batches(
-    data: FashionData, size: int, batch_size: int, threads: int | None, progress: Progress
-) -> Iterator[list[_View]]:
-    """The views of all rows in order, decoded by a pool of threads while the network runs."""
-    waiting: deque[Any] = deque()
+def decoded(
+    load: Callable[[int], T], count: int, batch_size: int, threads: int | None = None, progress: Progress = iter
+) -> Iterator[list[T]]:
+    """What `load` gives for the rows 0 to `count` - 1, in order and in batches, while the caller runs the network.
+
+    Args:
+        load: reads one row; called by a pool of threads.
+        count: of rows.
+        batch_size: rows a list; twice as many are read ahead.
+        threads: in the pool; one for each core when None.
+        progress: see `judge`.
+    """
+    waiting: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="fashion-infer-judge")
     try:
-        for row in progress(range(len(data))):
-            waiting.append(pool.submit(_view, data, row, size))
+        for row in progress(range(count)):
+            waiting.append(pool.submit(load, row))
             if len(waiting) == 3 * batch_size:
                 yield [waiting.popleft().result() for _ in range(batch_size)]
         while waiting:
@@ -277,13 +287,13 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _view(data: FashionData, row: int, size: int) -> _View:
+def _cut(data: FashionData, size: int, row: int) -> _Cut:
     box = data.box(row)
     try:
         picture = read_image(data.image_root / data.images[row], side=size, boxes=None if box is None else [box])
-        return _View(row, crop(picture, box, size), (picture.width, picture.height))
+        return _Cut(row, crop(picture, box, size), (picture.width, picture.height))
     except ImageError as error:
-        return _View(row, error=str(error))
+        return _Cut(row, error=str(error))
 
 
 def _run(run: Run, crops: list[Crop]) -> Outputs:
