@@ -85,7 +85,7 @@ def read_csv(path: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str,
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from error
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}") from error
+        raise DataError(f"{path}:{reader.reader.line_num}: {error}") from error
     for line, row in rows:
         if None in row or None in row.values():
             raise DataError(f"{path}:{line}: another number of cells than the first line")
