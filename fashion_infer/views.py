@@ -27,15 +27,15 @@ from fashion_infer.retrieval_measures import NEIGHBOURS, hit_rate, neighbour_agr
 VIEW_KS = (1, 10)
 SIDE = 512  # pixels; views are made of the photo shrunk to this long side
 
-TURN = 15.0  # degrees either way
-PERSPECTIVE = 0.06  # of a side, by which each corner moves
-KEPT = (0.7, 0.95)  # of each side, by the crop
-BRIGHTNESS, CONTRAST, CAST = (0.65, 1.35), (0.75, 1.25), (0.88, 1.12)
+TURN = 10.0  # degrees either way
+PERSPECTIVE = 0.04  # of a side, by which each corner moves
+KEPT = (0.75, 0.95)  # of each side, by the crop
+BRIGHTNESS, CONTRAST, CAST = (0.7, 1.3), (0.75, 1.25), (0.88, 1.12)
 JPEG_QUALITY = (35, 75)
 
-HARD_KEPT = (0.5, 0.6)
+HARD_KEPT = (0.7, 0.8)
 COVERED = 0.2  # of the area
-GAMMA = (1.7, 2.2)  # or its inverse
+GAMMA = (1.4, 1.6)  # or its inverse
 SMALL_SIDE = 112  # pixels
 
 
@@ -143,8 +143,8 @@ def judge_views(
 def alike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """The photo as taken or sent once more: turned, in perspective, cropped, re-lit, with a colour cast, as a JPEG.
 
-    Turned by up to 15 degrees, each corner moved by up to 6 % of a side, cropped to 70 to 95 % of each side at a random
-    place; brightness x 0.65 to 1.35, contrast x 0.75 to 1.25, each channel x 0.88 to 1.12; JPEG quality 35 to 75. What
+    Turned by up to 10 degrees, each corner moved by up to 4 % of a side, cropped to 75 to 95 % of each side at a random
+    place; brightness x 0.7 to 1.3, contrast x 0.75 to 1.25, each channel x 0.88 to 1.12; JPEG quality 35 to 75. What
     comes from outside the photo is its mirror image.
 
     Args:
@@ -174,8 +174,9 @@ def alike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def unlike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Changes of kinds that `alike_view` does not make: a hard crop, a fifth covered, another gamma, 112 pixels.
 
-    Cropped to 50 to 60 % of each side at a random place, a fifth of that covered by a rectangle of one colour, the
-    values raised to a power of 1.7 to 2.2 or its inverse, and shrunk to a long side of 112 pixels.
+    Cropped to 70 to 80 % of each side (about half of the area) at a random place, a fifth of that covered by a
+    rectangle of one colour, the values raised to a power of 1.4 to 1.6 or its inverse, and shrunk to a long side of 112
+    pixels.
 
     Args:
         pixels: uint8 [H, W, 3] RGB.

@@ -10,6 +10,7 @@ import numpy as np
 
 from fashion_infer.data import annotations, deepfashion
 from fashion_infer.data.columns import partition_file
+from fashion_infer.data.deepfashion2 import read_deepfashion2
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.data.own_retrieval import CSV_NAME, read_retrieval
 from fashion_infer.errors import DataError
@@ -42,6 +43,7 @@ OFFICIAL: dict[str, dict[str, int]] = {
     "consumer_to_shop": {"images": 239_557, "pairs": 195_540, "items": 33_881, "attributes": 303},
     "landmarks": {"images": 123_016, "train": 83_033, "val": 19_992, "test": 19_991},
     "retrieval": {},
+    "deepfashion2": {},
 }
 MARKERS = {  # files that only this benchmark has
     "category_fine": ("Anno_fine/*.txt",),
@@ -50,6 +52,7 @@ MARKERS = {  # files that only this benchmark has
     "consumer_to_shop": ("Anno/*_consumer2shop.txt",),
     "landmarks": ("Anno/list_joints.txt", "Anno/list_landmarks.txt", "Anno/list_bbox.txt"),
     "retrieval": (CSV_NAME,),
+    "deepfashion2": ("train/annos/*.json", "validation/annos/*.json"),
 }
 COLUMNS_OF_PARTITION = {3: "in_shop", 4: "consumer_to_shop"}  # where a partition is all there is
 
@@ -67,6 +70,7 @@ READERS: dict[str, Reader] = {
     "consumer_to_shop": deepfashion.read_consumer_to_shop,
     "landmarks": deepfashion.read_landmarks,
     "retrieval": read_retrieval,
+    "deepfashion2": read_deepfashion2,
 }
 
 
@@ -118,6 +122,8 @@ def count(root: Path, benchmark: str, data: FashionData) -> dict[str, int]:
         for split, number in zip(*np.unique(data.splits, return_counts=True), strict=True)
         if split
     }
+    if len(data) > counts["images"]:
+        counts["garments"] = len(data)
     if data.category_names:
         counts["categories"] = len(data.category_names)
     if data.attribute_names:

@@ -17,6 +17,7 @@ from fashion_infer.data import annotations, deepfashion
 from fashion_infer.data.annotations import Report
 from fashion_infer.data.benchmarks import OFFICIAL, READERS, count, find_benchmarks, has_official_counts
 from fashion_infer.data.columns import partition_file
+from fashion_infer.data.deepfashion2 import FOLDERS, read_garments
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.data.own_retrieval import CSV_NAME, read_retrieval
 from fashion_infer.errors import DataError
@@ -28,6 +29,7 @@ NEEDED = {  # how the names of the files begin without which a benchmark cannot 
     "consumer_to_shop": ("list_eval_partition",),
     "landmarks": ("list_eval_partition", "list_landmarks"),
     "retrieval": (CSV_NAME,),
+    "deepfashion2": ("annos",),
 }
 LISTED = 20  # images named of those that are missing
 Scan = Callable[[Path, Report], object]  # reads one file, every malformed row to the report
@@ -165,7 +167,7 @@ def scan_files(root: Path, scans: dict[Path, Scan]) -> list[Finding]:
     findings: list[Finding] = []
 
     def report(path: Path, line: int, message: str) -> None:
-        findings.append(Finding(str(path.relative_to(root)), line, message))
+        findings.append(Finding(str(path.relative_to(root)), line or None, message))
 
     for path, scan in scans.items():
         try:
@@ -179,6 +181,10 @@ def scans_of(root: Path, benchmark: str) -> dict[Path, Scan]:
     """The files that a benchmark's reader looks for, and how each is read by itself."""
     if benchmark == "retrieval":
         return {root / CSV_NAME: lambda path, report: read_retrieval(path.parent)}
+    if benchmark == "deepfashion2":
+        return dict.fromkeys(
+            (path for folder in FOLDERS if (path := root / folder / "annos").is_dir()), annotation_files
+        )
     if benchmark == "category_fine":
         return fine_scans(root)
     partition = {
@@ -197,6 +203,14 @@ def scans_of(root: Path, benchmark: str) -> dict[Path, Scan]:
             folder / "list_landmarks.txt": table(annotations.parse_landmarks, 25),
         }
     return common | retrieval_scans(folder, {"in_shop": "inshop", "consumer_to_shop": "consumer2shop"}[benchmark])
+
+
+def annotation_files(folder: Path, report: Report) -> None:
+    """Reads one of DeepFashion2's folders of annotations; its files have no lines to name."""
+    for _ in read_garments(
+        folder.parent.parent, (folder.parent.name,), report=lambda path, what: report(path, 0, what)
+    ):
+        pass
 
 
 def retrieval_scans(folder: Path, suffix: str) -> dict[Path, Scan]:

@@ -57,8 +57,8 @@ ARCHITECTURE = (
     "pooled_size",
     "bin_size",
 )  # settings that are the network's own
-LABELLED = ("category", "category_fine")  # benchmarks to train on
-PAIRED = ("in_shop", "consumer_to_shop", "retrieval")  # benchmarks to learn the embedding from
+LABELLED = ("category", "category_fine", "deepfashion2")  # benchmarks to train on
+PAIRED = ("in_shop", "consumer_to_shop", "retrieval", "deepfashion2")  # benchmarks to learn the embedding from
 HEADLINES = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error_box")
 
 
