@@ -10,8 +10,8 @@ from PIL import Image
 
 from fashion_infer.data.benchmarks import find_benchmarks, has_official_counts
 from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
+from fashion_infer.synthetic.dataset import write_dataset
 
 
 @pytest.fixture(scope="module")

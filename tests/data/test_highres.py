@@ -9,8 +9,8 @@ from PIL import Image
 
 from fashion_infer.data.deepfashion import read_category, read_inshop
 from fashion_infer.data.highres import longest_side, placed
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
+from fashion_infer.synthetic.dataset import write_dataset
 
 
 @pytest.fixture
