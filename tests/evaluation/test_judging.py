@@ -1,6 +1,7 @@
 """A tiny set, a tiny network, and its exported file: judged by the same code."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from fashion_infer.data import benchmarks
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
 from fashion_infer.errors import DataError
-from fashion_infer.evaluation.judging import Run, judge, judge_folder
+from fashion_infer.evaluation.judging import Run, judge, judge_folder, select_split
 from fashion_infer.evaluation.protocols import PUBLISHED
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import ModelSpec
@@ -312,3 +313,107 @@ def test_a_folder_without_a_benchmark(data: FashionData, tmp_path: Path) -> None
         judge_folder(blind, spec_of(data), tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         judge_folder(blind, spec_of(data), tmp_path / "none")
+
+
+def test_a_benchmark_that_cannot_be_judged_stops_no_other(root: Path, data: FashionData, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set/in_shop/Img")
+    (tmp_path / "set/landmarks/Anno/list_landmarks.txt").write_text("no count\n")
+    found = judge_folder(blind, spec_of(data), tmp_path / "set")
+    assert set(found.judgements) == {"category", "consumer_to_shop"}
+    assert set(found.failed) == {"in_shop", "landmarks"}
+    assert "no image of the set can be read" in found.failed["in_shop"]
+    assert "the number of rows expected" in found.failed["landmarks"]
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["landmarks"] == {"error": found.failed["landmarks"]}
+    assert told["category"]["images"] == 8
+
+
+def test_two_folders_of_the_same_benchmark_are_both_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(root / "category_attribute", tmp_path / name)
+    found = judge_folder(blind, spec_of(data), tmp_path)
+    assert set(found.judgements) == {"category in one", "category in two"}
+
+
+def test_consumers_are_looked_up_in_the_gallery_that_was_asked_for(root: Path, data: FashionData) -> None:
+    whole = read_consumer_to_shop(root / "consumer_to_shop")
+    test, both = select_split(whole, "test"), select_split(whole, "test", "val+test")
+    assert set(test.splits) == {"test"}
+    shops_of_val = (whole.splits == "val") & (whole.domains == 1)
+    assert len(both) == len(test) + int(shops_of_val.sum()) > len(test)
+    assert set(both.domains[both.splits == "val"]) == {1}, "queries are of the test items only"
+    assert (both.visibility[both.splits == "val"] == -2).all(), "landmarks are judged on the split alone"
+    assert select_split(whole, "val", "val+test").images == whole.split("val").images
+    spec = spec_of(data)
+    sizes = {}
+    for gallery in ("test", "val+test"):
+        found = judge_folder(blind, spec, root / "consumer_to_shop", gallery=gallery).judgements["consumer_to_shop"]
+        retrieval = found.evaluation.retrieval
+        assert retrieval is not None
+        sizes[gallery] = (len(retrieval.ranks), retrieval.gallery_size)
+        assert found.evaluation.landmarks_box is not None
+        assert found.evaluation.landmarks_box.counts.sum() == (test.visibility == 0).sum()
+    assert sizes["test"] == (4, 4)
+    assert sizes["val+test"] == (4, 4 + int(shops_of_val.sum()))
+
+
+def test_the_published_row_is_of_the_gallery_of_2016(
+    root: Path, data: FashionData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / "consumer_to_shop"
+    counts = benchmarks.count(folder, "consumer_to_shop", read_consumer_to_shop(folder))
+    monkeypatch.setitem(benchmarks.OFFICIAL, "consumer_to_shop", counts)
+    for gallery, published in (("test", PUBLISHED["consumer_to_shop"]), ("val+test", {})):
+        found = judge_folder(blind, spec_of(data), folder, gallery=gallery)
+        assert found.judgements["consumer_to_shop"].published == published
+
+
+def test_without_boxes_and_landmarks_whole_photos_are_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    shutil.copytree(root / "in_shop", tmp_path / "set")
+    shutil.rmtree(tmp_path / "set/Anno")
+    found = judge_folder(blind, spec_of(data), tmp_path / "set").judgements["in_shop"]
+    assert found.evaluation.landmarks_box is None
+    assert found.evaluation.attributes is None
+    assert found.evaluation.retrieval is not None
+    assert len(found.missing) == 4
+    assert dict(found.remarks())["things are missing"] == list(found.missing)
+
+
+def test_the_box_is_the_photo_where_there_is_none(data: FashionData) -> None:
+    whole = replace(data, boxes=np.full_like(data.boxes, np.nan))
+    seen = []
+
+    def off(batch: np.ndarray) -> dict[str, np.ndarray]:
+        rows = range(len(seen), len(seen) + len(batch))
+        seen.extend(batch)
+        points = []
+        for row in rows:
+            picture = read_image(data.image_root / data.images[row])
+            points.append(data.landmarks[row] / [picture.width, picture.height] + 0.1)
+        return {**blind(batch), "landmarks": np.array(points, np.float32)}
+
+    evaluation = judge(off, spec_of(data), whole).evaluation
+    assert evaluation.landmarks_box is not None
+    assert evaluation.landmarks_image is not None
+    assert evaluation.landmarks_box.mean == pytest.approx(evaluation.landmarks_image.mean)
+    assert evaluation.landmarks_box.mean == pytest.approx(0.1 * 2**0.5, rel=1e-4)
+
+
+def test_own_retrieval_data_is_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    """Categories that the model does not know are by the way, as attributes of other retrieval sets are."""
+    shops = read_inshop(root / "in_shop").split("query", "gallery")
+    rows = [
+        f"{name},{item},{split},Gown" for name, item, split in zip(shops.images, shops.items, shops.splits, strict=True)
+    ]
+    (tmp_path / "retrieval.csv").write_text("\n".join(["image,item,split,category", *rows]))
+    (tmp_path / "img").symlink_to(shops.image_root / "img")
+    own = judge_folder(blind, spec_of(data), tmp_path).judgements["retrieval"]
+    theirs = judge_folder(blind, spec_of(data), root / "in_shop").judgements["in_shop"]
+    assert own.evaluation.category is None
+    assert own.unknown_categories == ("Gown",)
+    assert own.evaluation.retrieval is not None
+    assert theirs.evaluation.retrieval is not None
+    assert own.evaluation.retrieval.gallery_size == theirs.evaluation.retrieval.gallery_size
+    assert [query["image"] for query in own.ranks] == [query["image"] for query in theirs.ranks]
+    assert {query["kind"] for query in own.ranks} == {"Gown"}

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fashion_infer.errors import DataError
-from fashion_infer.evaluation.views import SMALL_SIDE, alike_view, judge_views, unlike_view
+from fashion_infer.data.deepfashion import read_category
+from fashion_infer.errors import DataError, ImageError
+from fashion_infer.evaluation.views import SMALL_SIDE, alike_view, judge_views, judge_views_folder, unlike_view
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.synthetic.rendering import render
 
 SIZE = 16
@@ -158,3 +160,47 @@ def test_an_exported_model_is_judged(folder: Path, onnx_model: Path) -> None:
         result = judge_views(predictor.run, predictor.spec, folder, NAMES, batch_size=4)
     assert result.queries == 12
     assert 0 <= result.alike[1] <= result.alike[10] <= 1
+
+
+def test_the_benchmarks_of_a_folder(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", images=24, seed=5, size=64, jobs=1, progress=False)
+    found = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set")
+    counts = {name: (judged.queries, judged.photos) for name, judged in found.judgements.items()}
+    assert counts == {"category": (4, 24), "consumer_to_shop": (4, 24), "in_shop": (2, 12), "landmarks": (4, 24)}
+    assert 0 <= found.judgements["category"].neighbours <= 1
+    assert 0 <= found.judgements["in_shop"].neighbours <= 1, "by the folders of the items"
+    assert np.isnan(found.judgements["landmarks"].neighbours)
+    assert found.failed == {}
+    other = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", benchmark="category", split="train")
+    assert [judged.queries for judged in other.judgements.values()] == [16]
+    with pytest.raises(DataError, match="no images in split 'dev'"):
+        judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", benchmark="category", split="dev")
+
+
+def test_a_folder_of_any_photos_and_who_sent_them(folder: Path, tmp_path: Path) -> None:
+    result = judge_views_folder(pixels_as_embedding, SPEC, folder).judgements["photos"]
+    assert (result.photos, result.queries) == (12, 12)
+    assert result.alike == judge_views(pixels_as_embedding, SPEC, folder, NAMES).alike
+    write_dataset(tmp_path / "set", images=8, seed=5, size=64, jobs=1, progress=False)
+    data = read_category(tmp_path / "set/category_attribute")
+    senders = tmp_path / "senders.csv"
+    settings = {"benchmark": "category", "split": "train", "senders": senders}
+    agreement = []
+    for sender in ("somebody", ""):
+        senders.write_text("\n".join(["image,sender", *(f"{name},{sender}" for name in data.images)]))
+        judged = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings).judgements["category"]
+        agreement.append(judged.neighbours)
+    assert np.isnan(agreement[0]), "all are of one sender: nobody is left"
+    assert agreement[1] >= 0
+    senders.write_text("photo,sender\n")
+    with pytest.raises(DataError, match="no column 'image'"):
+        judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings)
+
+
+def test_a_folder_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="holds no images"):
+        judge_views_folder(blind, SPEC, tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        judge_views_folder(blind, SPEC, tmp_path / "none")
+    with pytest.raises(DataError, match="holds no benchmark in_shop"):
+        judge_views_folder(blind, SPEC, tmp_path, benchmark="in_shop")
