@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from fashion_infer.cli.shared import Backend, Device, Highres, Json, Threads, er
 from fashion_infer.data.benchmarks import READERS
 from fashion_infer.errors import UsageError
 from fashion_infer.evaluation.judging import FolderJudgement, Gallery, Judgement, Run, judge_folder
+from fashion_infer.evaluation.protocols import Number
 from fashion_infer.evaluation.views import ViewsJudgement, judge_views_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
@@ -104,6 +106,9 @@ def _runner(
 def _print(name: str, judgement: Judgement | ViewsJudgement) -> None:
     """A table of the measures, and below it what a reader of them must know."""
     out.print(_views_table(name, judgement) if isinstance(judgement, ViewsJudgement) else _table(name, judgement))
+    retrieval = judgement.evaluation.retrieval if isinstance(judgement, Judgement) else None
+    if retrieval and (by_kind := retrieval.by_kind()):
+        out.print(_kinds_table(by_kind))
     for what, names in judgement.remarks():
         out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True, markup=False)
 
@@ -113,6 +118,17 @@ def _views_table(name: str, judgement: ViewsJudgement) -> Table:
     table = Table("measure", "value", title=title, title_justify="left")
     for measure, value in judgement.rows():
         table.add_row(measure, f"{value:.4f}")
+    return table
+
+
+def _kinds_table(by_kind: dict[str, dict[str, Number]]) -> Table:
+    columns = next(iter(by_kind.values()))
+    table = Table("kind of garment", *columns, title="retrieval by kind", title_justify="left")
+    for kind, measures in by_kind.items():
+        table.add_row(
+            escape(kind),
+            *("" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in measures.values()),
+        )
     return table
 
 

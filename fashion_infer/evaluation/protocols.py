@@ -79,14 +79,19 @@ class Retrieval:
     def to_dict(self) -> Metrics:
         """hit@k and mAP over all queries, and of each kind of garment where there are several."""
         metrics: Metrics = {f"retrieval_{name}": value for name, value in self._measures(self.ranks).items()}
+        by_kind = self.by_kind()
+        return metrics | ({"retrieval_by_kind": by_kind} if by_kind else {})
+
+    def by_kind(self) -> dict[str, dict[str, Number]]:
+        """The number of queries and the measures of each kind of garment; {} where there is only one."""
         kinds = [str(kind) for kind in np.unique(self.kinds)]
-        if len(kinds) > 1:
-            metrics["retrieval_by_kind"] = {
-                kind: {"queries": len(own), **self._measures(own)}
-                for kind in kinds
-                for own in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
-            }
-        return metrics
+        if len(kinds) < 2:
+            return {}
+        return {
+            kind: {"queries": len(own), **self._measures(own)}
+            for kind in kinds
+            for own in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
+        }
 
     def _measures(self, ranks: Sequence[Ints]) -> dict[str, Number]:
         hits = hit_rate(ranks, telling(RETRIEVAL_KS, self.gallery_size))
