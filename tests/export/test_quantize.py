@@ -162,7 +162,7 @@ def test_with_labels_the_accuracy_is_in_the_file(
 ) -> None:
     report = quantize_file(onnx_model, tmp_path / "a.onnx", Int8Options(pictures, data=labelled, budget=0.1))
     assert report.accuracy is not None
-    assert report.accuracy.keys() == {"category_top1", "category_top3", "landmark_error_box"}
+    assert report.accuracy.keys() == {"category_top1", "landmark_error_box"}, "the best 3 of 3 would say nothing"
     assert report.accuracy["category_top1"][0] == 1
     assert report.accuracy["landmark_error_box"][0] == pytest.approx(0.03 * 2**0.5, rel=1e-3)
     metadata = {entry.key: entry.value for entry in load_onnx(tmp_path / "a.onnx")[0].metadata_props}
