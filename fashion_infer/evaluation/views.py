@@ -36,7 +36,7 @@ KEPT = (0.75, 0.95)  # of each side, by the crop
 BRIGHTNESS, CONTRAST, CAST = (0.7, 1.3), (0.75, 1.25), (0.88, 1.12)
 JPEG_QUALITY = (35, 75)
 
-HARD_KEPT = (0.7, 0.8)
+HARD_KEPT = (0.65, 0.75)
 COVERED = 0.2  # of the area
 GAMMA = (1.4, 1.6)  # or its inverse
 SMALL_SIDE = 112  # pixels
@@ -240,7 +240,7 @@ def alike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def unlike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Changes of kinds that `alike_view` does not make: a hard crop, a fifth covered, another gamma, 112 pixels.
 
-    Cropped to 70 to 80 % of each side (about half of the area) at a random place, a fifth of that covered by a
+    Cropped to 65 to 75 % of each side (about half of the area) at a random place, a fifth of that covered by a
     rectangle of one colour, the values raised to a power of 1.4 to 1.6 or its inverse, and shrunk to a long side of 112
     pixels.
 
