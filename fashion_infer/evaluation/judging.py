@@ -20,9 +20,8 @@ from fashion_infer.data.benchmarks import READERS, count, find_benchmarks, has_o
 from fashion_infer.data.fashion_data import CONSUMER, SHOP, UNLABELLED, FashionData
 from fashion_infer.errors import DataError, ImageError
 from fashion_infer.evaluation.protocols import PUBLISHED, Evaluation, Labels, evaluate
-from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
-from fashion_infer.preprocess import Crop, crop
+from fashion_infer.preprocess import Crop, read_crop
 
 Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
@@ -315,8 +314,8 @@ def decoded(
 def _cut(data: FashionData, size: int, row: int) -> _Cut:
     box = data.box(row)
     try:
-        picture = read_image(data.image_root / data.images[row], side=size, boxes=None if box is None else [box])
-        return _Cut(row, crop(picture, box, size), (picture.width, picture.height))
+        picture, cut = read_crop(data.image_root / data.images[row], size, box)
+        return _Cut(row, cut, (picture.width, picture.height))
     except ImageError as error:
         return _Cut(row, error=str(error))
 
