@@ -17,6 +17,9 @@ Model = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu (the default), or cuda:0; nothing falls back to another.")]
 Backend = Annotated[str | None, typer.Option(help="onnxruntime, openvino or tensorrt, where the file leaves a choice.")]
+Highres = Annotated[
+    bool | None, typer.Option(help="Whether the photos are the high-resolution ones; by default where only these are.")
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of one batch; measured once for a model by default.")]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.data.fashion_data import ABSENT
 from fashion_infer.errors import DataError
 from fashion_infer.model_spec import LANDMARK_NAMES
 
@@ -28,7 +29,7 @@ SLOTS = {
     2: (4, 5, 6, 7),
     3: (0, 1, 2, 3, 4, 5, 6, 7),
 }  # of a clothes type's landmarks, in file order
-ABSENT, TRUNCATED = -1, 2
+TRUNCATED = 2  # of a visibility
 
 PLAIN_NUMBERS = re.compile(r"[-+0-9]*")
 SPACES = re.compile(r"[ \t\r\n\f\v]+")
@@ -70,9 +71,9 @@ def fail(path: Path, line: int, message: str) -> None:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file; bytes that are no UTF-8 stay what they are, as in the names of files on disk.
+    """The lines of a text file, without a byte order mark; bytes that are no UTF-8 stay what they are.
 
-    Some files hold Chinese names in an encoding of their own.
+    They are kept as in the names of files on disk: some files hold Chinese names in an encoding of their own.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -260,6 +261,20 @@ def read_items(path: Path, *, report: Report = fail) -> list[int]:
         except ValueError as error:
             report(path, line, str(error))
     return items
+
+
+def read_colors(path: Path, *, report: Report = fail) -> dict[str, str]:
+    """The colours of a `list_color_cloth` file by the name of the image; a colour may be several words."""
+    colors: dict[str, str] = {}
+    for line, text in read_rows(path, 2, report):
+        name, *words = text.split()
+        if not words:
+            report(path, line, f"an image and its colour expected, found {text.strip()!r}")
+        elif name in colors:
+            report(path, line, f"{name} has a row already")
+        else:
+            colors[name] = " ".join(words)
+    return colors
 
 
 def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, report: Report = fail) -> Table:

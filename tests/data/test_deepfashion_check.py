@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from fashion_infer.data import deepfashion
-from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check, find_benchmarks
+from fashion_infer.data.benchmarks import find_benchmarks, has_official_counts
+from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check
 from fashion_infer.errors import DataError, ImageError
 from fashion_infer.images import read_image
 from fashion_infer.synthetic.dataset import write_dataset
@@ -70,9 +71,56 @@ def test_missing_files_are_listed(data_set: Path) -> None:
     (data_set / "category_attribute/Anno/list_bbox.txt").unlink()
     (data_set / "category_attribute/Eval/list_eval_partition.txt").unlink()
     found = benchmark(check(data_set, images=False))
-    assert set(found.missing_files) == {"Anno/list_bbox.txt", "Eval/list_eval_partition.txt"}
+    assert set(found.missing_files) == {"Eval/list_eval_partition.txt"}, "without boxes photos would be used whole"
     assert found.counts == {}
     assert not found.ok
+
+
+def test_what_can_be_done_without_is_a_note(data_set: Path) -> None:
+    (data_set / "in_shop/Anno/list_landmarks_inshop.txt").unlink()
+    found = benchmark(check(data_set, images=False), "in_shop")
+    assert found.ok
+    assert found.notes == ("Anno/list_landmarks_inshop.txt is not there: landmarks are neither trained nor judged",)
+    assert f"  note: {found.notes[0]}" in found.lines()
+    assert found.counts["items"] == 6
+
+
+def test_an_own_set_of_other_numbers_has_no_findings_but_the_true_one(data_set: Path) -> None:
+    """Three attributes and sixty categories: one damaged file must not make findings of the others."""
+    folder = data_set / "category_attribute"
+    (folder / "Anno").rename(folder / "Anno_coarse")
+    anno = folder / "Anno_fine"
+    anno.mkdir()
+    names = [str(path.relative_to(folder / "Img")) for path in sorted((folder / "Img/img").rglob("*.jpg"))][:3]
+    categories = [f"kind{i} 1" for i in range(60)]
+    (anno / "list_category_cloth.txt").write_text("\n".join(["60", "category_name category_type", *categories]))
+    (anno / "list_attr_cloth.txt").write_text("3\nattribute_name attribute_type\nred 1\nlong 2\nnew style 6\n")
+    for split, name in zip(("train", "val", "test"), names, strict=True):
+        rows = {"": name, "_cate": "60", "_attr": "1 0 1", "_bbox": "1 1 20 20", "_landmarks": " ".join(["5"] * 16)}
+        for part, row in rows.items():
+            (anno / f"{split}{part}.txt").write_text(row + "\n")
+    shutil.rmtree(folder / "Anno_coarse")
+    report = check(folder)
+    assert benchmark(report, "category_fine").counts == {
+        "images": 3, "train": 1, "val": 1, "test": 1, "categories": 60, "attributes": 3,
+    }  # fmt: skip
+    assert report.ok
+    (anno / "val_bbox.txt").write_text("1 1 20\n")
+    findings = benchmark(check(folder), "category_fine").findings
+    assert [str(finding) for finding in findings] == ["Anno_fine/val_bbox.txt:1: 4 values expected, found 3"]
+
+
+def test_the_fine_set_has_official_counts() -> None:
+    counts = {"images": 20_000, "train": 14_000, "val": 2_000, "test": 4_000, "categories": 50, "attributes": 26}
+    assert has_official_counts("category_fine", counts)
+    assert not has_official_counts("category_fine", {**counts, "train": 13_999})
+
+
+def test_official_counts_do_not_ask_for_attributes_where_there_are_none() -> None:
+    counts = {"images": 52_712, "train": 25_882, "query": 14_218, "gallery": 12_612, "items": 7_982}
+    assert has_official_counts("in_shop", counts)
+    assert has_official_counts("in_shop", {**counts, "attributes": 463})
+    assert not has_official_counts("in_shop", {**counts, "attributes": 462})
 
 
 def test_every_malformed_row_is_listed(data_set: Path) -> None:
