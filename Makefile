@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
-EXTRAS := cpu,rtx,openvino,export,train,bench,dev
+EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,dev
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.

@@ -19,6 +19,7 @@ from fashion_infer.backends import Outputs
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
+from fashion_infer.export.embedding_space import converted_spec
 from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
@@ -191,14 +192,16 @@ def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8R
         in_float = worst_first[:count]
         quantized = to_int8(model, ranges, [layer for layer in layers if layer not in in_float], target)
         _save(quantized, path, gate.spec)
-        apart = differences(_run(path, gate.pictures), gate.expected)
+        outputs = _run(path, gate.pictures)
+        apart = differences(outputs, gate.expected)
         if complaints := gate.complaints(apart, None):
             continue
         accuracy = gate.accuracy(path)
         if complaints := gate.complaints(apart, accuracy):
             continue
         report = Int8Report(target, len(gate.pictures), apart, len(layers), in_float, accuracy)
-        _save(quantized, path, gate.spec, report)
+        ours, theirs = gate.expected["embedding"], outputs["embedding"]
+        _save(quantized, path, converted_spec(gate.spec, ours, theirs, precision="int8", real=True), report)
         return report
     raise ParityError(
         f"int8 changes too much, even with the worst {counts[-1]} of {len(layers)} layers in float: "

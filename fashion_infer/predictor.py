@@ -226,6 +226,11 @@ class Predictor:
         """What runs the model, one for each device; none once closed."""
         return [network.backend for network in self._networks]
 
+    @property
+    def path(self) -> Path:
+        """Of the model file."""
+        return self._path
+
     @cached_property
     def sha256(self) -> str:
         """Of the model file, in hexadecimal."""

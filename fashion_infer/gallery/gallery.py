@@ -1,0 +1,370 @@
+"""The gallery: garments that were seen, and those most like a query among them."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypedDict, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.errors import GalleryError, GalleryMismatchError, ImageError, UsageError
+from fashion_infer.gallery import match
+from fashion_infer.gallery.adding import AddReport, Outcome, add
+from fashion_infer.gallery.filters import typed_filter
+from fashion_infer.gallery.hits import Hits
+from fashion_infer.gallery.photos import photos_of
+from fashion_infer.gallery.rows import Facts, Row
+from fashion_infer.gallery.searching import Options, Query, failed, refined, search, unit
+from fashion_infer.gallery.store import Store
+from fashion_infer.images import ImageSource
+from fashion_infer.models import FOLDER as BUILT_IN
+from fashion_infer.prediction import Prediction
+from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import Box
+
+logger = logging.getLogger("fashion_infer")
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keywords of `Gallery.search`."""
+
+    ids: str | Sequence[str] | None
+    vectors: NDArray[Any] | None
+    box: Box | None
+    together: bool
+    like: Sequence[str]
+    unlike: Sequence[str]
+    where: str | Mapping[str, Any] | None
+    limit: int
+    offset: int
+    min_score: float | None
+    group_by: str | None
+    diversity: float
+    exact: bool
+
+
+class Gallery:
+    """Garments, kept with the embeddings of one model, searched by photo, id or vector.
+
+    It may be used from many threads at once, and as a context manager. One process writes at a time; others read beside
+    it and see what it has written.
+    """
+
+    def __init__(
+        self, place: str | os.PathLike[str], predictor: Predictor | None = None, *, create: bool = True
+    ) -> None:
+        """Open a gallery, or make one.
+
+        Args:
+            place: a folder, or http(s)://host:port/collection of a Qdrant cluster (its key in QDRANT_API_KEY).
+            predictor: of the model that the gallery is bound to; without one a gallery can be read, exported, cut and
+                searched by vectors and ids.
+            create: make it where there is none; that needs a predictor.
+
+        Raises:
+            GalleryError: no gallery, damaged, of another release, or one that cannot be opened.
+            GalleryMismatchError: the predictor's embeddings are of another space.
+            MissingExtraError: faiss, or for a cluster qdrant-client, is not installed.
+        """
+        self.place = os.fspath(place)
+        self.predictor = predictor
+        self._store = open_store(self.place, facts_of(predictor) if predictor is not None and create else None)
+        if predictor is not None:
+            try:
+                self._check_bound(predictor)
+            except GalleryMismatchError:
+                self._store.close()
+                raise
+
+    @property
+    def facts(self) -> Facts:
+        """What it is bound to: embedding space and model."""
+        return self._store.facts
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The user's columns and their kinds."""
+        return dict(self._store.kinds)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Every row, in an order that stays the same."""
+        return iter(self._store)
+
+    def get(self, id: str) -> Row | None:
+        """The row of an id, None where there is none."""
+        return next(iter(self._store.get([id])), None)
+
+    def add(
+        self,
+        images: Iterable[ImageSource],
+        ids: Iterable[str] | None = None,
+        payloads: Iterable[Mapping[str, Any] | None] | None = None,
+        boxes: Iterable[Sequence[Box] | None] | None = None,
+    ) -> AddReport:
+        """Add garments; what is there already and unchanged is skipped, so adding again is the update.
+
+        Args:
+            images: any number of them, as `read_image` takes them; read lazily, with bounded memory.
+            ids: of each; by default the path as given. An id that is there already is replaced.
+            payloads: the user's own columns of each, {name: value}; None keeps those that are stored.
+            boxes: the garments of each, x1 y1 x2 y2 in pixels of the upright photo; each box is a row of its own, whose
+                id has "#n" for the n-th at its end. None is the whole photo.
+
+        Returns:
+            What became of each garment, in order. A bad image or box fails alone.
+
+        Raises:
+            GalleryLockedError: another process is writing.
+            GalleryError: the gallery cannot be written; what was reported is kept.
+            UsageError: without a predictor, or ids, payloads or boxes that are fewer or more than the images.
+        """
+        return AddReport(list(self.adding(images, ids, payloads, boxes)))
+
+    def adding(
+        self,
+        images: Iterable[ImageSource],
+        ids: Iterable[str] | None = None,
+        payloads: Iterable[Mapping[str, Any] | None] | None = None,
+        boxes: Iterable[Sequence[Box] | None] | None = None,
+    ) -> Iterator[Outcome]:
+        """`add`, lazily: each outcome comes once its row is safe on the disk. Close or exhaust the iterator."""
+        predictor = self._needed_predictor()
+        with self._store.writing():
+            yield from add(self._store, predictor, photos_of(images, ids, payloads, boxes))  # type: ignore[arg-type]
+            self._settle()
+
+    def remove(self, ids: str | Sequence[str]) -> int:
+        """Remove rows by their ids; says how many there were.
+
+        Raises:
+            GalleryLockedError: another process is writing.
+        """
+        with self._store.writing():
+            count = self._store.remove([ids] if isinstance(ids, str) else list(ids))
+            self._settle()
+        return count
+
+    @overload
+    def search(
+        self, images: list[ImageSource] | tuple[ImageSource, ...], **options: Unpack[SearchOptions]
+    ) -> list[Hits]: ...
+    @overload
+    def search(self, images: ImageSource, **options: Unpack[SearchOptions]) -> Hits: ...
+    @overload
+    def search(self, images: None = None, **options: Unpack[SearchOptions]) -> Any: ...
+
+    def search(
+        self,
+        images: Any = None,
+        *,
+        ids: str | Sequence[str] | None = None,
+        vectors: NDArray[Any] | None = None,
+        box: Box | None = None,
+        together: bool = False,
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        where: str | Mapping[str, Any] | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        group_by: str | None = None,
+        diversity: float = 0.0,
+        exact: bool = False,
+    ) -> Any:
+        """The garments most like a query.
+
+        Args:
+            images: a photo, or a list of photos.
+            ids: a row's id, or a list of them; the row itself is no hit.
+            vectors: float [D], or [N, D] for N queries.
+            box: of the garment in the photo, pixels of the upright photo.
+            together: the queries show one thing: one search by their mean.
+            like: ids that the hits should be more like; alone, they are the query.
+            unlike: ids that the hits should be less like.
+            where: a filter, as text ("price<=50 and category in (Dress, Skirt)") or dict ({"price": {"lte": 50}}).
+            limit: hits (or groups), so many as long as there are that many.
+            offset: hits before the first one given, for paging.
+            min_score: hits that score less are left out; `dropped` says how many.
+            group_by: a column, such as "item": only the best row of each value; its `views` counts the others too.
+            diversity: 0 is by likeness alone; towards 1 the hits also differ from each other.
+            exact: compare every row, also where the gallery has a graph to search.
+
+        Returns:
+            The Hits of a query; for a list, or [N, D], a list of Hits in that order, in which a bad query has `error`.
+
+        Raises:
+            ImageError: the only photo is bad.
+            UsageError: an unknown column, an option out of range, no query, or photos without a predictor.
+            GalleryError: the only id is not there.
+        """
+        options = Options(limit, offset, typed_filter(where, self._store.kinds), exact, group_by, min_score, diversity)
+        queries, alone = self._queries(images, ids, vectors, box)
+        if together and queries:
+            queries, alone = [_together(queries)], True
+        if like or unlike or not queries:
+            queries, alone = self._refined(queries, like, unlike), alone or not queries
+        if alone and (error := queries[0].facts.get("error")) is not None:
+            raise error
+        results = search(self._store, queries, options)
+        return results[0] if alone else results
+
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Write every row to a Parquet file (columns as in docs/gallery.md); says how many.
+
+        Raises:
+            GalleryError: the file cannot be written.
+        """
+        from fashion_infer.gallery.parquet import export
+
+        return export(self._store, Path(path))
+
+    def close(self) -> None:
+        """Let go of the files; a graph that is being built comes to its end first."""
+        self._store.close()
+
+    def __enter__(self) -> "Gallery":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _settle(self) -> None:
+        """After writing: keep index and match levels in step with the rows."""
+        settle(self._store)
+
+    def _needed_predictor(self) -> Predictor:
+        if self.predictor is None:
+            raise UsageError("photos need a model: open the gallery with a predictor")
+        return self.predictor
+
+    def _check_bound(self, predictor: Predictor) -> None:
+        held, offered = self.facts, facts_of(predictor)
+        if held.space != offered.space:
+            raise GalleryMismatchError(
+                f"gallery {self.place} holds embeddings of {held.model} (space {held.space}), and {offered.model} "
+                f"gives others (space {offered.space}): use {held.model}, or make all embeddings anew with "
+                f"fashion-infer index {self.place} --rebuild {offered.model}"
+            )
+
+    def _queries(self, images: Any, ids: Any, vectors: Any, box: Box | None) -> tuple[list[Query], bool]:
+        """The queries, and whether there is but one, that was not in a list."""
+        kinds = [what for what in (images, ids, vectors) if what is not None]
+        if len(kinds) > 1:
+            raise UsageError("give images, ids or vectors, one of them")
+        if box is not None and (images is None or isinstance(images, list | tuple)):
+            raise UsageError("a box goes with one photo")
+        if images is not None:
+            return self._by_photo(images, box), not isinstance(images, list | tuple)
+        if ids is not None:
+            return self._by_id([ids] if isinstance(ids, str) else list(ids)), isinstance(ids, str)
+        if vectors is not None:
+            return self._by_vector(np.asarray(vectors)), np.ndim(vectors) == 1
+        return [], False
+
+    def _by_photo(self, images: Any, box: Box | None) -> list[Query]:
+        predictor = self._needed_predictor()
+        if isinstance(images, list | tuple):
+            predictions = predictor.predict(images)
+        elif box is not None:
+            predictions = predictor.predict(images, boxes=[box])
+        else:
+            predictions = [predictor.predict(images)]
+        return [self._seen(prediction) for prediction in predictions]
+
+    def _seen(self, prediction: Prediction) -> Query:
+        if prediction.error is not None:
+            return failed(prediction.error)
+        if prediction.is_garment is not None and prediction.is_garment < 0.5:
+            logger.warning("there may be no garment in %s: its hits may mean little", prediction.image or "the query")
+        try:
+            vector = unit(prediction.embedding)
+        except UsageError as error:
+            return failed(ImageError(f"the model gave no usable embedding: {error}"))
+        facts = {"box": prediction.box, "category": prediction.category.name}
+        return Query(vector, match.look_of(prediction, self.facts), facts=facts)
+
+    def _by_id(self, ids: list[str]) -> list[Query]:
+        rows = {row.id: row for row in self._store.get(ids)}
+        return [
+            Query(unit(rows[id].vector), match.look_of(rows[id], self.facts), {id})
+            if id in rows
+            else failed(GalleryError(f"gallery {self.place} has no row {id!r}"))
+            for id in ids
+        ]
+
+    def _by_vector(self, vectors: NDArray[Any]) -> list[Query]:
+        rows = vectors[None] if vectors.ndim == 1 else vectors
+        if rows.ndim != 2 or rows.shape[1] != self.facts.dim:
+            raise UsageError(f"vectors must be [N, {self.facts.dim}] or [{self.facts.dim}], got {list(vectors.shape)}")
+        queries = []
+        for row in rows:
+            try:
+                queries.append(Query(unit(row)))
+            except UsageError as error:
+                queries.append(failed(error))
+        return queries
+
+    def _refined(self, queries: list[Query], like: Sequence[str], unlike: Sequence[str]) -> list[Query]:
+        rows = {row.id: row for row in self._store.get([*like, *unlike])}
+        if missing := [id for id in (*like, *unlike) if id not in rows]:
+            raise GalleryError(f"gallery {self.place} has no row {missing[0]!r}")
+        if not queries and not rows:
+            raise UsageError("give a query: images, ids, vectors, like or unlike")
+        liked, unliked = [rows[id] for id in like], [rows[id] for id in unlike]
+        return [
+            query
+            if query.facts.get("error")
+            else replace(query, vector=refined(query.vector, liked, unliked), without=query.without | rows.keys())
+            for query in queries or [Query(None)]
+        ]
+
+
+def facts_of(predictor: Predictor) -> Facts:
+    """What a gallery made with a predictor is bound to."""
+    spec = predictor.spec
+    groups = dict(zip(spec.attributes, spec.attribute_groups, strict=True))
+    path = predictor.path
+    name = path.stem if path.parent == BUILT_IN else str(path.resolve())
+    return Facts(spec.embedding_space, spec.embedding_dim, name, predictor.sha256, groups)
+
+
+def open_store(place: str, create: Facts | None) -> Store:
+    """The store of a place; the extra that it needs is named when it is missing."""
+    if place.startswith(("http://", "https://")):
+        from fashion_infer.gallery.qdrant import ClusterStore
+
+        return ClusterStore(place, create)
+    from fashion_infer.gallery.local import LocalStore
+
+    return LocalStore(Path(place), create)
+
+
+def settle(store: Store, *, wait: bool = False, progress: Any = None) -> None:
+    """After writing: bring the index up to date and measure anew what a score means, where that is due."""
+    if hasattr(store, "settle"):
+        store.settle(wait=wait, progress=progress)
+    if match.is_due(store):
+        store.set_meta(match.META, match.measure(store, store.sample(match.QUERIES)))
+
+
+def _together(queries: list[Query]) -> Query:
+    """One query from several of one thing: the mean of their vectors."""
+    for query in queries:
+        if query.facts.get("error") is not None:
+            return query
+    vectors = [query.vector for query in queries if query.vector is not None]
+    return replace(
+        queries[0],
+        vector=unit(np.mean(vectors, axis=0)),
+        without=set().union(*(query.without for query in queries)),
+        facts=queries[0].facts | {"box": None} if len(queries) > 1 else queries[0].facts,
+    )
