@@ -78,12 +78,14 @@ class Job:
         before: its rows so far.
         outcomes: set when nothing needs the network.
         rows: to be written in place of `before`; None where nothing is to be written.
+        numbers: of the rows of `before`, for a rebuild.
     """
 
     photo: Photo
     before: list[Row]
     outcomes: list[Outcome] | None = None
     rows: list[Row] | None = None
+    numbers: list[int] = field(default_factory=list)
 
 
 def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Outcome]:
@@ -95,7 +97,7 @@ def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator
     pending: list[Job] = []
     deadline = monotonic() + SECONDS
     try:
-        for job in _done(predictor, jobs):
+        for job in finished(predictor, jobs):
             pending.append(job)
             if sum(len(job.rows or ()) for job in pending) >= ROWS or monotonic() > deadline:
                 yield from _written(store, pending)
@@ -128,7 +130,7 @@ def planned(store: Store, photos: Iterable[Photo]) -> Iterator[Job]:
                 seen.add(key)
                 kinds = joined_kinds(kinds, [photo.columns or {}])
             except FashionInferError as error:
-                job.outcomes = _failed(job, error)
+                job.outcomes = failures(job, error)
             else:
                 _skip_known(job)
             if job.outcomes is not None:
@@ -149,7 +151,7 @@ def _skip_known(job: Job) -> None:
         job.outcomes = [Outcome(row.id, "replaced") for row in before]
 
 
-def _done(predictor: Predictor, jobs: Iterator[Job]) -> Iterator[Job]:
+def finished(predictor: Predictor, jobs: Iterator[Job]) -> Iterator[Job]:
     """The jobs in order with their outcomes; those that need the network go through it as one stream.
 
     The stream reads ahead of its results, so a long stretch of photos without work ends it: they are reported, and the
@@ -182,8 +184,8 @@ def _done(predictor: Predictor, jobs: Iterator[Job]) -> Iterator[Job]:
 
 def _finish(job: Job, predictions: list[Prediction]) -> None:
     photo = job.photo
-    columns = photo.columns if photo.columns is not None else next((row.columns for row in job.before), {})
     earlier = {row.id: row for row in job.before}
+    kept = job.before[0].columns if job.before else {}
     boxes = [None] if photo.boxes is None else photo.boxes
     job.rows, job.outcomes = [], []
     for id, box, prediction in zip(photo.row_ids(), boxes, predictions, strict=True):
@@ -197,7 +199,7 @@ def _finish(job: Job, predictions: list[Prediction]) -> None:
                 path=photo.path,
                 asked=box,
                 content_hash=photo.content_hash,
-                columns=columns,
+                columns=photo.columns if photo.columns is not None else earlier[id].columns if id in earlier else kept,
             )
         except (FashionInferError, ValueError) as error:
             job.outcomes.append(Outcome(id, "failed", _named(photo, error)))
@@ -209,7 +211,8 @@ def _finish(job: Job, predictions: list[Prediction]) -> None:
     photo.source = None
 
 
-def _failed(job: Job, error: FashionInferError) -> list[Outcome]:
+def failures(job: Job, error: FashionInferError) -> list[Outcome]:
+    """The outcomes of a photo that cannot be used."""
     return [Outcome(id, "failed", _named(job.photo, error)) for id in job.photo.row_ids()]
 
 

@@ -34,6 +34,7 @@ class Photo:
         columns: the user's own, None to keep what is stored.
         content_hash: sha256, once it was read.
         error: why it cannot be used.
+        ids: of its rows, where they are not those that follow from the above.
     """
 
     id: str
@@ -43,9 +44,12 @@ class Photo:
     columns: dict[str, Value] | None
     content_hash: str = ""
     error: FashionInferError | None = None
+    ids: list[str] | None = None
 
     def row_ids(self) -> list[str]:
         """The ids of its rows."""
+        if self.ids is not None:
+            return self.ids
         return [self.id] if self.boxes is None else [f"{self.id}#{n}" for n in range(1, len(self.boxes) + 1)]
 
 
