@@ -93,22 +93,28 @@ def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator
 
     When the photos, the network or the caller break off, what was computed so far is written before the error goes on.
     """
-    jobs = planned(store, photos)
+    broken: list[Exception] = []
+
+    def until_broken() -> Iterator[Photo]:
+        try:
+            yield from photos
+        except Exception as error:  # of the caller's iterable: what it gave before is added first
+            broken.append(error)
+
     pending: list[Job] = []
     deadline = monotonic() + SECONDS
     try:
-        for job in finished(predictor, jobs):
+        for job in finished(predictor, planned(store, until_broken())):
             pending.append(job)
             if sum(len(job.rows or ()) for job in pending) >= ROWS or monotonic() > deadline:
                 yield from _written(store, pending)
                 pending, deadline = [], monotonic() + SECONDS
-    except GeneratorExit:
-        _write(store, pending)
-        raise
     except BaseException:
         _write(store, pending)
         raise
     yield from _written(store, pending)
+    if broken:
+        raise broken[0]
 
 
 def planned(store: Store, photos: Iterable[Photo]) -> Iterator[Job]:

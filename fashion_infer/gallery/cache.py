@@ -2,9 +2,9 @@
 
     index/<epoch>-<change>-<rows>/  vectors.faiss  numbers.npy  about.json
 
-Each folder is written under a temporary name and renamed, says which state of the database it was built from, and may be
-deleted at any time: whatever is missing or newer is read from the database. From `HNSW_FROM` rows on the file holds a
-graph as well (HNSW: Malkov and Yashunin, 2018), which is searched instead of every vector.
+Each folder is written under a temporary name and renamed, says which state of the database it was built from, and may
+be deleted at any time: whatever is missing or newer is read from the database. From `HNSW_FROM` rows on the file holds
+a graph as well (HNSW: Malkov and Yashunin, 2018), which is searched instead of every vector.
 """
 
 import json
@@ -24,6 +24,7 @@ import numpy as np
 from fashion_infer.gallery.database import Database
 from fashion_infer.gallery.index import Part, Snapshot, advance, empty, flat_index, portions, search_threads
 
+VECTORS, NUMBERS, ABOUT = "vectors.faiss", "numbers.npy", "about.json"
 HNSW_FROM = 200_000  # rows: below, an exact scan takes a few milliseconds
 LINKS = 32  # of each vector in the graph
 BUILD_WIDTH = 100  # efConstruction: candidates looked at for each vector's links
@@ -36,7 +37,7 @@ logger = logging.getLogger("fashion_infer")
 Progress = Callable[[int, int], None]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """A graph was not finished because the gallery is being closed."""
 
 
@@ -66,8 +67,7 @@ def is_due(snapshot: Snapshot) -> bool:
 
 def graph_is_due(snapshot: Snapshot) -> bool:
     """Whether there is no graph where there should be one."""
-    has_graph = bool(snapshot.cached) and hasattr(snapshot.parts[0].index, "hnsw")
-    return not has_graph and len(snapshot) >= HNSW_FROM
+    return not snapshot.has_graph() and len(snapshot) >= HNSW_FROM
 
 
 def build(
@@ -88,9 +88,9 @@ def build(
         stop: when set, a graph is given up.
 
     Raises:
-        Stopped: it was given up.
+        StoppedError: it was given up.
     """
-    extended = graph and snapshot.ef_search is not None and len(snapshot) >= (1 - DEAD_SHARE) * len(snapshot.numbers)
+    extended = graph and snapshot.has_graph() and len(snapshot) >= (1 - DEAD_SHARE) * len(snapshot.numbers)
     positions = np.arange(len(snapshot.numbers)) if extended else np.flatnonzero(snapshot.alive)
     index = _filled(snapshot, positions, database.facts.dim, graph, extended, progress, stop or threading.Event())
     about: dict[str, Any] = {
@@ -105,10 +105,12 @@ def build(
     temporary = folder.with_name(f".{uuid4().hex}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        faiss.write_index(index, str(temporary / "vectors.faiss"))
-        np.save(temporary / "numbers.npy", snapshot.numbers[positions])
-        about["bytes"] = [(temporary / name).stat().st_size for name in ("vectors.faiss", "numbers.npy")]
-        (temporary / "about.json").write_text(json.dumps(about))
+        faiss.write_index(index, str(temporary / VECTORS))
+        np.save(temporary / NUMBERS, snapshot.numbers[positions])
+        about["bytes"] = [(temporary / name).stat().st_size for name in (VECTORS, NUMBERS)]
+        (temporary / ABOUT).write_text(json.dumps(about))
+        if folder.exists() and not _is_whole(folder, database.facts.dim):
+            shutil.rmtree(folder)
         if not folder.exists():
             temporary.rename(folder)
     except (OSError, RuntimeError) as error:  # faiss raises RuntimeError for a full disk
@@ -144,13 +146,21 @@ def _caches(database: Database) -> list[Path]:
     return sorted(folders, key=lambda f: (int(f.name.split("-")[1]), f.name.endswith("graph")), reverse=True)
 
 
+def _is_whole(folder: Path, dim: int) -> bool:
+    try:
+        _open(folder, dim)
+    except Exception:  # as in `load`
+        return False
+    return True
+
+
 def _open(folder: Path, dim: int) -> Snapshot:
-    about = json.loads((folder / "about.json").read_text())
-    sizes = [(folder / name).stat().st_size for name in ("vectors.faiss", "numbers.npy")]
+    about = json.loads((folder / ABOUT).read_text())
+    sizes = [(folder / name).stat().st_size for name in (VECTORS, NUMBERS)]
     if sizes != about["bytes"]:
         raise ValueError(f"its files have {sizes} bytes, {about['bytes']} were written")
-    index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
-    numbers = np.load(folder / "numbers.npy", mmap_mode="r", allow_pickle=False)
+    index = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP_IFC)
+    numbers = np.load(folder / NUMBERS, mmap_mode="r", allow_pickle=False)
     if (index.ntotal, index.d) != (len(numbers), dim):
         raise ValueError(f"it has {index.ntotal} vectors of {index.d} numbers for {len(numbers)} rows of {dim}")
     return Snapshot(
@@ -163,6 +173,7 @@ def _open(folder: Path, dim: int) -> Snapshot:
         len(numbers),
         about["removed_from"],
         about["ef_search"],
+        folder,
     )
 
 
@@ -177,8 +188,8 @@ def _filled(
 ) -> Any:
     """An index of the rows at these positions; an extended one starts as a copy of the snapshot's graph."""
     faiss.omp_set_num_threads(search_threads())
-    if extended:
-        index = faiss.clone_index(snapshot.parts[0].index)
+    if extended and snapshot.folder is not None:
+        index = faiss.read_index(str(snapshot.folder / VECTORS))  # not mapped: it is added to
     elif graph:
         index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = BUILD_WIDTH
@@ -186,7 +197,7 @@ def _filled(
         index = flat_index(dim)
     for vectors in portions(snapshot, positions[index.ntotal :]):
         if stop.is_set():
-            raise Stopped
+            raise StoppedError
         index.add(vectors)
         if progress is not None:
             progress(index.ntotal, len(positions))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.gallery.filters import All, Filter, Test
+from fashion_infer.gallery.filters import All, Compare, Filter
 from fashion_infer.gallery.values import Value, to_json
 
 Mask = NDArray[np.bool_]
@@ -27,7 +27,7 @@ class Column(Protocol):
     """The values of one column."""
 
     def extend(self, length: int, positions: Positions, values: Sequence[Any]) -> None:
-        """Grow to `length` positions and fill in values, as they are stored; None and positions left out are missing."""
+        """Grow to `length` positions and fill in values as they are stored; None and what is left out is missing."""
         ...
 
     def present(self) -> Mask:
@@ -84,8 +84,8 @@ class Words:
             met: Mask = self._codes == self._known.get(plain, -2)
             return met
         met_by_code = [bool(COMPARE[sign](known, plain)) for known in self._known]
-        met = np.array([*met_by_code, False], np.bool_)[self._codes]  # the code -1 of a missing value is the last
-        return met
+        lookup = np.array([*met_by_code, False], np.bool_)  # the code -1 of a missing value is the last
+        return lookup[self._codes]
 
 
 class Lists:
@@ -130,7 +130,7 @@ def mask_of(node: Filter, column: Callable[[str], Column], length: int) -> Mask:
         column: gives the column of a name.
         length: positions.
     """
-    if isinstance(node, Test):
+    if isinstance(node, Compare):
         return _tested(node, column(node.column))
     parts = (mask_of(part, column, length) for part in node.parts)
     together = np.logical_and if isinstance(node, All) else np.logical_or
@@ -140,9 +140,9 @@ def mask_of(node: Filter, column: Callable[[str], Column], length: int) -> Mask:
     return mask
 
 
-def _tested(test: Test, column: Column) -> Mask:
+def _tested(test: Compare, column: Column) -> Mask:
     if test.operator == "in":
-        return _any(_tested(Test(test.column, "=", value), column) for value in test.value)
+        return _any(_tested(Compare(test.column, "=", value), column) for value in test.value)
     if test.value is None:
         return ~column.present() if test.operator == "=" else column.present()
     return column.meets(test.operator, test.value)

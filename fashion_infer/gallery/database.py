@@ -1,8 +1,9 @@
 """A gallery's truth: one SQLite file with its rows, their float16 vectors, and what it is bound to.
 
-Every row has a number that is never given twice, also when it is replaced, so whoever holds vectors in memory needs only
-the rows above the last number it has seen and the list of those that were removed since. The rows of one embedding space
-lie in tables of their own, an *epoch*; a rebuild fills the next epoch while this one serves, and switches at the end.
+Every row has a number that is never given twice, also when it is replaced, so whoever holds vectors in memory needs
+only the rows above the last number it has seen and the list of those that were removed since. The rows of one embedding
+space lie in tables of their own, an *epoch*; a rebuild fills the next epoch while this one serves, and switches at the
+end.
 """
 
 import json
@@ -23,7 +24,10 @@ from fashion_infer.gallery.values import Value, from_json, joined_kind, kind_of
 
 FILE = "gallery.sqlite"
 FORMAT = 1  # of the tables
-FIELDS = "id, record, path, asked, box, is_garment, category, category_score, attributes, colors, landmarks, content_hash, columns"
+FIELDS = (
+    "id, record, path, asked, box, is_garment, category, category_score, attributes, colors, landmarks, content_hash, "
+    "columns"
+)
 CHUNK = 500  # parameters of one statement
 
 _TABLES = """
@@ -32,16 +36,16 @@ CREATE TABLE kinds (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, facts TEXT NOT NULL);
 """
 _EPOCH_TABLES = """
-CREATE TABLE rows_{0} (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL, path TEXT,
-    asked TEXT, box TEXT, is_garment REAL, category TEXT, category_score REAL, attributes TEXT NOT NULL, colors TEXT,
-    landmarks BLOB, content_hash TEXT NOT NULL, columns TEXT NOT NULL, origin INTEGER);
+CREATE TABLE rows_{0} (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL,
+    path TEXT, asked TEXT, box TEXT, is_garment REAL, category TEXT, category_score REAL, attributes TEXT NOT NULL,
+    colors TEXT, landmarks BLOB, content_hash TEXT NOT NULL, columns TEXT NOT NULL, origin INTEGER);
 CREATE INDEX records_{0} ON rows_{0} (record);
 CREATE TABLE vectors_{0} (number INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE removed_{0} (number INTEGER PRIMARY KEY, change INTEGER NOT NULL);
 """
 
 
-class EpochGone(GalleryError):
+class EpochGoneError(GalleryError):
     """The rows of an epoch are no longer there: another one serves."""
 
 
@@ -52,7 +56,9 @@ def told(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if "no such table: " in str(error):
-            raise EpochGone(f"gallery {folder}: its rows were rebuilt meanwhile, or it is damaged ({error})") from error
+            raise EpochGoneError(
+                f"gallery {folder}: its rows were rebuilt meanwhile, or it is damaged ({error})"
+            ) from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             why = "the disk is full; what was reported as written is kept: make room and run the same again"
@@ -87,6 +93,7 @@ class Database:
         self.folder = folder
         self._lock = WriterLock(folder)
         self._mutex = threading.RLock()  # of the reading connection
+        self._writing: sqlite3.Connection | None = None
         path = folder / FILE
         if not path.is_file():
             if create is None or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
@@ -142,8 +149,8 @@ class Database:
                 meta = {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
                 if meta.get("format") != FORMAT:
                     raise GalleryError(
-                        f"gallery {self.folder}: it has format {meta.get('format')}, this release of fashion-infer reads "
-                        f"{FORMAT}: install the release that wrote it, or a newer one"
+                        f"gallery {self.folder}: it has format {meta.get('format')}, this release of fashion-infer "
+                        f"reads {FORMAT}: install the release that wrote it, or a newer one"
                     )
                 self.epoch: int = meta["epoch"]
                 self.meta: dict[str, Any] = meta
@@ -249,18 +256,21 @@ class Database:
             GalleryError: the folder cannot be written.
         """
         with self._lock, told(self.folder):
-            self._writing = sqlite3.connect(self.folder / FILE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.folder / FILE, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000"):
-                    self._writing.execute(f"PRAGMA {pragma}")
+                    connection.execute(f"PRAGMA {pragma}")
+                self._writing = connection
                 yield
             finally:
-                self._writing.close()
+                self._writing = None
+                connection.close()
                 self.refresh()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self._writing
+        assert connection is not None, "only inside writing()"
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection

@@ -1,4 +1,4 @@
-"""Garments that a gallery holds twice: the same file, the same photo encoded anew, or another photo of the same item."""
+"""Garments that a gallery holds twice: the same file, the same photo encoded anew, or another photo of one item."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache

@@ -22,7 +22,7 @@ NUMBERS = ("int", "float")
 
 
 @dataclass(frozen=True)
-class Test:
+class Compare:
     """One comparison; `value` is a tuple for `in`, and None asks whether a value is missing."""
 
     column: str
@@ -44,7 +44,7 @@ class AnyOf:
     parts: tuple["Filter", ...]
 
 
-Filter = Test | All | AnyOf
+Filter = Compare | All | AnyOf
 
 
 class Word(str):
@@ -73,7 +73,7 @@ def typed_filter(where: "str | Mapping[str, Any] | None", kinds: Mapping[str, st
 
 
 def _typed(node: Filter, kinds: Mapping[str, str]) -> Filter:
-    if not isinstance(node, Test):
+    if not isinstance(node, Compare):
         return type(node)(tuple(_typed(part, kinds) for part in node.parts))
     kind = kinds.get(node.column)
     if kind is None:
@@ -81,11 +81,11 @@ def _typed(node: Filter, kinds: Mapping[str, str]) -> Filter:
     if node.operator in ORDERED and kind in ("bool", "list"):
         raise UsageError(f"the column {node.column!r} is of kind {kind}, which has no order: use =, != or in")
     if node.operator == "in":
-        return Test(node.column, "in", tuple(_typed_value(node.column, item, kind) for item in node.value))
+        return Compare(node.column, "in", tuple(_typed_value(node.column, item, kind) for item in node.value))
     value = _typed_value(node.column, node.value, kind)
     if value is None and node.operator not in ("=", "!="):
         raise UsageError(f"the column {node.column!r} cannot be {node.operator} null: use = or !=")
-    return Test(node.column, node.operator, value)
+    return Compare(node.column, node.operator, value)
 
 
 def _typed_value(column: str, value: Any, kind: str) -> Value:
@@ -114,16 +114,16 @@ def _tests(name: str, value: Any, depth: int) -> Iterator[Filter]:
         parts = tuple(_from_dict(part, depth + 1) for part in value)
         yield All(parts) if name == "and" else AnyOf(parts)
     elif isinstance(value, list | tuple):
-        yield Test(name, "in", tuple(value))
+        yield Compare(name, "in", tuple(value))
     elif isinstance(value, Mapping):
         for operator, operand in value.items():
             if operator not in OPERATORS:
                 raise UsageError(f"there is no operator {operator!r} for {name!r}: it is one of {', '.join(OPERATORS)}")
             if operator == "in" and not isinstance(operand, list | tuple):
                 raise UsageError(f"in wants a list of values for {name!r}, got {operand!r}")
-            yield Test(name, OPERATORS[operator], tuple(operand) if operator == "in" else operand)
+            yield Compare(name, OPERATORS[operator], tuple(operand) if operator == "in" else operand)
     else:
-        yield Test(name, "=", value)
+        yield Compare(name, "=", value)
 
 
 _TOKEN = re.compile(
@@ -188,10 +188,10 @@ class _Parser:
             while self.accept(Operator(",")):
                 values.append(self.value())
             self.expect(")")
-            return Test(column, "in", tuple(values))
+            return Compare(column, "in", tuple(values))
         for operator in ("=", "!=", *ORDERED):
             if self.accept(Operator(operator)):
-                return Test(column, operator, self.value())
+                return Compare(column, operator, self.value())
         raise self.error(f"{self.next()} stands where one of = != < <= > >= in was expected")
 
     def value(self) -> str:

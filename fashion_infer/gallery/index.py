@@ -6,7 +6,8 @@ that were removed stay in it, marked as dead, until a cache is built without the
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,8 @@ class Snapshot:
         parts: the indexes, that of the cache first.
         cached: rows of the cache, 0 without one.
         removed_from: the change up to which removed rows are missing from the cache.
-        ef_search: how far the cache's HNSW graph is to be searched, None where the cache has none.
+        ef_search: how far the cache's HNSW graph is to be searched, None where the cache has none that is good enough.
+        folder: of the cache.
     """
 
     epoch: int
@@ -62,9 +64,14 @@ class Snapshot:
     cached: int = 0
     removed_from: int = 0
     ef_search: int | None = None
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return int(self.alive.sum())
+
+    def has_graph(self) -> bool:
+        """Whether the cache has an HNSW graph."""
+        return bool(self.cached) and hasattr(self.parts[0].index, "hnsw")
 
     def positions(self, numbers: NDArray[np.int64]) -> Positions:
         """The positions of the row numbers that it holds."""
@@ -140,17 +147,8 @@ def advance(snapshot: Snapshot, database: Database) -> Snapshot:
     numbers = np.concatenate(chunks)
     alive = np.ones(rows, np.bool_)
     alive[: len(snapshot.alive)] = snapshot.alive
-    result = Snapshot(
-        snapshot.epoch,
-        change,
-        max([last, *(number for (number,) in removed)]),
-        numbers,
-        alive,
-        tuple(parts),
-        snapshot.cached,
-        snapshot.removed_from,
-        snapshot.ef_search,
-    )
+    last = max([last, *(number for (number,) in removed)])
+    result = replace(snapshot, change=change, last=last, numbers=numbers, alive=alive, parts=tuple(parts))
     alive[result.positions(np.array([number for (number,) in removed], np.int64))] = False
     return result
 

@@ -1,5 +1,6 @@
 """The store of one machine: rows in SQLite, their vectors in a faiss index that is kept in step with it."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fashion_infer.gallery import cache
 from fashion_infer.gallery.columns import Column, column_of, mask_of
-from fashion_infer.gallery.database import Database, EpochGone
+from fashion_infer.gallery.database import Database, EpochGoneError
 from fashion_infer.gallery.filters import Filter
 from fashion_infer.gallery.index import Mask, Snapshot, advance
 from fashion_infer.gallery.rows import Facts, Row
@@ -19,6 +20,8 @@ from fashion_infer.gallery.values import OWN
 
 SPARE = 8  # rows fetched beyond those asked for, to see whether the last ones tie
 READ_ROWS = 50_000
+
+logger = logging.getLogger("fashion_infer")
 
 
 class LocalStore(Database):
@@ -48,7 +51,7 @@ class LocalStore(Database):
             asked = [int(number) for number in np.unique(numbers) if number >= 0]
             try:
                 found = self.by_number(asked, snapshot.epoch)
-            except EpochGone:
+            except EpochGoneError:
                 if last_try:
                     raise
                 continue
@@ -81,9 +84,11 @@ class LocalStore(Database):
         """
         cache.clean(self)
         snapshot = self.snapshot()
-        if cache.is_due(snapshot) or (not snapshot.cached and len(snapshot)):
-            self._rebuild(graph=snapshot.ef_search is not None)
-        if cache.graph_is_due(self.snapshot()) and (self._builder is None or not self._builder.is_alive()):
+        due = cache.is_due(snapshot) or (not snapshot.cached and len(snapshot) > 0)
+        if due and not snapshot.has_graph():
+            self._rebuild(graph=False)
+        graph_due = cache.graph_is_due(snapshot) or (due and snapshot.has_graph())
+        if graph_due and (self._builder is None or not self._builder.is_alive()):
             self._builder = threading.Thread(target=self._build_graph, args=(progress,), name="fashion-infer-index")
             self._builder.start()
         if wait and self._builder is not None:
@@ -103,7 +108,7 @@ class LocalStore(Database):
         with self._state:
             self.refresh()
             if self._snapshot is None or self._snapshot.epoch != self.epoch:
-                self._snapshot, self._columns = cache.load(self), {}
+                self._snapshot, self._columns = self._loaded(), {}
             elif self._snapshot.change != self.meta["change"]:
                 self._snapshot = advance(self._snapshot, self)
             snapshot = self._snapshot
@@ -113,6 +118,16 @@ class LocalStore(Database):
                 else mask_of(where, lambda name: self._column(name, snapshot), len(snapshot.numbers))
             )
             return snapshot, mask
+
+    def _loaded(self) -> Snapshot:
+        """The present state; a cache that is missing or old is built now, or every start would be as slow as this."""
+        snapshot = cache.load(self)
+        if not cache.is_due(snapshot):
+            return snapshot
+        if self._writing is None:
+            logger.warning("the index of gallery %s is missing or old: it is built from the rows", self.folder)
+        built = cache.build(snapshot, self, graph=False)
+        return snapshot if built is None else advance(built, self)
 
     def _column(self, name: str, snapshot: Snapshot) -> Column:
         kind = OWN.get(name) or self.kinds[name]

@@ -2,7 +2,7 @@
 
 Equal scores mean different things in a gallery of white shirts and in one of everything. So some of the gallery's
 rows are searched in it, and the scores of the rows of *other* items say how often a score as high is a false alarm.
-Where rows have no items, every other photo counts as another item, which is too strict where an item has several photos.
+Where rows have no items, every other photo counts as another item, which is too strict where one has several photos.
 """
 
 from collections.abc import Callable, Mapping

@@ -214,8 +214,8 @@ def _row(id: str, cells: dict[str, Any], vector: Any, columns: dict[str, Any]) -
         id=id,
         record=record if boxed else id,
         path=cells.get("path"),
-        asked=box if boxed else None,  # type: ignore[arg-type]
-        box=box,  # type: ignore[arg-type]
+        asked=box if boxed else None,
+        box=box,
         is_garment=cells.get("is_garment"),
         category=cells.get("category") or "",
         category_score=cells.get("category_score") or 0.0,

@@ -1,4 +1,4 @@
-"""A gallery's embeddings anew, by another model: into a new epoch beside the one that serves, switched to at the end."""
+"""A gallery's embeddings anew, by another model: into an epoch beside the one that serves, switched to at the end."""
 
 from collections import deque
 from collections.abc import Iterator

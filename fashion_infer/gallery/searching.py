@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import FashionInferError, UsageError
-from fashion_infer.gallery.filters import All, Filter, Test
+from fashion_infer.gallery.filters import All, Compare, Filter
 from fashion_infer.gallery.hits import Hit, Hits
 from fashion_infer.gallery.match import META, Look, look_of, match_of, why
 from fashion_infer.gallery.rows import Row
@@ -158,7 +158,7 @@ def _page(store: Store, query: Query, candidates: Candidates, options: Options) 
 def _views(store: Store, row: Row, options: Options) -> int:
     if options.group_by is None or (value := row.value(options.group_by)) is None:
         return 1
-    same = Test(options.group_by, "=", value)
+    same = Compare(options.group_by, "=", value)
     return store.count(same if options.where is None else All((options.where, same)))
 
 
