@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fashion_infer.errors import FashionInferError, ImageError, UsageError
 from fashion_infer.gallery.database import joined_kinds
@@ -78,14 +78,14 @@ class Job:
         before: its rows so far.
         outcomes: set when nothing needs the network.
         rows: to be written in place of `before`; None where nothing is to be written.
-        numbers: of the rows of `before`, for a rebuild.
+        numbers: the marks of the rows of `before`, for a rebuild.
     """
 
     photo: Photo
     before: list[Row]
     outcomes: list[Outcome] | None = None
     rows: list[Row] | None = None
-    numbers: list[int] = field(default_factory=list)
+    numbers: list[Any] = field(default_factory=list)
 
 
 def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Outcome]:

@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from fashion_infer.errors import GalleryError, GalleryMismatchError, ImageError,
 from fashion_infer.gallery import match
 from fashion_infer.gallery.adding import AddReport, Outcome, add
 from fashion_infer.gallery.filters import typed_filter
+from fashion_infer.gallery.folders import Gone, gone
 from fashion_infer.gallery.hits import Hits
 from fashion_infer.gallery.photos import photos_of
+from fashion_infer.gallery.rebuild import rebuild
 from fashion_infer.gallery.rows import Facts, Row
 from fashion_infer.gallery.searching import Options, Query, failed, refined, search, unit
 from fashion_infer.gallery.store import Store
@@ -25,6 +27,9 @@ from fashion_infer.models import FOLDER as BUILT_IN
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import Box
+
+if TYPE_CHECKING:
+    from fashion_infer.gallery.duplicates import Pair
 
 logger = logging.getLogger("fashion_infer")
 
@@ -225,6 +230,59 @@ class Gallery:
 
         return export(self._store, Path(path))
 
+    @classmethod
+    def taking(cls, place: str | os.PathLike[str], source: str | os.PathLike[str]) -> Iterator[Outcome]:
+        """Add rows with their embeddings from Parquet, to a gallery that is made where there is none.
+
+        Args:
+            place: of the gallery.
+            source: a file that `export` or `fashion-infer embed` wrote, or a folder of them.
+
+        Raises:
+            UsageError: it holds no embeddings of ours.
+            GalleryMismatchError: they are of another space than the gallery's.
+        """
+        from fashion_infer.gallery.parquet import facts_in
+        from fashion_infer.gallery.taking import take
+
+        store = open_store(os.fspath(place), facts_in(Path(source)))
+        try:
+            with store.writing():
+                yield from take(store, Path(source))
+                settle(store)
+        finally:
+            store.close()
+
+    def rebuilding(self, predictor: Predictor, *, prune: bool = False) -> Iterator[Outcome]:
+        """Make every embedding anew by another model, from the photos; the old ones serve until the last is done.
+
+        A rebuild that was broken off goes on where it stopped. Close or exhaust the iterator.
+
+        Args:
+            predictor: of the new model; the gallery is bound to it from the end on.
+            prune: leave out rows whose photo can no longer be read, instead of staying with the old ones.
+
+        Raises:
+            GalleryError: photos cannot be read, and not `prune`.
+        """
+        with self._store.writing():
+            yield from rebuild(self._store, predictor, facts_of(predictor), prune=prune)
+            settle(self._store)
+
+    def duplicates(self, progress: Callable[[int], None] | None = None) -> "Iterator[Pair]":
+        """Pairs of rows that show the same file, the same photo or the same item; nothing is dropped.
+
+        Args:
+            progress: called with the number of rows looked at.
+        """
+        from fashion_infer.gallery.duplicates import duplicates
+
+        return duplicates(self._store, progress)
+
+    def gone(self, folders: Iterable[str]) -> list[Gone]:
+        """Rows whose photos lay in these folders, as they were given, and are not there any more."""
+        return gone(self._store, folders)
+
     def close(self) -> None:
         """Let go of the files; a graph that is being built comes to its end first."""
         self._store.close()
@@ -350,8 +408,7 @@ def open_store(place: str, create: Facts | None) -> Store:
 
 def settle(store: Store, *, wait: bool = False, progress: Any = None) -> None:
     """After writing: bring the index up to date and measure anew what a score means, where that is due."""
-    if hasattr(store, "settle"):
-        store.settle(wait=wait, progress=progress)
+    store.settle(wait=wait, progress=progress)
     if match.is_due(store):
         store.set_meta(match.META, match.measure(store, store.sample(match.QUERIES)))
 

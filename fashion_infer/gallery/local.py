@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fashion_infer.gallery import cache
 from fashion_infer.gallery.columns import Column, column_of, mask_of
-from fashion_infer.gallery.database import Database, EpochGoneError
+from fashion_infer.gallery.database import Database
 from fashion_infer.gallery.filters import Filter
 from fashion_infer.gallery.index import Mask, Snapshot, advance
 from fashion_infer.gallery.rows import Facts, Row
 from fashion_infer.gallery.store import Candidates, Float32s, Nearest
+from fashion_infer.gallery.tables import EpochGoneError
 from fashion_infer.gallery.values import OWN
 
 SPARE = 8  # rows fetched beyond those asked for, to see whether the last ones tie
@@ -44,12 +45,12 @@ class LocalStore(Database):
 
     def nearest(self, queries: Float32s, count: int, where: Filter | None, *, exact: bool = False) -> Nearest:
         for last_try in (False,) * 5 + (True,):
-            snapshot, chosen = self._present(where)
-            rows = _alive(snapshot, chosen)
-            scores, positions = _scan(snapshot, queries, count, rows, chosen, exact)
-            numbers = np.where(positions < 0, -1, snapshot.numbers[positions]) if positions.size else positions
-            asked = [int(number) for number in np.unique(numbers) if number >= 0]
             try:
+                snapshot, chosen = self._present(where)
+                rows = _alive(snapshot, chosen)
+                scores, positions = _scan(snapshot, queries, count, rows, chosen, exact)
+                numbers = np.where(positions < 0, -1, snapshot.numbers[positions]) if positions.size else positions
+                asked = [int(number) for number in np.unique(numbers) if number >= 0]
                 found = self.by_number(asked, snapshot.epoch)
             except EpochGoneError:
                 if last_try:

@@ -3,16 +3,17 @@
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby, islice
+from typing import Any
 
 from fashion_infer.errors import GalleryError
 from fashion_infer.gallery.adding import LOOKED_UP, Job, Outcome, failures, finished
-from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.photos import Photo, read_ahead
 from fashion_infer.gallery.rows import Facts, Row, path_of_text
+from fashion_infer.gallery.store import Store
 from fashion_infer.predictor import Predictor
 
 
-def rebuild(store: LocalStore, predictor: Predictor, facts: Facts, *, prune: bool = False) -> Iterator[Outcome]:
+def rebuild(store: Store, predictor: Predictor, facts: Facts, *, prune: bool = False) -> Iterator[Outcome]:
     """Compute every row anew from its photo; a row that an earlier, killed rebuild has done is not done again.
 
     To be used inside `store.writing()`. The old rows serve until the last one is done, to other processes too.
@@ -27,7 +28,6 @@ def rebuild(store: LocalStore, predictor: Predictor, facts: Facts, *, prune: boo
         GalleryError: without `prune`, some photos cannot be read: the old rows go on serving.
     """
     epoch = store.begin_epoch(facts)
-    store.drop_departed(epoch)
     failed = 0
     jobs = finished(predictor, _jobs(store, store.origins(epoch)))
     while some := list(islice(jobs, LOOKED_UP)):
@@ -35,27 +35,26 @@ def rebuild(store: LocalStore, predictor: Predictor, facts: Facts, *, prune: boo
         bad = {outcome.id for outcome in outcomes if outcome.status == "failed"}
         rows = [row for job in some for row in job.rows or () if row.id not in bad]
         numbers = {row.id: number for job in some for row, number in zip(job.before, job.numbers, strict=True)}
-        store.write([], rows, epoch=epoch, origins=[numbers[row.id] for row in rows])
+        store.write_epoch(epoch, [numbers[row.id] for row in rows], rows)
         failed += len(bad)
         yield from outcomes
     if failed and not prune:
         raise GalleryError(
-            f"gallery {store.folder}: {failed} rows could not be computed anew, so the old ones go on serving: bring "
+            f"{failed} rows could not be computed anew, so the old ones go on serving: bring "
             "their photos back and run the same again, or leave these rows out with --prune"
         )
     store.switch_epoch(epoch)
 
 
-def rows_left(store: LocalStore, facts: Facts) -> int:
+def rows_left(store: Store, facts: Facts) -> int:
     """How many rows a rebuild has yet to compute. To be used inside `store.writing()`."""
     epoch = store.begin_epoch(facts)
-    store.drop_departed(epoch)
     return len(store) - len(store.origins(epoch))
 
 
-def _jobs(store: LocalStore, done: set[int]) -> Iterator[Job]:
+def _jobs(store: Store, done: set[Any]) -> Iterator[Job]:
     """A job for each photo with rows that are not done yet."""
-    waiting: deque[list[tuple[int, Row]]] = deque()
+    waiting: deque[list[tuple[Any, Row]]] = deque()
 
     def photos() -> Iterator[Photo]:
         left = ((number, row) for number, row in store.numbered() if number not in done)

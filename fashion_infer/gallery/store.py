@@ -1,6 +1,6 @@
 """What a Gallery needs of the place that it keeps its rows in; `local.py` and `qdrant.py` are two."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -45,6 +45,10 @@ class Store(Protocol):
         """The rows with these ids, or of these photos (`by="record"`)."""
         ...
 
+    def paths(self) -> Iterator[tuple[str, str | None, str]]:
+        """Id, path and content hash of every row."""
+        ...
+
     def sample(self, count: int) -> list[Row]:
         """So many rows, spread over all of them, the same ones for the same rows."""
         ...
@@ -65,12 +69,38 @@ class Store(Protocol):
         """Put rows in place of all that these photos had; all or none."""
         ...
 
-    def remove(self, ids: Sequence[str], *, by: str = "id") -> int:
+    def remove(self, ids: Sequence[str]) -> int:
         """Remove rows; says how many there were."""
         ...
 
     def set_meta(self, key: str, value: Any) -> None:
         """Keep a value that JSON can hold."""
+        ...
+
+    def settle(self, *, wait: bool = False, progress: Callable[[int, int], None] | None = None) -> None:
+        """After writing, keep the index in step with the rows; `wait` for what is done in the background."""
+        ...
+
+    # a rebuild fills another epoch beside the one that serves
+
+    def numbered(self) -> Iterator[tuple[Any, Row]]:
+        """Every row with a mark of its own, which a row that takes its place does not have."""
+        ...
+
+    def begin_epoch(self, facts: Facts) -> Any:
+        """The epoch that a rebuild for these facts fills: one that was broken off, or a new one."""
+        ...
+
+    def origins(self, epoch: Any) -> set[Any]:
+        """The marks of the rows that an epoch has done, those that were replaced or removed meanwhile left out."""
+        ...
+
+    def write_epoch(self, epoch: Any, origins: Sequence[Any], rows: Sequence[Row]) -> None:
+        """Put rows into an epoch, each with the mark of the row that it stands for."""
+        ...
+
+    def switch_epoch(self, epoch: Any) -> None:
+        """Let an epoch serve from now on, and drop the one that did."""
         ...
 
     def close(self) -> None:

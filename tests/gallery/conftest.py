@@ -1,15 +1,20 @@
 """Rows with made vectors for what needs no photo, and a gallery of rendered garments for what does."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from qdrant_client import QdrantClient
 
 from fashion_infer import Predictor
+from fashion_infer.export.onnx_file import set_metadata
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.rows import Facts, Row
+from fashion_infer.model_spec import METADATA_KEY, ModelSpec
 
 FACTS = Facts("0123456789abcdef", 16, "model.onnx", "00", {"floral": "texture", "long_sleeve": "sleeve"})
 
@@ -42,6 +47,24 @@ def row(id: str, vector: NDArray[np.float16], **fields: object) -> Row:
 
 
 @pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a gallery on a Qdrant that is the client's own local mode: real, exact, and in memory."""
+    client = QdrantClient(":memory:")
+    monkeypatch.setattr(client, "close", lambda: None)  # a second gallery of the test goes on with it
+    monkeypatch.setattr("fashion_infer.gallery.qdrant.QdrantClient", lambda **_: client)
+    return "http://localhost:6333/shop"
+
+
+@pytest.fixture(params=["folder", "cluster"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a gallery is to be: once a folder, once a cluster."""
+    if request.param == "folder":
+        return str(tmp_path / "shop.gallery")
+    address: str = request.getfixturevalue("cluster")
+    return address
+
+
+@pytest.fixture
 def store(tmp_path: Path) -> Iterator[LocalStore]:
     """An empty store."""
     made = LocalStore(tmp_path / "made.gallery", FACTS)
@@ -70,6 +93,18 @@ def predictor(onnx_model: Path) -> Iterator[Predictor]:
     """Of the small model with random weights."""
     with Predictor(onnx_model, sessions=1, threads=1) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory, onnx_model: Path) -> Path:
+    """Path of the same model by another name of its embedding space: what only weights can tell is told apart."""
+    model = onnx.load(onnx_model)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == METADATA_KEY]
+    spec = dataclasses.replace(ModelSpec.from_json(entry.value), embedding_sha256="f" * 64)
+    set_metadata(model, METADATA_KEY, spec.to_json())
+    path = tmp_path_factory.mktemp("other") / "other.onnx"
+    onnx.save(model, path)
+    return path
 
 
 @pytest.fixture(scope="session")
