@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
-from fashion_infer.data.designs import LOCAL_SLOTS
-from fashion_infer.data.synthetic import write_dataset
-from fashion_infer.evaluation import Metrics
+from fashion_infer.evaluation.judging import Run, judge
+from fashion_infer.evaluation.measures import Metrics
 from fashion_infer.files import write_atomically
-from fashion_infer.judge import Run, judge
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.synthetic.dataset import write_dataset
+from fashion_infer.synthetic.designs import LOCAL_SLOTS
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.run_folder import CONFIG, STATE
 from fashion_infer.training.trainer import TrainConfig, network_run, train_folder
@@ -133,15 +133,10 @@ def finish(folder: Path, variant: str, seed: int, epochs: int) -> str:
         commit = json.loads((run / "training" / CONFIG).read_text())["commit"]
         result = {"commit": commit, "config": asdict(config), "seconds": seconds, "cpu_seconds": cpu_seconds}
         result["metrics"] = metrics
-        write_atomically(run / "result.json", lambda path: write(path, json.dumps(result)))
+        write_atomically(run / "result.json", lambda path: path.write_text(json.dumps(result)))
     result = read(folder, variant, seed)
     shown = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in COLUMNS)
     return f"{variant}, seed {seed}, {result['cpu_seconds']:.0f} CPU seconds: {shown}"
-
-
-def write(path: Path, text: str) -> None:
-    """Path.write_text without its result."""
-    path.write_text(text)
 
 
 def judge_run(checkpoint: Path, data: Path) -> Metrics:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.evaluation import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error
 from fashion_infer.files import write_atomically
 from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop

@@ -9,12 +9,12 @@ from skimage import data as samples
 from sklearn.linear_model import LogisticRegression
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data import backdrops
 from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.evaluation.judging import Run
 from fashion_infer.images import Pixels, read_image
-from fashion_infer.judge import Run
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import crop
+from fashion_infer.synthetic import backdrops
 
 SCENES = 300  # rendered rooms and streets without a garment
 PIECES = 12  # of each of scikit-image's pictures: they are few, so parts of them count as pictures

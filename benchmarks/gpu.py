@@ -69,11 +69,7 @@ class Results:
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
-
-        def write(temporary: Path) -> None:
-            temporary.write_text(json.dumps(self.facts, indent=1))
-
-        write_atomically(self.path, write)
+        write_atomically(self.path, lambda temporary: temporary.write_text(json.dumps(self.facts, indent=1)))
 
     def attempt(self, step: Callable[[], Any], *keys: str) -> Any:
         """What a step gives; where it fails or is too late None, and the reason under "missing" and the keys."""
@@ -99,7 +95,7 @@ def machine() -> dict[str, Any]:
     try:
         from cuda.bindings import runtime as rt
 
-        from fashion_infer.backends.cuda import ok, use_gpu
+        from fashion_infer.tensorrt.cuda import ok, use_gpu
 
         facts["gpus"] = [asdict(use_gpu(index)) for index in range(ok(rt.cudaGetDeviceCount()))]
         use_gpu(0)  # the current one again
@@ -198,14 +194,14 @@ def bench_network(
 
 def engine(fp32: Path, precision: str, greatest: int) -> Run:
     """Our engine with two sessions and CUDA graphs."""
-    from fashion_infer.backends.tensorrt import TensorRTBackend
+    from fashion_infer.tensorrt.session import TensorRTBackend
 
     return TensorRTBackend(_plan(fp32, precision, greatest), sessions=2).run
 
 
 def check_sessions(fp32: Path, images: Pixels) -> None:
     """Graphs, two sessions and eight threads give the very arrays that one session without graphs gives."""
-    from fashion_infer.backends.tensorrt import TensorRTBackend
+    from fashion_infer.tensorrt.session import TensorRTBackend
 
     plan = _plan(fp32, "fp16", 0)
     for count in (1, 7, len(images)):
@@ -455,7 +451,7 @@ def _narrow(fp32: Path, precision: str) -> Path:
 
 def _plan(fp32: Path, precision: str, greatest: int) -> Path:
     """The engine of a file in a precision, built once."""
-    from fashion_infer.export.engine import BuildOptions, build_engine
+    from fashion_infer.tensorrt.build import BuildOptions, build_engine
 
     source = _narrow(fp32, precision)
     built = sorted(source.parent.glob(f"{source.stem}.[rs]*.plan"))

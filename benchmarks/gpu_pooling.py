@@ -7,8 +7,8 @@ there is none.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fashion_infer.backends.tensorrt_api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.errors import DeviceError, EngineBuildError, ParityError
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
 
 SIDE = 28  # of the map at stride 8, of a picture of 224 pixels
 ROUNDS, REPLAYS = 5, 200

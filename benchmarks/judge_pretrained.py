@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from fashion_infer import Prediction, Predictor
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.data.deepfashion import FashionData, read_category
+from fashion_infer.evaluation.judging import judge
 from fashion_infer.files import write_atomically
-from fashion_infer.judge import judge
 
 AGREEMENT = {  # of two readings of the test photos, from the photos' README
     "category": 0.920, "texture": 0.972, "sleeve": 0.990, "length": 0.993, "neckline": 0.976, "fabric": 0.944,

@@ -26,9 +26,10 @@ from torch import nn
 
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.synthetic import VIEWS_PER_ITEM, write_dataset
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.synthetic.dataset import write_dataset
+from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM
 from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.run_folder import METRICS, STATE

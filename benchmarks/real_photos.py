@@ -16,7 +16,7 @@ from PIL import Image
 
 from fashion_infer.data.annotations import SLOTS
 from fashion_infer.data.deepfashion import CATEGORY_NAMES, FINE_GROUPS
-from fashion_infer.data.synthetic import landmark_columns, link, write_list
+from fashion_infer.synthetic.dataset import landmark_columns, link, write_list
 
 HERE = Path(__file__).parent / "real_photos"
 ATTRIBUTES = {  # the 26 of Anno_fine, in its order, by group

@@ -10,12 +10,12 @@ import onnx
 import typer
 
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
-from fashion_infer.export.onnx_file import load_onnx, packed, precision_of, set_metadata
 from fashion_infer.export.parity import check_parity, read_pictures
 from fashion_infer.export.steps import write_onnx
 from fashion_infer.files import sha256_of, write_atomically
 from fashion_infer.model_spec import PARITY_KEY
 from fashion_infer.models import LIST, BuiltIn, built_in
+from fashion_infer.onnx_file import load_onnx, packed, precision_of, set_metadata
 
 TOLERANCE = 0.01  # of every output: that of an fp16 file, of which the weights are rounded as here
 

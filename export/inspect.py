@@ -6,17 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.engine_file import read_engine
 from fashion_infer.errors import ModelError, ModelNotFoundError, missing_extra
-from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.files import sha256_of
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
+from fashion_infer.onnx_file import load_onnx, precision_of
+from fashion_infer.tensorrt.engine_file import read_engine
 
 try:
     import onnx
     from safetensors import SafetensorError, safe_open
 except ImportError as error:
-    raise missing_extra(error.name or "onnx", "export") from error
+    raise missing_extra(error.name or "onnx", "export", error) from error
 
 
 def inspect_file(path: Path) -> dict[str, Any]:

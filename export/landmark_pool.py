@@ -11,7 +11,7 @@ try:
     import onnx
     import onnx.parser
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 DOMAIN, NAME, VERSION = "fashion_infer", "LandmarkPool", 1
 OPSET = 20

@@ -20,7 +20,7 @@ try:
     import onnxscript
     import torch
 except ImportError as error:
-    raise missing_extra(error.name or "torch", "export") from error
+    raise missing_extra(error.name or "torch", "export", error) from error
 
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.model import Deployed

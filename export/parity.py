@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data.synthetic import render
 from fashion_infer.errors import ParityError
 from fashion_infer.images import ImageSource, expand_paths, read_image
 from fashion_infer.preprocess import crop
+from fashion_infer.synthetic.rendering import render
 
 BEFORE_POOLING = ("landmarks", "visibility")
 TOLERANCE = 1e-4  # of every output, absolute: all of them lie in [-1, 1]

@@ -13,16 +13,16 @@ import numpy as np
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.export.embedding_space import converted_spec
 from fashion_infer.export.landmark_pool import NAME
-from fashion_infer.export.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY
+from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 
 try:
     import onnx
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 TOLERANCES = {"fp16": 0.01, "bf16": 0.08}  # bf16 has three bits fewer

@@ -4,6 +4,10 @@ One calibration, two writers, since no single file is fast everywhere. A CPU wan
 after every operator. TensorRT wants activations signed around zero (it reads unsigned ones at the same scale and loses
 their upper half), a rounding only before what computes in 8 bits, and float biases. Weights are signed, with one scale
 a channel, in both. The measuring and the writing are onnxruntime.quantization's.
+
+CPUs come in two kinds. With VNNI an 8-bit product is added up in 32 bits. Without it (AVX2, most desktops) two
+neighbouring products meet in 16 bits first, and what does not fit is cut off without a word. `_pair_safe_scales`
+chooses the scales of the weights so that no pair can overflow: both kinds then give the same integers, at full speed.
 """
 
 from collections.abc import Iterable
@@ -15,20 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import missing_extra
-from fashion_infer.export.onnx_file import unpacked
 from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.onnx_file import unpacked
 
 try:
     import onnx
     from onnx import GraphProto, ModelProto, helper, numpy_helper
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 try:
     from onnxruntime.quantization import CalibrationMethod, QuantType, create_calibrator
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 except ImportError as error:
-    raise missing_extra("onnxruntime", "cpu") from error
+    raise missing_extra("onnxruntime", "cpu", error) from error
 
 Target = Literal["cpu", "tensorrt"]
 Ranges = Any  # onnxruntime.quantization's TensorsData: lowest and highest value by tensor
@@ -37,6 +41,8 @@ LAYERS = ("Conv", "Gemm")
 CARRIERS = ("Relu", "Clip", "MaxPool", "Resize", "Reshape", "Add", "Concat")  # work on 8 bits between two layers
 ACTIVATIONS = ("Relu", "Clip")
 JOINS = ("Add", "Concat")  # all their inputs are data, of the others the first
+LARGEST_INT8 = 127
+PAIR_LIMIT = (2**15 - 1) // 255  # 128: two int8 weights of one sign, times uint8 activations, sum to 16 bits
 
 
 def calibrate(source: Path, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Ranges]:
@@ -94,7 +100,10 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
     if target == "cpu":
         activations = QuantType.QUInt8
         nodes = chosen | _between(model.graph, chosen, CARRIERS)
-        options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": ["Gemm"]}  # logits, and ReLUs that join it
+        options: dict[str, Any] = {
+            "OpTypesToExcludeOutputQuantization": ["Gemm"],  # logits, and ReLUs that join it
+            "TensorQuantOverrides": _pair_safe_scales(model.graph, chosen),
+        }
     else:
         activations = QuantType.QInt8
         nodes = chosen | _between(model.graph, chosen, ("Add",))  # a residual joins its convolution
@@ -124,6 +133,51 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
     for node in in_float:
         _shield_bias(quantized.graph, node) if target == "cpu" else _read_unrounded(quantized.graph, node)
     return quantized
+
+
+def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """The range of each output channel's weights, in the form that onnxruntime.quantization takes.
+
+    A kernel without VNNI (x86's `pmaddubsw`) adds the products of two neighbours in 16 bits. Two weights of one sign
+    may therefore sum to no more than `PAIR_LIMIT` once they are integers. Neighbours are input channels 2i and 2i + 1
+    at one place of the kernel, in ONNX Runtime and in oneDNN alike; with an odd number of input channels any two
+    weights of the kernel can meet. Depthwise convolutions are computed without pairs and keep the whole of the 8 bits.
+    """
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    ranges = {}
+    for node in graph.node:
+        if node.name in layers and not _is_depthwise(node, weight := weights[node.input[1]]):
+            largest = _largest_magnitude(weight if node.op_type == "Conv" or _is_transposed(node) else weight.T)
+            ranges[node.input[1]] = [
+                {"quant_type": QuantType.QInt8, "symmetric": True, "rmin": -bound, "rmax": bound} for bound in largest
+            ]
+            ranges[node.input[1]][0]["axis"] = 0 if node.op_type == "Conv" or _is_transposed(node) else 1
+    return ranges
+
+
+def _largest_magnitude(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 [O]: for weights [O, I, ...] the value that is to become 127 in each output channel."""
+    rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)  # input channels are innermost, as the kernels have them
+    # each of a pair is rounded by up to a half, so half of the limit's last step is kept free
+    safe = np.float32(LARGEST_INT8 / (PAIR_LIMIT - 0.5))
+    bound: NDArray[np.float32] = np.abs(rows).max(1)
+    for magnitudes in (np.maximum(rows, 0), np.maximum(-rows, 0)):  # weights of two signs cannot overflow together
+        if weight.shape[1] % 2:
+            sums = np.sort(magnitudes, 1)[:, -2:].sum(1)
+        else:
+            sums = (magnitudes[:, 0::2] + magnitudes[:, 1::2]).max(1)
+        bound = np.maximum(bound, sums * safe)
+    return bound
+
+
+def _is_depthwise(node: onnx.NodeProto, weight: NDArray[np.float32]) -> bool:
+    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+    return groups > 1 and weight.shape[:2] == (groups, 1)
+
+
+def _is_transposed(node: onnx.NodeProto) -> bool:
+    """Whether a Gemm has its weights as [outputs, inputs]."""
+    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
 # ONNX Runtime takes a float layer to int8 by itself, with one scale for all channels, if its input was rounded and its

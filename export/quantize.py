@@ -2,7 +2,8 @@
 
     pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> the worst ones to float -> gate
 
-Every fourth picture takes no part in the calibration: on these the outputs are compared with fp32's. Outputs that agree
+Every fourth picture takes no part in the calibration: on these the outputs are compared with fp32's, as this CPU gives
+them, with exact 8-bit products, and on an emulated CPU without VNNI where qemu-user is installed. Outputs that agree
 are no proof of accuracy. With labelled data both files are judged and their metrics compared; without it the file says
 that its accuracy is unverified.
 """
@@ -19,24 +20,27 @@ from fashion_infer.backends import Outputs
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
+from fashion_infer.evaluation.judging import judge
 from fashion_infer.export.embedding_space import converted_spec
-from fashion_infer.export.onnx_file import load_onnx, precision_of
+from fashion_infer.export.other_cpu import can_emulate_avx2, run_on_avx2
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
 from fashion_infer.files import write_atomically
-from fashion_infer.judge import judge
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec
+from fashion_infer.onnx_file import load_onnx, precision_of
 
 try:
     import onnx
     from onnx import ModelProto
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 PICTURES = 128  # to calibrate and compare on, at most
 MIN_PICTURES = 16
 HELD_OUT = 4  # every fourth is compared on
 RANKED_ON = 8  # pictures, when each layer is tried alone
+EMULATED_ON = 4  # pictures, each of which takes seconds
+THIS_CPU, EXACT, AVX2 = "this CPU", "exact products", "a CPU without VNNI"
 BATCH = 8
 LIMITS = {  # of the mean difference over the pictures
     "category": 0.05,  # half the sum over the categories, which is the share of the probability that moved
@@ -74,7 +78,8 @@ class Int8Report:
     Attributes:
         target: "cpu" or "tensorrt", which want different files.
         images: pictures compared on, none of which was calibrated on.
-        differences: mean difference from fp32 of each output, as `LIMITS` measures it.
+        cpus: the kinds of CPU that it was compared on.
+        differences: mean difference from fp32 of each output, as `LIMITS` measures it, on the worst of them.
         layers: how many layers could be in 8 bits.
         float_layers: the names of those left in float, the worst first.
         accuracy: {metric: (fp32's, int8's)} on labelled data; None where there was none.
@@ -82,6 +87,7 @@ class Int8Report:
 
     target: Target
     images: int
+    cpus: list[str]
     differences: dict[str, float]
     layers: int
     float_layers: list[str]
@@ -119,7 +125,7 @@ def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Repor
         )
     held_out = pictures[::HELD_OUT]
     prepared, ranges = calibrate(source, np.delete(pictures, slice(None, None, HELD_OUT), axis=0))
-    gate = _Gate(spec, held_out, _run(source, held_out), options, _judge(source, spec, options.data))
+    gate = _Gate(spec, held_out, _run(source, held_out), options, _judge(source, options))
     report: Int8Report | None = None
 
     def write(temporary: Path) -> None:
@@ -166,18 +172,36 @@ class _Gate:
 
     def accuracy(self, path: Path) -> dict[str, tuple[float, float]] | None:
         """{metric: (fp32's, this file's)}, None without labelled data."""
-        metrics = _judge(path, self.spec, self.options.data)
+        metrics = _judge(path, self.options)
         return {name: (before, metrics[name]) for name, before in self.metrics.items()} or None
 
-    def complaints(self, apart: dict[str, float], accuracy: dict[str, tuple[float, float]] | None) -> list[str]:
-        """What is out of bounds, in words."""
-        found = [f"{name} differs by {apart[name]:.2g} (limit {LIMITS[name]:g})" for name in apart]
-        found = [words for words, name in zip(found, apart, strict=True) if not apart[name] <= LIMITS[name]]
+    def compare(self, path: Path) -> dict[str, dict[str, float]]:
+        """{kind of CPU: {output: its difference from fp32}}. TensorRT's products are exact whatever this CPU's are."""
+        apart = {EXACT: differences(_run(path, self.pictures, exact_products=True), self.expected)}
+        if self.options.target == "cpu":
+            apart[THIS_CPU] = differences(_run(path, self.pictures), self.expected)
+            if can_emulate_avx2():
+                expected = {name: values[:EMULATED_ON] for name, values in self.expected.items()}
+                apart[AVX2] = differences(run_on_avx2(path, self.pictures[:EMULATED_ON]), expected)
+        return apart
+
+    def complaints(self, apart: dict[str, dict[str, float]]) -> list[str]:
+        """Which outputs are too far from fp32's, in words."""
+        return [
+            f"{name} differs by {gap:.2g} with {cpu} (limit {LIMITS[name]:g})"
+            for cpu, gaps in apart.items()
+            for name, gap in gaps.items()
+            if not gap <= LIMITS[name]
+        ]
+
+    def losses(self, accuracy: dict[str, tuple[float, float]] | None) -> list[str]:
+        """Which metrics are worse than the budget allows, in words."""
+        words = []
         for name, (before, after) in (accuracy or {}).items():
             worse = after - before if name in ERRORS else before - after
             if worse > self.options.budget * before:
-                found.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.options.budget:.1%} of it)")
-        return found
+                words.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.options.budget:.1%} of it)")
+        return words
 
 
 def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8Report:
@@ -192,16 +216,17 @@ def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8R
         in_float = worst_first[:count]
         quantized = to_int8(model, ranges, [layer for layer in layers if layer not in in_float], target)
         _save(quantized, path, gate.spec)
-        outputs = _run(path, gate.pictures)
-        apart = differences(outputs, gate.expected)
-        if complaints := gate.complaints(apart, None):
+        apart = gate.compare(path)
+        if complaints := gate.complaints(apart):
             continue
         accuracy = gate.accuracy(path)
-        if complaints := gate.complaints(apart, accuracy):
+        if complaints := gate.losses(accuracy):
             continue
-        report = Int8Report(target, len(gate.pictures), apart, len(layers), in_float, accuracy)
-        ours, theirs = gate.expected["embedding"], outputs["embedding"]
-        _save(quantized, path, converted_spec(gate.spec, ours, theirs, precision="int8", real=True), report)
+        worst = {name: max(gaps[name] for gaps in apart.values()) for name in LIMITS}
+        report = Int8Report(target, len(gate.pictures), sorted(apart), worst, len(layers), in_float, accuracy)
+        embeddings = _run(path, gate.pictures, exact_products=True)["embedding"]
+        spec = converted_spec(gate.spec, gate.expected["embedding"], embeddings, precision="int8", real=True)
+        _save(quantized, path, spec, report)
         return report
     raise ParityError(
         f"int8 changes too much, even with the worst {counts[-1]} of {len(layers)} layers in float: "
@@ -218,27 +243,28 @@ def _worst_first(model: ModelProto, ranges: Ranges, layers: list[str], gate: _Ga
         with TemporaryDirectory() as folder:
             path = Path(folder, "alone.onnx")
             _save(to_int8(model, ranges, [layer], "tensorrt"), path, gate.spec)  # that writer rounds no results
-            apart = differences(_run(path, pictures), expected)
+            apart = differences(_run(path, pictures, exact_products=True), expected)
         return max(apart[name] / LIMITS[name] for name in apart)
 
     return sorted(layers, key=harm, reverse=True)
 
 
-def _run(path: Path, pictures: NDArray[np.uint8]) -> Outputs:
-    backend = OnnxRuntimeBackend(path)
+def _run(path: Path, pictures: NDArray[np.uint8], *, exact_products: bool = False) -> Outputs:
+    backend = OnnxRuntimeBackend(path, exact_products=exact_products)
     parts = [backend.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _judge(path: Path, spec: ModelSpec, data: FashionData | None) -> dict[str, float]:
+def _judge(path: Path, options: Int8Options) -> dict[str, float]:
     """The metrics of a file on labelled data, those of `METRICS` that it has labels for; none without data."""
-    if data is None:
+    if options.data is None:
         return {}
-    metrics = judge(OnnxRuntimeBackend(path).run, spec, data, batch_size=BATCH).evaluation.to_dict()
-    found = {name: value for name in METRICS if isinstance(value := metrics.get(name), float)}
-    if not found:
+    backend = OnnxRuntimeBackend(path, exact_products=options.target == "tensorrt")
+    metrics = judge(backend.run, backend.spec, options.data, batch_size=BATCH).evaluation.to_dict()
+    labelled = {name: value for name in METRICS if isinstance(value := metrics.get(name), float)}
+    if not labelled:
         raise DataError(f"the data has no labels for any of {', '.join(METRICS)}")
-    return found
+    return labelled
 
 
 def _save(model: ModelProto, path: Path, spec: ModelSpec, report: Int8Report | None = None) -> None:

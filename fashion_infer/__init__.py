@@ -22,6 +22,9 @@ from fashion_infer.errors import (
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Label, Landmark, Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.telemetry import switch_off as _switch_off_telemetry
+
+_switch_off_telemetry()  # none of the imports above loads a runtime
 
 __version__ = "0.1.0"
 

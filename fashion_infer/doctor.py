@@ -3,9 +3,9 @@
 import platform
 from dataclasses import dataclass
 
-from fashion_infer.backends.tensorrt_api import MODULES, load_tensorrt
 from fashion_infer.errors import FashionInferError
 from fashion_infer.machine import package_version
+from fashion_infer.tensorrt.api import MODULES, load_tensorrt
 
 PACKAGES = {
     "numpy": "",
@@ -89,7 +89,7 @@ def _tensorrt(flavour: str) -> BackendStatus:
     try:
         _, trt = load_tensorrt(flavour)
         building = f"{trt.__version__}" + (" builds engines here; " if flavour == "rtx" else " ")
-        from fashion_infer.backends.cuda import use_gpu
+        from fashion_infer.tensorrt.cuda import use_gpu
 
         gpu = use_gpu(0)
     except FashionInferError as error:

@@ -127,6 +127,17 @@ class PredictorClosedError(FashionInferError):
     """The Predictor was used after `close()`, or in a process forked from the one that loaded it."""
 
 
-def missing_extra(package: str, extra: str) -> MissingExtraError:
-    """The error for an optional `package` that cannot be imported, to be raised from the ImportError."""
-    return MissingExtraError(f'{package} is not installed: pip install "fashion-infer[{extra}]"')
+def missing_extra(package: str, extra: str, cause: ImportError) -> MissingExtraError:
+    """The error for an optional package that cannot be imported, to be raised from the ImportError.
+
+    Args:
+        package: its name on PyPI.
+        extra: of fashion-infer, which brings it.
+        cause: why it cannot be imported: it is not there, or it is there and broken.
+    """
+    install = f'pip install "fashion-infer[{extra}]"'
+    if isinstance(cause, ModuleNotFoundError):
+        return MissingExtraError(f"{package} is not installed: {install} ({cause})")
+    return MissingExtraError(
+        f"{package} is installed but cannot be imported: {cause}; it may help to {install} --force-reinstall"
+    )

@@ -1,14 +1,30 @@
 """Files that are whole or not there, and their hashes."""
 
+import atexit
 import hashlib
-import os
+import logging
+import secrets
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import platformdirs
+
+logger = logging.getLogger("fashion_infer")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary name in the same folder and rename it to `path`; on failure leave nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file under a temporary name in the same folder, then rename it: readers see the old one or the new one.
+
+    Of several threads or processes that write one path, the last one to finish wins. The folder is made where it is
+    not there; a failure leaves what was there before.
+
+    Args:
+        path: the file's own name.
+        write: is called with the temporary name, which is no other call's.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(temporary)
@@ -24,5 +40,19 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: `fashion-infer` under XDG_CACHE_HOME, or under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-infer"
+    """The user's folder for what can be made again: `~/.cache/fashion-infer` on Linux, or under XDG_CACHE_HOME.
+
+    A user without a home gets a temporary folder that goes with the process, and a warning.
+    """
+    try:
+        return platformdirs.user_cache_path("fashion-infer", appauthor=False)
+    except RuntimeError:  # HOME is not set, and the user id is in no list of users
+        return _temporary_cache()
+
+
+@cache
+def _temporary_cache() -> Path:
+    folder = TemporaryDirectory(prefix="fashion-infer-cache-")
+    atexit.register(folder.cleanup)
+    logger.warning("no home folder: what is cached is lost at the end of the process; set HOME or XDG_CACHE_HOME")
+    return Path(folder.name)

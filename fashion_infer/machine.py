@@ -1,24 +1,69 @@
 """What this machine is, and what is installed on it."""
 
+import math
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+ROOT = Path("/")
+VNNI = ("avx512_vnni", "avx_vnni")  # as Linux names the two instruction sets in a CPU's flags
+
 
 def cpu_name() -> str:
     """The processor's model, as far as the system tells."""
+    return _cpu_info("model name") or platform.processor()
+
+
+def has_vnni() -> bool:
+    """Whether the CPU adds 8-bit products up in 32 bits (AVX-512 VNNI or AVX-VNNI); False where nothing tells."""
+    return not set(VNNI).isdisjoint(_cpu_info("flags").split())
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Cores that this process may use: its CPU affinity, and its control group's quota rounded up, whichever is less.
+
+    Args:
+        root: the folder that holds `proc` and `sys`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _cpu_quota(root))))
+
+
+def _cpu_quota(root: Path) -> float:
+    """The least CPU quota, in cores, of this process's control group and those above it; infinite without one."""
+    quotas = [math.inf]
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "cpu", "cpu,cpuacct"):
+            mounted = root / "sys/fs/cgroup" / controllers
+            folder = mounted / group.lstrip("/")
+            above = [parent for parent in folder.parents if parent.is_relative_to(mounted)]
+            quotas += [_quota_of(place) for place in (folder, *above)]
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    """The CPU quota of one control group, in cores: of version 2, or of version 1, which has a file for each number."""
+    lines = _lines(group / "cpu.max") or [*_lines(group / "cpu.cfs_quota_us"), *_lines(group / "cpu.cfs_period_us")]
+    numbers = " ".join(lines).split()
+    if len(numbers) != 2 or numbers[0] in ("max", "-1"):
+        return math.inf
+    return int(numbers[0]) / int(numbers[1])
+
+
+def _cpu_info(name: str) -> str:
+    """The first value of that name in /proc/cpuinfo, empty where there is none."""
+    values = (line.partition(":")[2].strip() for line in _lines(ROOT / "proc/cpuinfo") if line.startswith(name))
+    return next(values, "")
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of the system, none where it cannot be read."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return path.read_text().splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return []
 
 
 def package_version(package: str) -> str | None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from fashion_infer.backends import Backend, Network, Outputs
 from fashion_infer.batching import Batcher, Request
+from fashion_infer.devices import gpu_index
 from fashion_infer.errors import ImageError, ModelError, UsageError
 from fashion_infer.files import sha256_of
 from fashion_infer.images import MAX_PIXELS, ImageSource, read_bytes, read_image
@@ -361,13 +362,13 @@ def _open_backend(path: Path, backend: str | None, device: str, sessions: int | 
 
 def _open_engine(path: Path, device: str, sessions: int | None) -> Backend:
     """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
-    from fashion_infer.backends.cuda import parse_device, use_gpu
-    from fashion_infer.backends.tensorrt import TensorRTBackend
+    from fashion_infer.tensorrt.cuda import use_gpu
+    from fashion_infer.tensorrt.session import TensorRTBackend
 
     if path.suffix == ".onnx":
-        index = parse_device(device)
+        index = gpu_index(device)
         use_gpu(index)  # before an engine is built for a GPU that is not there
-        from fashion_infer.export.engine import BuildOptions, cached_engine
+        from fashion_infer.tensorrt.build import BuildOptions, cached_engine
 
         path = cached_engine(path, BuildOptions(device=index))
     return TensorRTBackend(path, device=device, sessions=sessions or 2)

@@ -87,7 +87,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 rendered garments, .png."""
     import cv2
 
-    from fashion_infer.data.synthetic import render
+    from fashion_infer.synthetic.rendering import render
 
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(24):

@@ -11,7 +11,8 @@ import cv2
 import pytest
 
 from fashion_infer import cli
-from fashion_infer.data.synthetic import render, to_jpeg, write_dataset
+from fashion_infer.synthetic.dataset import to_jpeg, write_dataset
+from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +27,7 @@ ELSEWHERE = (  # too long for a test, or for a machine that CI is not
 
 def help_examples() -> list[str]:
     """The example lines below every command's help."""
-    commands = (*cli.app.registered_commands, *cli.data_app.registered_commands)
+    commands = (*cli.app.registered_commands, *cli.data.app.registered_commands)
     texts = [command.callback.__doc__ or "" for command in commands if command.callback]
     assert all(" fashion-infer " in text for text in texts), "every command's help has an example"
     return [line.strip() for text in texts for line in text.splitlines() if line.startswith("        fashion-infer ")]

@@ -31,9 +31,16 @@ def test_exit_codes_are_those_of_the_drawing() -> None:
 
 
 def test_missing_extra_names_package_and_extra() -> None:
-    error = errors.missing_extra("onnxruntime", "cpu")
+    error = errors.missing_extra("onnxruntime", "cpu", ModuleNotFoundError("No module named 'onnxruntime'"))
     assert type(error) is errors.MissingExtraError
-    assert str(error) == 'onnxruntime is not installed: pip install "fashion-infer[cpu]"'
+    assert str(error).startswith('onnxruntime is not installed: pip install "fashion-infer[cpu]"')
+
+
+def test_a_broken_package_is_not_called_missing() -> None:
+    cause = ImportError("libcudart.so.13: cannot open shared object file")
+    message = str(errors.missing_extra("onnxruntime-gpu", "gpu", cause))
+    assert message.startswith("onnxruntime-gpu is installed but cannot be imported: libcudart.so.13: cannot open")
+    assert 'pip install "fashion-infer[gpu]"' in message
 
 
 def test_all_is_what_can_be_imported() -> None:

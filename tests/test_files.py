@@ -1,4 +1,8 @@
 import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,29 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_threads_that_write_one_file_leave_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+
+    def write(letter: str) -> None:
+        for _ in range(300):
+            write_atomically(path, lambda temporary: temporary.write_text(letter * 20_000))
+            text = path.read_text()
+            assert text == text[0] * 20_000
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(write, "abcd"))) == 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_users_mask_decides_who_may_read(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "b.txt", lambda temporary: temporary.write_text("new"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b.txt").stat().st_mode & 0o777 == 0o640
+
+
 def test_the_hash_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"garment")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"garment").hexdigest()
@@ -37,3 +64,15 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert cache_folder() == tmp_path / "fashion-infer"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "fashion-infer"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that nobody knows")
+def test_a_user_without_a_home_gets_a_temporary_cache_and_a_warning() -> None:
+    code = "import os; from fashion_infer.files import cache_folder as f; os.setuid(54321); "
+    code += "print(f(), f().is_dir(), f())"
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    first, exists, second = result.stdout.split()
+    assert (exists, first) == ("True", second)
+    assert not Path(first).exists()  # it went with the process
+    assert result.stderr.count("set HOME or XDG_CACHE_HOME") == 1

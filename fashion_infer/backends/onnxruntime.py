@@ -15,7 +15,7 @@ from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Mod
 try:
     import onnxruntime as ort
 except ImportError as error:
-    raise missing_extra("onnxruntime", "cpu") from error
+    raise missing_extra("onnxruntime", "cpu", error) from error
 
 VERSION: str = ort.__version__
 SPIN_US = 20
@@ -40,13 +40,17 @@ class Layout:
 class OnnxRuntimeBackend:
     """A file that `fashion-infer export` wrote, in ONNX Runtime."""
 
-    def __init__(self, path: Path, *, device: str = "cpu", layout: Layout | None = None) -> None:
+    def __init__(
+        self, path: Path, *, device: str = "cpu", layout: Layout | None = None, exact_products: bool = False
+    ) -> None:
         """Load the file.
 
         Args:
             path: of the .onnx file.
             device: "cpu", or "cuda:0" and so on with onnxruntime-gpu.
             layout: one run at a time on all cores when None.
+            exact_products: add 8-bit products up in 32 bits on CPUs that would do it in 16, which is slower. Files
+                that `fashion-infer export` wrote for CPUs do not need it; the exporter's checks do.
 
         Raises:
             ModelError: not an ONNX file, damaged, or not one of ours.
@@ -56,10 +60,10 @@ class OnnxRuntimeBackend:
         self.layout = layout or Layout(1, usable_cores(), usable_cores())
         self.sessions, threads = self.layout.sessions, self.layout.threads
         # the runs of one session share its pool, and each brings the thread that called it
-        self._session = _session(path, device, 1 + self.sessions * (threads - 1))
+        self._session = _session(path, device, 1 + self.sessions * (threads - 1), exact_products)
         self.spec = _read_spec(path, self._session)
         lone = self.layout.lone_threads
-        self._lone_session = self._session if lone == threads else _session(path, device, lone)
+        self._lone_session = self._session if lone == threads else _session(path, device, lone, exact_products)
         self._running, self._lock = 0, threading.Lock()
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
@@ -78,13 +82,14 @@ class OnnxRuntimeBackend:
                 self._running -= 1
 
 
-def _session(path: Path, device: str, threads: int) -> ort.InferenceSession:
+def _session(path: Path, device: str, threads: int, exact_products: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that wait actively make a light network a sixth faster. Longer, or between two runs, it would only take
     # cores from the decoders.
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.x64quantprecision", str(int(exact_products)))
     options.log_severity_level = 4  # every error is raised, and its warnings are about graphs, not the user's input
     provider = _provider(device)
     try:

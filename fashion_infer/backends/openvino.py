@@ -25,7 +25,7 @@ try:
     import openvino as ov
     from google.protobuf.message import DecodeError
 except ImportError as error:
-    raise missing_extra(error.name or "openvino", "openvino") from error
+    raise missing_extra(error.name or "openvino", "openvino", error) from error
 
 BATCHES = (8, 1)  # a batch of 11 is run as 8, 1, 1 and 1
 

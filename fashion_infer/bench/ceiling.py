@@ -15,7 +15,7 @@ try:
     import onnx.shape_inference
     import onnxruntime as ort
 except ImportError as error:
-    raise missing_extra(error.name or "onnx", "bench") from error
+    raise missing_extra(error.name or "onnx", "bench", error) from error
 
 SIDE = 1024  # of the square matrices: large enough to be bound by arithmetic, small enough for the caches
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")

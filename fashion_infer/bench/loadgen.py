@@ -22,7 +22,7 @@ from fashion_infer.predictor import Predictor
 try:
     import mlperf_loadgen as lg
 except ImportError as error:
-    raise missing_extra("mlcommons-loadgen", "bench") from error
+    raise missing_extra("mlcommons-loadgen", "bench", error) from error
 
 SERVER_LOADS = (0.25, 0.5, 0.75)  # of the images a second that Offline reached
 SERVER_BOUND = 10  # times the latency of one image: what 99 % of Server's images must stay within

@@ -17,7 +17,7 @@ from fashion_infer.files import write_atomically
 try:
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise missing_extra("matplotlib", "bench") from error
+    raise missing_extra("matplotlib", "bench", error) from error
 
 RAW_ID = "fashion-infer-bench"
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }

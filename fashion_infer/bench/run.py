@@ -21,11 +21,12 @@ from fashion_infer.bench.result import BenchResult, summarise
 from fashion_infer.bench.scenarios import WARM_UP
 from fashion_infer.bench.start import Start, Task
 from fashion_infer.bench.statistics import MAX_STARTS
-from fashion_infer.data.synthetic import render, to_jpeg
 from fashion_infer.errors import BenchError, ModelError, UsageError, missing_extra
 from fashion_infer.images import expand_paths, read_image
 from fashion_infer.model_spec import PARITY_KEY
 from fashion_infer.models import find_model
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
 
 SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
 STARTS = 3
@@ -144,7 +145,7 @@ def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
         from google.protobuf.message import DecodeError
     except ImportError as error:
         if needed:
-            raise missing_extra(error.name or "onnx", "bench") from error
+            raise missing_extra(error.name or "onnx", "bench", error) from error
         return unknown | {"parity": "not read, onnx is not installed", "accuracy": "not read, onnx is not installed"}
     from fashion_infer.bench.ceiling import count_operations
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.files import write_atomically
 
 VERSION = 1  # of the copy's layout: an older copy is rebuilt
 COLUMNS = tuple(field.name for field in dataclasses.fields(FashionData) if field.name != "image_root")
@@ -50,7 +50,7 @@ def stamp_of(sources: Sequence[Path]) -> str:
 
 
 def save(path: Path, data: FashionData, stamp: str) -> None:
-    """Writes the copy under a temporary name, then renames it: a reader sees a whole one or none."""
+    """Write the copy; a reader sees a whole one or none."""
     arrays: dict[str, Any] = {
         "stamp": to_bytes((stamp,)),
         "image_root": to_bytes((os.path.relpath(data.image_root, path.parent),)),
@@ -58,14 +58,12 @@ def save(path: Path, data: FashionData, stamp: str) -> None:
     for name in COLUMNS:
         value = getattr(data, name)
         arrays[name] = to_bytes(value) if isinstance(value, tuple) else value
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a name, numpy would add .npz to it
             np.savez(file, allow_pickle=False, **arrays)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+    write_atomically(path, write)
 
 
 def load(path: Path, stamp: str) -> FashionData:

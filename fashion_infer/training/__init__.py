@@ -7,4 +7,4 @@ try:
     import timm as timm
     import torch as torch  # tried here once for every module of this folder
 except ImportError as error:
-    raise missing_extra(error.name or "torch", "train") from error
+    raise missing_extra(error.name or "torch", "train", error) from error

@@ -199,7 +199,7 @@ class TimmBackbone(nn.Module):
         try:
             import timm
         except ImportError as error:
-            raise missing_extra("timm", "export") from error
+            raise missing_extra("timm", "export", error) from error
         if not timm.is_model(name):
             similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
             raise ModelNotFoundError(f"timm has no backbone {name!r} ({similar}); the paper's is vgg16")

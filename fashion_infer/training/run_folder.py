@@ -7,14 +7,11 @@ model.safetensors (the checkpoint: averaged weights, for export and evaluation),
 import json
 import logging
 import platform
-import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -68,7 +65,7 @@ def open_folder(folder: Path, settings: dict[str, Any], state: State, resume: bo
         text = json.dumps({"config": settings, "versions": versions, "commit": _commit()}, indent=2)
         save_state(folder / STATE, state)  # now, so that a run killed within its first minutes can be resumed too
         with naming_full_disk(folder):
-            write_atomically(record, lambda temporary: _write_text(temporary, text))
+            write_atomically(record, lambda temporary: temporary.write_text(text))
 
 
 def _resume(folder: Path, settings: dict[str, Any], state: State) -> None:
@@ -95,10 +92,6 @@ def _commit() -> str | None:
     except FileNotFoundError:  # no git
         return None
     return result.stdout.strip() or None
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -162,26 +155,6 @@ def naming_full_disk(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a step is never left half done; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
-        yield stop
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def open_logs(folder: Path, step: int) -> Iterator[Log]:
     """A function that writes one line of metrics to metrics.jsonl and to TensorBoard, after those up to `step`."""
     with naming_full_disk(folder):
@@ -214,7 +187,7 @@ def _drop_later_lines(path: Path, step: int) -> None:
         with suppress(ValueError):  # the last line may be cut short
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-    write_atomically(path, lambda temporary: _write_text(temporary, "".join(kept)))
+    write_atomically(path, lambda temporary: temporary.write_text("".join(kept)))
 
 
 def report_skipped(skipped: dict[str, str], folder: Path) -> None:
@@ -226,5 +199,5 @@ def report_skipped(skipped: dict[str, str], folder: Path) -> None:
         skipped = {**json.loads(path.read_text()), **skipped}
     text = json.dumps(skipped, indent=2)
     with naming_full_disk(path):
-        write_atomically(path, lambda temporary: _write_text(temporary, text))
+        write_atomically(path, lambda temporary: temporary.write_text(text))
     logger.warning("%d images could not be read and were left out: see %s", len(skipped), path)

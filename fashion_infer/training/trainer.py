@@ -24,7 +24,8 @@ from fashion_infer.backends import Outputs
 from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.data.deepfashion_check import READERS, benchmarks_in
 from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
-from fashion_infer.judge import Judgement, Run, judge
+from fashion_infer.evaluation.judging import Judgement, Run, judge
+from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
 from fashion_infer.training.batches import Loader
 from fashion_infer.training.checkpoint import load_backbone, load_network, save_checkpoint
@@ -35,7 +36,6 @@ from fashion_infer.training.run_folder import (
     STATE,
     Log,
     State,
-    interruptible,
     naming_full_disk,
     open_folder,
     open_logs,
@@ -47,6 +47,9 @@ logger = logging.getLogger("fashion_infer")
 
 EMBEDDING_DIM = 256
 SAVE_SECONDS = 300  # a killed run loses no more than this
+WARMUP = 0.05  # share of the steps in which the learning rate rises
+MAX_GRAD_NORM = 5.0  # gradients are clipped to it
+EMA_DECAY = 0.999  # of the averaged weights: what an average keeps of itself in a step
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 ARCHITECTURE = (
     "backbone",
@@ -82,10 +85,7 @@ class TrainConfig:
         batch_size: images a step, at least 4.
         learning_rate: the highest; it warms up linearly and falls as a cosine.
         weight_decay: of AdamW.
-        warmup: share of the steps in [0, 1].
         rounds: how often the two stages take turns; 0 trains everything jointly.
-        ema_decay: of the averaged weights, in [0, 1).
-        max_grad_norm: gradients are clipped to it.
         precision: fp32, or bf16 or fp16 for autocast; fp16 needs CUDA, where its losses are scaled.
         device: cpu, cuda, cuda:0, ...
         workers: processes that decode images; 0 decodes between the steps.
@@ -111,22 +111,19 @@ class TrainConfig:
     batch_size: int = 32
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
-    warmup: float = 0.05
     rounds: int = 2
-    ema_decay: float = 0.999
-    max_grad_norm: float = 5.0
     precision: str = "fp32"
     device: str = "cpu"
     workers: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 1, "batch_size": 4, "rounds": 0, "workers": 0, "seed": 0, "warmup": 0, "ema_decay": 0}
+        lowest = {"epochs": 1, "batch_size": 4, "rounds": 0, "workers": 0, "seed": 0}
         for name, least in lowest.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not (0 < self.learning_rate < math.inf and self.warmup <= 1 and self.ema_decay < 1):
-            raise UsageError("learning_rate must be above 0, warmup at most 1 and ema_decay below 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate must be above 0, got {self.learning_rate}")
         choices = {"precision": tuple(AUTOCAST), "landmark_norm": ("l1", "l2"), "augmentation": ("light", "strong")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -226,7 +223,7 @@ def train(
     share = share.to(device)
     saved = time.monotonic()
     try:
-        with interruptible() as stop, _progress() as progress, open_logs(folder, state.step) as log:
+        with interruptible(second_stops=True) as stop, _progress() as progress, open_logs(folder, state.step) as log:
             bar = progress.add_task("training", total=steps, completed=state.step, note="")
             while state.step < steps:
                 start = time.perf_counter()
@@ -255,7 +252,7 @@ def stage_at(step: int, steps: int, rounds: int) -> int | None:
 
 def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
     """Linear warm-up, then a cosine down to 0."""
-    warm = max(1, round(config.warmup * steps))
+    warm = max(1, round(WARMUP * steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
     return config.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
@@ -298,7 +295,7 @@ def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config
     total = torch.stack([losses[name] for name in config.losses]).sum()
     state.scaler.scale(total).backward()
     state.scaler.unscale_(state.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
     numbers = torch.stack([*losses.values(), total, norm]).tolist()
     values = dict(zip([*losses, "total", "grad_norm"], numbers, strict=True))
     _check_finite(values, state, config)
@@ -306,7 +303,7 @@ def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    _average(state.ema, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
+    _average(state.ema, state.model, min(EMA_DECAY, (1 + state.step) / (10 + state.step)))
     return {**values, "learning_rate": rate, "stage": float(stage or 0)}
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from fashion_infer.bench.result import BenchResult
 from fashion_infer.bench.run import bench_model
-from fashion_infer.data.synthetic import render, to_jpeg
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
 
 
 @pytest.fixture(scope="session")

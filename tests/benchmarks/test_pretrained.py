@@ -14,9 +14,9 @@ import torch
 
 from fashion_infer import Predictor
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.training.checkpoint import save_checkpoint
 from fashion_infer.training.model import Architecture, FashionNet
 from fashion_infer.training.trainer import network_run

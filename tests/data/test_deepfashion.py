@@ -499,20 +499,16 @@ def test_damaged_copy_is_rebuilt(copied: Path, damage: bytes) -> None:
     assert (copied / "Anno/category.cache.npz").stat().st_size > 100
 
 
-def test_nothing_is_kept_where_nothing_can_be_written(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "problem", [PermissionError(13, "Permission denied"), OSError(28, "No space left on device")], ids=str
+)
+def test_nothing_is_kept_where_nothing_can_be_written(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, problem: OSError
+) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise problem
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
-    assert len(read_category(copied)) == 3
-    assert not list(copied.rglob("*cache*"))
-
-
-def test_a_full_disk_leaves_no_half_copy(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", fill)
+    monkeypatch.setattr(np, "savez", refuse)
     assert len(read_category(copied)) == 3
     assert not list(copied.rglob("*cache*"))
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check, find_benchmarks
-from fashion_infer.data.synthetic import write_dataset
 from fashion_infer.errors import DataError
+from fashion_infer.synthetic.dataset import write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ImageError, ModelError, ModelNotFoundError, ParityError, UsageError
-from fashion_infer.export.onnx_file import load_onnx, precision_of
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.quantize import LIMITS, Int8Options, Int8Report, differences, quantize_file
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES, METADATA_KEY, PARITY_KEY
+from fashion_infer.onnx_file import load_onnx, precision_of
 
 POINTS = len(LANDMARK_NAMES)
 
@@ -76,7 +76,7 @@ def test_it_gives_nearly_what_fp32_gives_on_pictures_it_never_saw(
 
 
 def test_for_tensorrt(onnx_model: Path, pictures: Path, tmp_path: Path) -> None:
-    from fashion_infer.export.engine_checks import check_quantizers
+    from fashion_infer.tensorrt.build_checks import check_quantizers
 
     report = quantize_file(onnx_model, tmp_path / "a.onnx", Int8Options(pictures, "tensorrt"))
     assert report.target == "tensorrt"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from fashion_infer import Predictor
-from fashion_infer.export.onnx_file import set_metadata
+from fashion_infer.onnx_file import set_metadata
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.rows import Facts, Row
 from fashion_infer.model_spec import METADATA_KEY, ModelSpec

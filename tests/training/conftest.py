@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.synthetic import write_dataset
+from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.training.trainer import TrainConfig
 
 

@@ -1,7 +1,4 @@
-import os
 import resource
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +10,6 @@ from fashion_infer.errors import TrainingError
 from fashion_infer.training.model import Architecture, FashionNet
 from fashion_infer.training.run_folder import (
     State,
-    interruptible,
     load_state,
     open_folder,
     open_logs,
@@ -112,30 +108,6 @@ def test_what_was_logged_after_the_last_state_is_logged_once(tmp_path: Path) -> 
         '{"kind": "train", "step": 2, "loss": 2.0}',
         '{"kind": "train", "step": 3, "loss": 30.0}',
     ]
-
-
-def test_the_first_ctrl_c_asks_and_the_second_stops() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), interruptible() as stop:
-        assert not stop.is_set()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(1)
-        os.kill(os.getpid(), signal.SIGINT)
-        stop.wait(1)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_outside_the_main_thread_signals_stay_as_they_are() -> None:
-    found = []
-
-    def use() -> None:
-        with interruptible() as stop:
-            found.append(stop.is_set())
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
-    assert found == [False]
 
 
 def test_skipped_images_of_earlier_parts_stay_listed(tmp_path: Path) -> None:

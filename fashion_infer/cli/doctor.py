@@ -1,0 +1,33 @@
+"""The command `fashion-infer doctor`."""
+
+import json
+
+import typer
+from rich.table import Table
+
+from fashion_infer.cli.shared import Json, out
+from fashion_infer.doctor import PACKAGES, backends, conflicts, installed
+from fashion_infer.errors import MissingExtraError
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed and which backends work. Exit code 3 when none does.
+
+    Example:
+
+        fashion-infer doctor
+    """
+    packages, statuses, clashes = installed(), backends(), conflicts()
+    if as_json:
+        facts = {"installed": packages, "backends": [vars(status) for status in statuses], "conflicts": clashes}
+        typer.echo(json.dumps(facts))
+    else:
+        versions = Table("package", "version", "extra")
+        for name, version in packages.items():
+            versions.add_row(name, version or "-", PACKAGES.get(name, ""))
+        working = Table("backend", "works", "detail")
+        for status in statuses:
+            working.add_row(status.name, "yes" if status.works else "no", status.detail)
+        out.print(versions, working, *clashes)
+    if not any(status.works for status in statuses):
+        raise MissingExtraError('no backend works here: pip install "fashion-infer[cpu]"')

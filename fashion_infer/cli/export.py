@@ -1,0 +1,180 @@
+"""The command `fashion-infer export`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from fashion_infer.cli.shared import Json, errors, out
+from fashion_infer.errors import UsageError
+from fashion_infer.models import FOLDER, find_model
+
+if TYPE_CHECKING:
+    from fashion_infer.export.parity import ParityReport
+    from fashion_infer.export.quantize import Int8Options, Int8Report
+    from fashion_infer.tensorrt.build import BuildOptions
+    from fashion_infer.tensorrt.engine_file import EngineFile
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint of fashion-infer train, an .onnx file, or a built-in name.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The .onnx file, or its folder; with --engine and an .onnx file or a name given, the .plan file.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8; by default fp32, or what the .onnx file has.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: folder of at least 16 photos like those to come.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; its val split is judged.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="For int8: how much worse than fp32's a metric on --data may be, as a share of it.")
+    ] = 0.02,
+    engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
+    flavour: Annotated[
+        str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Smallest, best and greatest batch of the engine.")] = "1:8:64",
+    as_json: Json = False,
+) -> None:
+    """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
+
+    On failure no file is left but an engine's build log, and the exit code is 1 for a failed check.
+
+    Example:
+
+        fashion-infer export run/model.safetensors -o fashionnet.onnx
+
+        fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
+
+        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+
+        fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data data/category_attribute
+    """
+    from fashion_infer.export.steps import write_onnx
+
+    int8 = _int8_options(precision, calibration, data, budget, engine)
+    source = find_model(model)
+    if source.parent == FOLDER:
+        output = output or Path()  # not among the package's own files
+    options = _build_options(flavour, batch) if engine else None
+    to_plan = engine and source.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+    plan, facts = None, None
+    with TemporaryDirectory(prefix="fashion-infer-") as scratch:
+        with errors.status("exporting and checking parity"):
+            target = Path(scratch) / "model.onnx" if to_plan else output
+            onnx_file, report = write_onnx(source, target, precision, images, int8)
+        if report is None and not engine:
+            raise UsageError(
+                f"{model} is an ONNX file already: say another --precision or --engine, or give a checkpoint"
+            )
+        if options is not None:
+            plan, facts = _build(onnx_file, output if to_plan else None, options, source if to_plan else onnx_file)
+    if as_json:
+        result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
+        typer.echo(json.dumps(result | {"plan": plan and str(plan), "engine": facts and asdict(facts)}))
+        return
+    if int8 is not None and report is not None:
+        _print_int8(cast("Int8Report", report))
+    elif report is not None:
+        _print_parity(cast("ParityReport", report))
+    for path in [plan] if to_plan else [onnx_file, plan]:
+        if path is not None:
+            out.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
+    if facts is not None:
+        _print_engine(facts)
+
+
+def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":
+    """Build an engine with a progress bar."""
+    from fashion_infer.tensorrt.build import build_engine
+
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("building", total=None)
+
+        def report(phase: str, step: int, steps: int) -> bool:
+            progress.update(task, description=phase, completed=step + 1, total=steps)
+            return True
+
+        return build_engine(onnx_file, plan, options, source=source, report=report)
+
+
+def _int8_options(
+    precision: str | None, calibration: Path | None, data: Path | None, budget: float, engine: bool
+) -> "Int8Options | None":
+    if precision != "int8" and (calibration or data):
+        raise UsageError("--calibration and --data go with --precision int8")
+    if precision != "int8" or calibration is None:
+        return None
+    from fashion_infer.data.deepfashion import read_category
+    from fashion_infer.export.quantize import Int8Options
+
+    labelled = None if data is None else read_category(data).split("val")
+    return Int8Options(calibration, "tensorrt" if engine else "cpu", labelled, budget)
+
+
+def _print_int8(report: "Int8Report") -> None:
+    table = Table(
+        "output", "mean difference", title=f"int8 against fp32 on {report.images} pictures", title_justify="left"
+    )
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(table, f"{report.layers - len(report.float_layers)} of {report.layers} layers in 8 bits")
+    if report.accuracy is None:
+        out.print("accuracy unverified: there was no --data to judge it on")
+        return
+    metrics = Table("metric", "fp32", "int8")
+    for name, (before, after) in report.accuracy.items():
+        metrics.add_row(name, f"{before:.4f}", f"{after:.4f}")
+    out.print(metrics)
+
+
+def _print_parity(report: "ParityReport") -> None:
+    table = Table("output", "greatest difference", title=f"parity on {report.images} pictures", title_justify="left")
+    for name, difference in report.differences.items():
+        table.add_row(name, f"{difference:.2g}")
+    out.print(
+        table, f"{report.same_cells:.0%} of the pictures pool from the same cells; tolerance {report.tolerance:g}"
+    )
+
+
+def _print_engine(engine: "EngineFile") -> None:
+    out.print(
+        f"{engine.precision}, TensorRT {engine.tensorrt} ({engine.flavour}), {len(engine.layers)} layers, of them "
+        f"{engine.pooling_layers} for LandmarkPool; {engine.activation_bytes / 2**20:.0f} MiB of activations"
+    )
+
+
+def _build_options(flavour: str | None, batch: str) -> "BuildOptions":
+    """What to build for; what is missing for that is said now, not after minutes of exporting."""
+    from fashion_infer.tensorrt.build import BuildOptions, resolve
+
+    options = BuildOptions(flavour, _batch_range(batch))
+    resolve(options)
+    return options
+
+
+def _batch_range(text: str) -> tuple[int, int, int]:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} is no batch range: it is smallest:best:greatest, such as 1:8:64")
+    smallest, best, greatest = map(int, parts)
+    return smallest, best, greatest

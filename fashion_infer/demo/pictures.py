@@ -1,0 +1,102 @@
+"""What the built-in model makes of pictures, in under a minute: rendered garments, real photos, one's own, timed.
+
+It needs neither torch nor a network.
+"""
+
+import html
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from fashion_infer.bench.environment import environment
+from fashion_infer.bench.scenarios import quick
+from fashion_infer.demo import report as demo_report
+from fashion_infer.demo.report import REPORT
+from fashion_infer.errors import missing_extra
+from fashion_infer.images import expand_paths
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.models import BuiltIn, built_in
+from fashion_infer.prediction import Prediction
+from fashion_infer.predictor import Predictor
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.designs import CUTS
+from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, Garment, render
+
+try:
+    from skimage import data as photos_of_skimage
+except ImportError as error:
+    raise missing_extra(error.name or "scikit-image", "demo", error) from error
+
+MODEL = "fashionnet-lite"
+SEED, SIZE, SHOWN = 1_000_003, 512, 12  # of the rendered pictures; far from the seeds that people train with
+WITHOUT_GARMENT = ("coffee", "chelsea", "rocket")  # pictures of scikit-image that come with its package
+BENCH_SECONDS = 10.0
+
+
+class Example(NamedTuple):
+    """A rendered garment, what it is drawn as, and what the model makes of it in its box."""
+
+    garment: Garment
+    name: str
+    prediction: Prediction
+
+
+def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
+    """Predict, time and write `report.html` into the folder.
+
+    Args:
+        folder: made where it is not there; other files in it are left alone.
+        photos: a folder of one's own photos to predict on too.
+        console: where progress is told.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ImageError: the folder of photos holds none.
+        ModelError: the built-in model is damaged.
+    """
+    own = [] if photos is None else expand_paths([str(photos)])
+    start = perf_counter()
+    with Predictor(MODEL) as predictor:
+        console.rule("1 of 3: predict on rendered garments")
+        shown = examples(predictor, SHOWN)
+        console.rule("2 of 3: predict on photos")
+        worn = predictor.predict(photos_of_skimage.astronaut())
+        others = predictor.predict([getattr(photos_of_skimage, name)() for name in WITHOUT_GARMENT])
+        mine = predictor.predict(list(own))
+        console.rule("3 of 3: time it")
+        latency = quick(predictor, [to_jpeg(example.garment) for example in shown], seconds=BENCH_SECONDS)
+        predictions = [example.prediction for example in shown]
+        sections = [
+            _introduction(built_in()[MODEL], predictor.spec, perf_counter() - start),
+            *([demo_report.pictures("Your photos", mine)] if mine else []),
+            demo_report.pictures("Rendered garments", predictions, [f"drawn as {example.name}" for example in shown]),
+            demo_report.pictures("A worn garment: Eileen Collins in her flight suit (NASA, public domain)", [worn]),
+            demo_report.pictures("Pictures without a garment, from scikit-image", others, WITHOUT_GARMENT),
+            demo_report.latency(latency),
+            demo_report.machine(environment()),
+        ]
+    demo_report.write_report(folder / REPORT, sections)
+    return folder / REPORT
+
+
+def examples(predictor: Predictor, count: int) -> list[Example]:
+    """Rendered garments of the categories that the model knows, a different one each as far as they go."""
+    known = [item for item, name in enumerate(CUTS) if name in predictor.spec.categories]
+    found: list[Example] = []
+    for place in np.linspace(0, len(known) - 1, count).round().astype(int):
+        garment = render(SEED, known[place] * VIEWS_PER_ITEM + len(found) % VIEWS_PER_ITEM, size=SIZE)
+        prediction = predictor.predict(garment.image, boxes=[garment.box])[0]
+        found.append(Example(garment, tuple(CUTS)[known[place]], prediction))
+    return found
+
+
+def _introduction(model: BuiltIn, spec: ModelSpec, seconds: float) -> str:
+    return f"""<p><b>{MODEL}</b>: {html.escape(model.about)} {len(model.categories)} categories, {len(model.attributes)}
+attributes, {len(spec.landmarks)} landmarks, {model.image_size} px, {model.bytes / 1e6:.1f} MB. All of this page took
+{seconds:.0f} seconds on this machine, without torch and without a network. Rendered garments show how results look, not
+how good the model is: for that see docs/model-card.md.</p>"""

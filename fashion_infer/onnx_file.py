@@ -1,0 +1,108 @@
+"""ONNX files of ours: read with their ModelSpec, and what precision they compute in. Needs onnx, never torch."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from fashion_infer.errors import ModelError, ModelNotFoundError, PrecisionError, missing_extra
+from fashion_infer.model_spec import METADATA_KEY, ModelSpec
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError
+except ImportError as error:
+    raise missing_extra(error.name or "onnx", "export", error) from error
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # nearly all of a network's work
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+PACKED = "/fp16"  # the end of the name of a weight that is stored in half the bytes
+PACKED_FROM = 1024  # values; the small ones, scales and offsets, stay as they are
+
+
+def load_onnx(path: Path) -> tuple[onnx.ModelProto, ModelSpec]:
+    """Read a file that `fashion-infer export` wrote.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelError: not an ONNX file, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise ModelNotFoundError(f"there is no file {path}")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
+    return unpacked(model), ModelSpec.from_json(text)
+
+
+def packed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An fp32 model with its large weights stored as float16, half the bytes, and a Cast behind each.
+
+    It computes in float32: every runtime does the Casts once, when it loads the file.
+
+    Raises:
+        PrecisionError: a weight does not fit float16.
+    """
+    result = _copy(model)
+    casts = []
+    for tensor in result.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= PACKED_FROM:
+            casts.append(onnx.helper.make_node("Cast", [tensor.name + PACKED], [tensor.name], to=tensor.data_type))
+            tensor.CopyFrom(_as_type(tensor, np.float16, tensor.name + PACKED))
+    nodes = [*casts, *result.graph.node]
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model before `packed`, but for the rounding of its weights; any other model as it is."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith(PACKED)}
+    if not stored:
+        return model
+    result = _copy(model)
+    del result.graph.node[:], result.graph.initializer[:]
+    result.graph.node.extend(node for node in model.graph.node if stored.keys().isdisjoint(node.input))
+    for tensor in model.graph.initializer:
+        whole = tensor.name not in stored
+        result.graph.initializer.append(
+            tensor if whole else _as_type(tensor, np.float32, tensor.name.removesuffix(PACKED))
+        )
+    return result
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    return result
+
+
+def _as_type(tensor: onnx.TensorProto, dtype: type[np.floating], name: str) -> onnx.TensorProto:
+    with np.errstate(over="ignore"):
+        values = onnx.numpy_helper.to_array(tensor).astype(dtype)
+    if not np.isfinite(values).all():
+        raise PrecisionError(f"{tensor.name} has values that {values.dtype} cannot hold")
+    return onnx.numpy_helper.from_array(values, name)
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """fp32, fp16, bf16 or int8: what the products of a graph are typed to, save those that were left wider."""
+    if any(node.op_type in QUANTIZERS for node in model.graph.node):
+        return "int8"
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    used = {types.get(name) for node in model.graph.node if node.op_type in PRODUCTS for name in node.input}
+    if onnx.TensorProto.FLOAT16 in used:
+        return "fp16"
+    return "bf16" if onnx.TensorProto.BFLOAT16 in used else "fp32"
+
+
+def set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
+    """Set a note of the file, in place of an earlier one of that key."""
+    kept = [entry for entry in model.metadata_props if entry.key != key]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=key, value=value)

@@ -1,0 +1,335 @@
+"""Rendered garments as a data set on disk: JPEGs and the annotation files of all four DeepFashion benchmarks."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fashion_infer.data.annotations import SLOTS
+from fashion_infer.data.deepfashion import CATEGORY_NAMES as CATEGORIES
+from fashion_infer.errors import DataError
+from fashion_infer.synthetic.designs import ATTRIBUTE_GROUPS, ATTRIBUTES
+from fashion_infer.synthetic.rendering import (
+    VIEWS_PER_ITEM,
+    Garment,
+    item_attributes,
+    item_design,
+    render,
+)
+
+JPEG_QUALITY = 90
+CHUNK = 32  # images of one task: enough to be worth sending, few enough for a lively progress bar
+WORTH_PROCESSES = 128  # images; starting processes takes longer than rendering fewer
+GROUP_NUMBERS = {"texture": 1, "fabric": 2, "shape": 3, "part": 4, "style": 5}
+SPLIT_SHARES = (("train", 0.7), ("val", 0.85), ("test", 1.0))  # of the items, cumulated
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image of the set: its labels (without pixels) and its name in every benchmark that holds it."""
+
+    garment: Garment
+    split: str
+    category: str
+    landmarks: str
+    in_shop: str  # empty for a consumer's
+    consumer_to_shop: str
+
+
+def write_dataset(
+    root: Path, *, images: int, seed: int, size: int = 256, jobs: int | None = None, progress: bool = True
+) -> None:
+    """Renders `images` pictures and writes them as the four benchmarks, each as its download unpacks.
+
+    Under `root` lie `category_attribute/`, `in_shop/`, `consumer_to_shop/` and `landmarks/`. The splits are by item: no
+    item is in two of them. The same seed gives the same files, whatever the number of jobs. Pictures that several
+    benchmarks hold are hard links to one file.
+
+    Args:
+        root: a folder that is empty or does not exist.
+        images: how many pictures; four show one item.
+        seed: not negative.
+        size: the longer side in pixels.
+        jobs: processes, one for each core when None.
+        progress: shows a bar on stderr.
+
+    Raises:
+        DataError: the folder is not empty, or cannot be written.
+    """
+    root = Path(root)
+    if images < 1 or seed < 0:
+        raise DataError(
+            f"{images} images of seed {seed}: at least one image and a seed that is not negative are needed"
+        )
+    try:
+        if root.exists() and any(root.iterdir()):
+            raise DataError(f"{root} is not empty")
+        photos = render_all(root, images, seed, size, jobs, progress)
+        link_images(root, photos)
+        write_category(root / "category_attribute", photos)
+        write_in_shop(root / "in_shop", photos, seed)
+        write_consumer_to_shop(root / "consumer_to_shop", photos, seed)
+        write_landmarks(root / "landmarks", photos)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: {error.strerror}") from error
+
+
+def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, progress: bool) -> list[Photo]:
+    """Renders every image into the category benchmark's folder, in processes where that pays."""
+    splits = split_items(seed, -(-images // VIEWS_PER_ITEM))
+    names = {index: names_of(seed, index) for index in range(images)}
+    for folder in {(root / "category_attribute" / "Img" / name[0]).parent for name in names.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    chunks = [range(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
+    garments: dict[int, Garment] = {}
+    workers = min(jobs or os.cpu_count() or 1, len(chunks))
+    with bar(progress) as shown:
+        task = shown.add_task("rendering", total=images)
+        for done in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
+            garments.update(done)
+            shown.advance(task, len(done))
+    return [Photo(garments[index], splits[index // VIEWS_PER_ITEM], *names[index]) for index in range(images)]
+
+
+def bar(visible: bool) -> Progress:
+    """The progress bar, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not visible)
+
+
+def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, workers: int) -> Iterable[dict[int, Garment]]:
+    """The rendered chunks as they are done."""
+    if workers == 1:
+        yield from (render_chunk(root, chunk, seed, size) for chunk in chunks)
+        return
+    # Spawned, not forked: a fork would copy the caller's threads' locks (OpenCV's, torch's) without the threads.
+    pool: Executor
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        tasks = [pool.submit(render_chunk, root, chunk, seed, size) for chunk in chunks]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def render_chunk(root: Path, indices: range, seed: int, size: int) -> dict[int, Garment]:
+    """Renders and writes some images; gives their labels."""
+    labels = {}
+    for index in indices:
+        garment = render(seed, index, size=size)
+        (root / "category_attribute" / "Img" / names_of(seed, index)[0]).write_bytes(to_jpeg(garment))
+        labels[index] = replace(garment, image=np.empty((0, 0, 3), np.uint8))
+    return labels
+
+
+def to_jpeg(garment: Garment) -> bytes:
+    """The picture as a JPEG file."""
+    return cv2.imencode(".jpg", garment.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def names_of(seed: int, index: int) -> tuple[str, str, str, str]:
+    """The names of image `index` in the four benchmarks; a consumer's picture is not in the in-shop one."""
+    item, view = divmod(index, VIEWS_PER_ITEM)
+    design, _ = item_design(seed, item)
+    look = f"{design.texture}_{design.fabric}_{design.category}".title()
+    kind = ("TOPS", "TROUSERS", "DRESSES")[design.clothes_type - 1]
+    shop = view < 2
+    return (
+        f"img/{look}/img_{index + 1:08d}.jpg",
+        f"img/{index + 1:08d}.jpg",
+        f"img/{kind}/{design.category}/id_{item + 1:08d}/{view + 1:02d}_1_front.jpg" if shop else "",
+        f"img/{kind}/{design.category}/id_{item + 1:08d}/{'shop' if shop else 'comsumer'}_{view % 2 + 1:02d}.jpg",
+    )
+
+
+def split_items(seed: int, count: int) -> list[str]:
+    """The split of every item, in shares that hold for few items as well."""
+    order = np.random.default_rng([seed, 3]).permutation(count)
+    share = (order + 0.5) / count
+    return [next(name for name, limit in SPLIT_SHARES if value < limit) for value in share]
+
+
+def link_images(root: Path, photos: Sequence[Photo]) -> None:
+    """Puts each picture under its names in the other benchmarks: hard links, copies where there are none."""
+    for photo in photos:
+        source = root / "category_attribute" / "Img" / photo.category
+        for benchmark in ("landmarks", "in_shop", "consumer_to_shop"):
+            name = getattr(photo, benchmark)
+            if name:
+                target = root / benchmark / "Img" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy on file systems without them."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def write_list(path: Path, columns: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A list file: count, column names (no line where there are none), rows with names padded to one width."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    lines = [
+        str(len(rows)),
+        *([columns] if columns else []),
+        *(f"{name:<{width}}{values}".rstrip() for name, values in rows),
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_category(root: Path, photos: Sequence[Photo]) -> None:
+    """The Category and Attribute Prediction benchmark."""
+    anno = root / "Anno"
+    kinds = [1] * 20 + [2] * 16 + [3] * 14
+    named = [(photo.category, photo) for photo in photos]
+    write_list(
+        anno / "list_category_cloth.txt",
+        "category_name  category_type",
+        [(n, str(k)) for n, k in zip(CATEGORIES, kinds, strict=True)],
+    )
+    write_list(
+        anno / "list_category_img.txt",
+        "image_name  category_label",
+        [(name, str(p.garment.category + 1)) for name, p in named],
+    )
+    write_attribute_names(anno)
+    write_list(
+        anno / "list_attr_img.txt",
+        "image_name  attribute_labels",
+        [(name, labels(p.garment.attributes)) for name, p in named],
+    )
+    write_list(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", [(name, box(p.garment)) for name, p in named])
+    write_list(anno / "list_landmarks.txt", landmark_columns(""), [(name, landmarks(p.garment)) for name, p in named])
+    write_list(
+        root / "Eval" / "list_eval_partition.txt",
+        "image_name  evaluation_status",
+        [(name, p.split) for name, p in named],
+    )
+
+
+def write_attribute_names(anno: Path) -> None:
+    """The attributes with the numbers of their groups."""
+    groups = [str(GROUP_NUMBERS[group]) for group in ATTRIBUTE_GROUPS]
+    write_list(
+        anno / "list_attr_cloth.txt", "attribute_name  attribute_type", list(zip(ATTRIBUTES, groups, strict=True))
+    )
+
+
+def write_in_shop(root: Path, photos: Sequence[Photo], seed: int) -> None:
+    """The In-shop benchmark: of a held-out item the first view is a query, the second in the gallery."""
+    anno = root / "Anno"
+    named = [(photo.in_shop, photo) for photo in photos if photo.in_shop]
+    pairs = {p.garment.item for name, p in named if "/02_" in name}
+
+    def status(name: str, photo: Photo) -> str:
+        if photo.split == "train":
+            return "train"
+        return "query" if "/01_" in name and photo.garment.item in pairs else "gallery"
+
+    columns = "image_name  clothes_type  pose_type  x_1  y_1  x_2  y_2"
+    poses = {True: 1, False: 6}  # front view; the garment alone
+    boxes = [(name, f"{p.garment.clothes_type}  {poses[p.garment.worn]}  {box(p.garment)}") for name, p in named]
+    write_list(anno / "list_bbox_inshop.txt", columns, boxes)
+    write_landmark_list(anno / "list_landmarks_inshop.txt", named)
+    write_items(anno, "list_item_inshop.txt", [p for _, p in named], seed)
+    partition = [(name, f"{item_id(p)}  {status(name, p)}") for name, p in named]
+    write_list(root / "Eval" / "list_eval_partition.txt", "image_name  item_id  evaluation_status", partition)
+
+
+def write_items(anno: Path, name: str, photos: Sequence[Photo], seed: int) -> None:
+    """The items, and their attributes."""
+    items = sorted({photo.garment.item for photo in photos})
+    write_list(anno / name, "", [(f"id_{item + 1:08d}", "") for item in items])
+    write_attribute_names(anno)
+    rows = [(f"id_{item + 1:08d}", labels(item_attributes(seed, item))) for item in items]
+    write_list(anno / "list_attr_items.txt", "item_id  attribute_labels", rows)
+
+
+def write_consumer_to_shop(root: Path, photos: Sequence[Photo], seed: int) -> None:
+    """The Consumer-to-shop benchmark: every consumer's picture of an item with every shop's."""
+    anno = root / "Anno"
+    named = [(photo.consumer_to_shop, photo) for photo in photos]
+    views: dict[int, list[Photo]] = {}
+    for photo in photos:
+        views.setdefault(photo.garment.item, []).append(photo)
+    domains = [1 if photo.in_shop else 2 for photo in photos]
+    columns = "image_name  clothes_type  source_type  x_1  y_1  x_2  y_2"
+    boxes = [
+        (name, f"{p.garment.clothes_type}  {d}  {box(p.garment)}") for (name, p), d in zip(named, domains, strict=True)
+    ]
+    write_list(anno / "list_bbox_consumer2shop.txt", columns, boxes)
+    write_landmark_list(anno / "list_landmarks_consumer2shop.txt", named)
+    write_items(anno, "list_item_consumer2shop.txt", photos, seed)
+    pairs = [
+        (consumer.consumer_to_shop, f"{shop.consumer_to_shop}  {item_id(shop)}  {shop.split}")
+        for group in views.values()
+        for consumer, shop in product(group, group)
+        if shop.in_shop and not consumer.in_shop
+    ]
+    columns = "image_pair_name_1  image_pair_name_2  item_id  evaluation_status"
+    write_list(root / "Eval" / "list_eval_partition.txt", columns, pairs)
+
+
+def write_landmarks(root: Path, photos: Sequence[Photo]) -> None:
+    """The Fashion Landmark Detection benchmark."""
+    anno = root / "Anno"
+    named = [(photo.landmarks, photo) for photo in photos]
+    write_list(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", [(name, box(p.garment)) for name, p in named])
+    write_landmark_list(anno / "list_landmarks.txt", named)
+    write_list(
+        root / "Eval" / "list_eval_partition.txt",
+        "image_name  evaluation_status",
+        [(name, p.split) for name, p in named],
+    )
+
+
+def write_landmark_list(path: Path, named: Sequence[tuple[str, Photo]]) -> None:
+    """Landmarks with a variation type, as all benchmarks but the category one have them: 2 for a consumer's picture."""
+    rows = [(name, landmarks(photo.garment, 1 if photo.in_shop else 2)) for name, photo in named]
+    write_list(path, landmark_columns("variation_type"), rows)
+
+
+def item_id(photo: Photo) -> str:
+    """Items count from 1 in the files."""
+    return f"id_{photo.garment.item + 1:08d}"
+
+
+def labels(row: Iterable[int]) -> str:
+    """Attribute labels in columns of two."""
+    return " ".join(f"{value:2d}" for value in row)
+
+
+def box(garment: Garment) -> str:
+    """The box, padded with zeros as DeepFashion's numbers are."""
+    return "  ".join(f"{value:03d}" for value in garment.box)
+
+
+def landmarks(garment: Garment, variation: int | None = None) -> str:
+    """Clothes type, variation type where the file has it, and the landmarks that the clothes type has."""
+    slots = SLOTS[garment.clothes_type]
+    cells = [
+        f"{garment.visibility[slot]} {int(x):03d} {int(y):03d}" for slot in slots for x, y in [garment.landmarks[slot]]
+    ]
+    return "  ".join([str(garment.clothes_type), *([] if variation is None else [str(variation)]), *cells])
+
+
+def landmark_columns(variation: str) -> str:
+    """The column names of a landmark file."""
+    numbers = range(1, 9)
+    columns = (f"landmark_visibility_{i} landmark_location_x_{i} landmark_location_y_{i}" for i in numbers)
+    return "  ".join(["image_name", "clothes_type", *([variation] if variation else []), *columns])

@@ -1,0 +1,268 @@
+"""An ONNX file in, a TensorRT engine out, inspected: is it in the precision that the file is typed to?"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError, missing_extra
+from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.interrupts import interruptible
+from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.onnx_file import load_onnx, precision_of
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers, inspect_log, inspect_plan
+from fashion_infer.tensorrt.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
+
+try:
+    from filelock import FileLock
+except ImportError as error:
+    raise missing_extra("filelock", "rtx", error) from error
+
+Batch = tuple[int, int, int]
+Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
+
+logger = logging.getLogger("fashion_infer")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What an engine is built for.
+
+    Attributes:
+        flavour: "tensorrt" or "rtx"; the first that is installed when None.
+        batch: smallest, best and greatest batch.
+        device: index of the GPU to build on, for flavour tensorrt.
+    """
+
+    flavour: str | None = None
+    batch: Batch = (1, 8, 64)
+    device: int = 0
+
+    def __post_init__(self) -> None:
+        smallest, best, greatest = self.batch
+        if not 1 <= smallest <= best <= greatest:
+            raise UsageError(
+                f"batch {smallest}:{best}:{greatest} is no range: it is smallest:best:greatest, such as 1:8:64"
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The TensorRT that builds and the GPU it builds for."""
+
+    flavour: str
+    trt: Any
+    gpu: str
+    compute_capability: str
+
+    @property
+    def label(self) -> str:
+        """The part of a plan's name: rtx, sm90."""
+        return "rtx" if self.flavour == "rtx" else "sm" + self.compute_capability.replace(".", "")
+
+
+def build_engine(
+    onnx_file: Path,
+    plan: Path | None = None,
+    options: BuildOptions | None = None,
+    *,
+    source: Path | None = None,
+    report: Report | None = None,
+) -> tuple[Path, EngineFile]:
+    """Build an engine from an ONNX file of ours, in the precision the file is typed to, and check that it is.
+
+    TensorRT's messages go to `<plan>.log`, what is known about the engine to `<plan>.json`; on failure only the log is
+    left. Flavour rtx needs no GPU.
+
+    Args:
+        onnx_file: fp32, fp16, bf16, or int8 with signed, zero-centred quantizers.
+        plan: where to write; in a folder, or beside `source` when None, named after it and the GPU.
+        options: what to build for.
+        source: the file that the user would build from again, where `onnx_file` is a temporary one.
+        report: is told about the progress, and cancels the build by returning False; it must not raise.
+
+    Returns:
+        The path of the plan, and what is in the JSON beside it.
+
+    Raises:
+        ModelNotFoundError, ModelError: no such file, not one of ours, or with an operator that TensorRT does not have.
+        UsageError: there is no such flavour.
+        PrecisionError: quantizers that TensorRT would get wrong, or an engine in another precision than the file.
+        EngineBuildError: TensorRT could not build it, it was cancelled, or it cannot be written.
+        DeviceError: flavour tensorrt, and no GPU.
+        MissingExtraError: TensorRT is not installed.
+    """
+    options, source = options or BuildOptions(), source or onnx_file
+    target = resolve(options)
+    model, spec = load_onnx(onnx_file)
+    check_quantizers(model)
+    precision = precision_of(model)
+    if plan is None or plan.is_dir():
+        plan = (plan or source.parent) / _plan_name(source, precision, target)
+    with recording(target.trt) as lines:
+        try:
+            data = _build(target.trt, onnx_file, source, spec.image_size, options, report, lines)
+            layers = inspect_log(lines) if target.flavour == "rtx" else inspect_plan(target.trt, data)
+        finally:
+            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode())
+    check_precision(model, layers)
+    engine_file = EngineFile(
+        spec=spec,
+        plan_sha256=hashlib.sha256(data).hexdigest(),
+        onnx_sha256=sha256_of(source),
+        source=source.name,
+        flavour=target.flavour,
+        tensorrt=target.trt.__version__,
+        gpu=target.gpu,
+        compute_capability=target.compute_capability,
+        precision=precision,
+        batch=options.batch,
+        activation_bytes=_activation_bytes(lines),
+        layers=layers,
+    )
+    _write(plan, data)
+    try:
+        _write(side_file(plan), engine_file.to_json().encode())
+    except EngineBuildError:
+        plan.unlink()
+        raise
+    return plan, engine_file
+
+
+def cached_engine(source: Path, options: BuildOptions, folder: Path | None = None) -> Path:
+    """The engine of an ONNX file, built on first use and kept; of two processes that ask at once, one builds.
+
+    Args:
+        source: an .onnx file of ours.
+        options: what to build for.
+        folder: where engines are kept; in the user's cache folder when None.
+
+    Raises:
+        FashionInferError: what `build_engine` raises; EngineBuildError where nothing can be kept in the folder.
+    """
+    folder = folder or cache_folder() / "engines"
+    target, onnx_sha256 = resolve(options), sha256_of(source)
+    facts = [onnx_sha256, target.flavour, target.trt.__version__, target.gpu, target.compute_capability, options.batch]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    plan = folder / f"{source.stem}-{key}.{target.label}.plan"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(plan.with_suffix(".lock")).acquire()  # let go by the system where its process dies
+    except OSError as error:
+        raise EngineBuildError(
+            f"an engine cannot be kept in {folder} ({error.strerror}): build it by fashion-infer export {source} "
+            "--engine -o OUT.plan, and give that file"
+        ) from error
+    with lock:
+        if plan.is_file():
+            try:
+                _, engine_file = read_engine(plan)
+                check_fingerprint(plan, engine_file, tensorrt=target.trt.__version__, onnx_sha256=onnx_sha256)
+                return plan
+            except EngineMismatchError as error:
+                logger.warning("a cached engine is built again: %s", error)
+        logger.warning("building an engine for %s, this once: %s", source, plan)
+        build_engine(source, plan, options)
+    return plan
+
+
+def resolve(options: BuildOptions) -> Target:
+    """The TensorRT and the GPU that `options` mean here.
+
+    Raises:
+        MissingExtraError: that TensorRT is not installed.
+        UsageError: there is no such flavour.
+        DeviceError: flavour tensorrt, and no GPU.
+    """
+    flavour, trt = load_tensorrt(options.flavour)
+    if flavour == "rtx":
+        return Target(flavour, trt, "any", PORTABLE)
+    from fashion_infer.tensorrt.cuda import use_gpu  # flavour rtx needs no CUDA to build
+
+    gpu = use_gpu(options.device)
+    major, minor = gpu.compute_capability
+    return Target(flavour, trt, gpu.name, f"{major}.{minor}")
+
+
+def _plan_name(source: Path, precision: str, target: Target) -> str:
+    said = precision == "fp32" or source.stem.endswith(f".{precision}")
+    return f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan"
+
+
+def _build(
+    trt: Any, path: Path, source: Path, size: int, options: BuildOptions, report: Report | None, lines: list[str]
+) -> bytes:
+    """Parse and build; returns the serialized engine. `source` is what errors name."""
+    builder = trt.Builder(log_of(trt))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
+    parser = trt.OnnxParser(network, log_of(trt))
+    if not parser.parse(path.read_bytes()):
+        found = [parser.get_error(i) for i in range(parser.num_errors)]
+        text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
+        raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
+    config = _configure(trt, builder, size, options)
+    with interruptible(second_stops=False) as interrupted:
+        monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
+        config.progress_monitor = monitor
+        data = builder.build_serialized_network(network, config)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    if data is None:
+        if monitor.cancelled:
+            raise EngineBuildError("the build was cancelled, nothing was written")
+        raise EngineBuildError(
+            f"TensorRT could not build an engine of {source}: {errors_in(lines)}; where memory is short, a smaller "
+            "--batch helps"
+        )
+    return bytes(data)
+
+
+def _configure(trt: Any, builder: Any, size: int, options: BuildOptions) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the layers could not be inspected
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # flavour rtx: or no CUDA graph could be captured
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in options.batch))
+    config.add_optimization_profile(profile)
+    return config
+
+
+def _monitor(trt: Any, report: Report) -> Any:
+    """TensorRT's progress as calls of `report`; `cancelled` says whether one of them ended the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: dict[str, int] = {}
+            self.cancelled = False
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.steps[phase] = steps
+
+        def phase_finish(self, phase: str) -> None:
+            self.steps.pop(phase, None)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            self.cancelled = self.cancelled or not report(phase, step, self.steps.get(phase, step + 1))
+            return not self.cancelled
+
+    return Monitor()
+
+
+def _activation_bytes(lines: list[str]) -> int:
+    found = re.search(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))
+    return int(found[1]) if found else 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    except OSError as error:
+        raise EngineBuildError(f"cannot write {path}: {error.strerror or error}; nothing is left of it") from error

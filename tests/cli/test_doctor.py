@@ -1,0 +1,14 @@
+"""`fashion-infer doctor`; what it finds is in tests/test_doctor.py."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+
+def test_doctor(run: Callable[..., Any]) -> None:
+    result = run("doctor", "--json")
+    assert result.returncode == 0
+    facts = json.loads(result.stdout)
+    assert facts["installed"]["onnxruntime"]
+    assert facts["backends"][0]["works"]
+    assert run("doctor").returncode == 0

@@ -1,0 +1,622 @@
+import itertools
+import json
+import tracemalloc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fashion_infer.evaluation import measures
+from fashion_infer.evaluation.measures import (
+    PUBLISHED,
+    Evaluation,
+    Labels,
+    attribute_recall,
+    category_accuracy,
+    evaluate,
+    landmark_error,
+    pdl_curve,
+    retrieval_accuracy,
+)
+
+NAN = float("nan")
+VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def points(x: float = 0.5, y: float = 0.5, count: int = 1) -> np.ndarray:
+    return np.tile(np.array([x, y], np.float32), (count, 8, 1))
+
+
+def visibility(*slots: int, code: int = VISIBLE) -> np.ndarray:
+    codes = np.full((1, 8), ABSENT, np.int8)
+    codes[0, list(slots)] = code
+    return codes
+
+
+# ------------------------------------------------------------------------------------------------- categories
+
+PROBABILITIES = np.array([[0.5, 0.3, 0.1, 0.06, 0.04], [0.1, 0.2, 0.3, 0.15, 0.25]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 2], {1: 1.0, 2: 1.0, 3: 1.0}),
+        ([1, 4], {1: 0.0, 2: 1.0, 3: 1.0}),
+        ([2, 0], {1: 0.0, 2: 0.0, 3: 0.5}),
+        ([-1, 1], {1: 0.0, 2: 0.0, 3: 1.0}),  # the unlabelled image is left out, not missed
+    ],
+)
+def test_category_accuracy_by_hand(labels: list[int], expected: dict[int, float]) -> None:
+    assert category_accuracy(PROBABILITIES, np.array(labels), ks=(1, 2, 3)) == expected
+
+
+def test_category_accuracy_of_nothing_is_nan() -> None:
+    assert np.isnan(list(category_accuracy(PROBABILITIES, np.array([-1, -1])).values())).all()
+    assert np.isnan(list(category_accuracy(PROBABILITIES[:0], np.zeros(0, int)).values())).all()
+
+
+def test_constant_scores_earn_nothing_until_k_covers_all() -> None:
+    accuracy = category_accuracy(np.full((4, 5), 0.2, np.float32), np.array([0, 1, 2, 4]), ks=(1, 3, 4, 5, 6))
+    assert accuracy == {1: 0, 3: 0, 4: 0, 5: 1, 6: 1}
+
+
+@pytest.mark.parametrize("label", [0, 1, 3])
+def test_a_tie_across_the_edge_of_the_top_k_is_a_miss(label: int) -> None:
+    accuracy = category_accuracy(np.array([[0.3, 0.3, 0.1, 0.3]]), np.array([label]), ks=(2, 3))
+    assert accuracy == {2: 0, 3: 1}
+
+
+def test_a_nan_score_is_a_miss_and_ranks_before_the_others() -> None:
+    scores = np.array([[NAN, 0.6, 0.4], [0.9, NAN, NAN], [NAN, NAN, NAN]])
+    assert category_accuracy(scores[:1], np.array([0]), ks=(1, 3)) == {1: 0, 3: 0}
+    assert category_accuracy(scores[:1], np.array([1]), ks=(1, 2)) == {1: 0, 2: 1}
+    assert category_accuracy(np.array([[NAN, 0.5, 0.5]]), np.array([1]), ks=(2, 3)) == {2: 0, 3: 1}
+    assert category_accuracy(scores[1:], np.array([0, 0]), ks=(1, 2, 3)) == {1: 0, 2: 0, 3: 0.5}
+
+
+def test_a_class_that_the_network_lacks_is_a_miss_however_large_k_is() -> None:
+    scores = np.array([[0.5, 0.5, -np.inf], [0.9, 0.1, -np.inf]])
+    assert category_accuracy(scores, np.array([2, 2]), ks=(1, 3, 5)) == {1: 0, 3: 0, 5: 0}
+    assert category_accuracy(scores, np.array([0, 1]), ks=(1, 2, 5)) == {1: 0, 2: 1, 5: 1}
+    recall = attribute_recall(scores, np.array([[1, -1, 1], [-1, -1, 1]]), ["part"] * 3, ks=(3,))
+    assert recall["part"] == {3: 1 / 3}
+
+
+def test_category_accuracy_agrees_with_libraries() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    torch = pytest.importorskip("torch")
+    scores = random().random((500, 20), dtype=np.float32)
+    labels = random(1).integers(0, 20, 500)
+    for k, ours in category_accuracy(scores, labels, ks=(1, 3, 5)).items():
+        assert ours == pytest.approx(metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(20)))
+        theirs = torchmetrics.multiclass_accuracy(
+            torch.from_numpy(scores), torch.from_numpy(labels), num_classes=20, top_k=k, average="micro"
+        )
+        assert ours == pytest.approx(theirs.item())
+
+
+tied_scores = hnp.arrays(np.float32, (6, 4), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+labels_of_six = hnp.arrays(np.int16, 6, elements=st.integers(-1, 3))
+
+
+@given(tied_scores, labels_of_six, st.permutations(range(6)), st.permutations(range(4)))
+def test_category_accuracy_is_blind_to_order_and_grows_with_k(
+    scores: np.ndarray, labels: np.ndarray, rows: list[int], classes: list[int]
+) -> None:
+    accuracy = category_accuracy(scores, labels, ks=(1, 2, 3, 4))
+    moved = np.append(np.argsort(classes), -1)[labels].astype(np.int16)  # label c becomes the place of class c
+    shuffled = category_accuracy(scores[:, classes][rows], moved[rows], ks=(1, 2, 3, 4))
+    np.testing.assert_equal(shuffled, accuracy)
+    shares = list(accuracy.values())
+    if (labels >= 0).any():
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+
+@given(labels_of_six)
+def test_a_perfect_category_is_always_a_hit(labels: np.ndarray) -> None:
+    accuracy = category_accuracy(np.eye(4)[labels], labels, ks=(1, 3))
+    np.testing.assert_equal(accuracy, dict.fromkeys((1, 3), 1.0 if (labels >= 0).any() else NAN))
+
+
+# ------------------------------------------------------------------------------------------------- attributes
+
+GROUPS = ["texture", "texture", "texture", "shape", "shape"]
+SCORES = np.array([[0.9, 0.8, 0.1, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4, 0.5]], np.float32)
+ATTRIBUTES = np.array([[1, -1, 1, 1, 0], [0, 1, -1, -1, 1]], np.int8)
+
+
+def test_attribute_recall_by_hand() -> None:
+    # Positives: texture 0 and 2 (first image), 1 (second); shape 3 (first), 4 (second).
+    recall = attribute_recall(SCORES, ATTRIBUTES, GROUPS, ks=(1, 2, 3))
+    assert list(recall) == ["texture", "shape", "all"]
+    assert recall["texture"] == {1: pytest.approx(1 / 3), 2: pytest.approx(2 / 3), 3: 1}
+    assert recall["shape"] == {1: 1, 2: 1, 3: 1}
+    # All five together: 0 and 4 come first of their images, 3 is third, 1 is fourth, 2 is last.
+    assert recall["all"] == {1: 2 / 5, 2: 2 / 5, 3: 3 / 5}
+
+
+def test_recall_counts_positives_not_images() -> None:
+    labels = np.array([[1, 1, 1, -1], [-1, -1, -1, 1]], np.int8)
+    scores = np.array([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1]])
+    assert attribute_recall(scores, labels, ["part"] * 4, ks=(3,))["all"] == {3: 3 / 4}  # the mean of images is 1/2
+
+
+def test_unknown_attributes_take_places_but_are_no_positives() -> None:
+    labels = np.array([[0, 1]], np.int8)
+    assert attribute_recall(np.array([[0.9, 0.8]]), labels, ["a", "a"], ks=(1, 2))["a"] == {1: 0, 2: 1}
+
+
+def test_groups_may_be_interleaved() -> None:
+    recall = attribute_recall(SCORES[:, [0, 3, 1, 4, 2]], ATTRIBUTES[:, [0, 3, 1, 4, 2]], [*"tstst"], ks=(1, 2))
+    assert recall["t"] == {1: pytest.approx(1 / 3), 2: pytest.approx(2 / 3)}
+    assert recall["s"] == {1: 1, 2: 1}
+
+
+def test_a_group_without_positives_is_nan() -> None:
+    recall = attribute_recall(SCORES, np.where(np.arange(5) < 3, ATTRIBUTES, -1).astype(np.int8), GROUPS)
+    assert np.isnan(list(recall["shape"].values())).all()
+    assert recall["texture"] == {3: 1, 5: 1}
+
+
+def test_no_attributes_at_all_is_nan() -> None:
+    recall = attribute_recall(np.zeros((3, 0)), np.zeros((3, 0), np.int8), (), ks=(3,))
+    np.testing.assert_equal(recall, {"all": {3: NAN}})
+
+
+def test_constant_attributes_earn_nothing() -> None:
+    labels = np.where(random().random((50, 12)) < 0.2, 1, -1).astype(np.int8)
+    assert attribute_recall(np.full((50, 12), 0.5), labels, ["part"] * 12)["all"] == {3: 0, 5: 0}
+
+
+def test_saturated_positives_fill_the_places() -> None:
+    labels = np.array([[1, 1, 1, 1, -1, -1]], np.int8)
+    assert attribute_recall((labels == 1) * 1.0, labels, ["a"] * 6, ks=(1, 3, 5))["all"] == {1: 1 / 4, 3: 3 / 4, 5: 1}
+
+
+def test_attribute_recall_agrees_with_torchmetrics() -> None:
+    torch = pytest.importorskip("torch")
+    retrieval_recall = pytest.importorskip("torchmetrics.functional.retrieval").retrieval_recall
+    scores = random().random((40, 30), dtype=np.float32)
+    labels = random(1).choice(np.array([1, 0, -1], np.int8), (40, 30), p=[0.2, 0.3, 0.5])
+    positive = labels == 1
+    for k, ours in attribute_recall(scores, labels, ["part"] * 30)["all"].items():
+        shares = [
+            retrieval_recall(torch.from_numpy(s), torch.from_numpy(p), top_k=k).item()
+            for s, p in zip(scores, positive, strict=True)
+        ]
+        assert ours == pytest.approx(np.average(shares, weights=positive.sum(axis=1)))  # theirs is per image
+
+
+def worst_recall(scores: np.ndarray, positive: np.ndarray, k: int) -> int:
+    """Fewest hits over all orders of one row that respect its scores."""
+    orders = itertools.permutations(range(len(scores)))
+    return min(positive[list(o[:k])].sum() for o in orders if (np.diff(scores[list(o)]) <= 0).all())
+
+
+@given(
+    hnp.arrays(np.float16, (2, 5), elements=st.sampled_from([0.0, 0.5, 1.0])),
+    hnp.arrays(np.int8, (2, 5), elements=st.sampled_from([1, 0, -1])),
+    st.integers(1, 6),
+)
+def test_ties_fall_as_unluckily_as_they_can(scores: np.ndarray, labels: np.ndarray, k: int) -> None:
+    positive = labels == 1
+    hits = sum(worst_recall(s, p, k) for s, p in zip(scores, positive, strict=True))
+    recall = attribute_recall(scores, labels, ["part"] * 5, ks=(k,))["all"][k]
+    np.testing.assert_equal(recall, hits / positive.sum() if positive.any() else NAN)
+
+
+@given(
+    hnp.arrays(np.float32, (5, 6), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    hnp.arrays(np.int8, (5, 6), elements=st.sampled_from([1, 0, -1])),
+    st.permutations(range(5)),
+    st.permutations(range(6)),
+)
+def test_attribute_recall_is_blind_to_order_and_grows_with_k(
+    scores: np.ndarray, labels: np.ndarray, rows: list[int], columns: list[int]
+) -> None:
+    groups = [*"abcabc"]
+    recall = attribute_recall(scores, labels, groups, ks=(1, 2, 3, 6))
+    shuffled = attribute_recall(
+        scores[rows][:, columns], labels[rows][:, columns], [groups[c] for c in columns], ks=(1, 2, 3, 6)
+    )
+    np.testing.assert_equal(shuffled, recall)
+    for shares in (list(by_k.values()) for by_k in recall.values()):
+        assert np.isnan(shares).all() or (shares == sorted(shares) and shares[-1] == 1)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, items = random().random((50, 5)), random(1).integers(0, 20, 50)
+    labels = random(2).choice(np.array([1, -1], np.int8), (50, 5))
+    whole = attribute_recall(scores, labels, GROUPS), retrieval_accuracy(scores, scores[::2], items, items[::2])
+    monkeypatch.setattr(measures, "CHUNK", 60)  # 12 rows of attributes, 2 queries
+    assert attribute_recall(scores, labels, GROUPS) == whole[0]
+    assert retrieval_accuracy(scores, scores[::2], items, items[::2]) == whole[1]
+
+
+def test_memory_stays_bounded() -> None:
+    scores, items = random().random((20_000, 500), dtype=np.float32), random(1).integers(0, 3000, 6000)
+    labels = np.where(scores < 0.01, 1, -1).astype(np.int8)
+    tracemalloc.start()
+    attribute_recall(scores, labels, ["part"] * 500, ks=(5,))  # a copy of all scores takes 40 MB
+    retrieval_accuracy(scores[:6000, :16], scores[6000:12_000, :16], items, items)  # all distances take 144 MB
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6
+
+
+# -------------------------------------------------------------------------------------------------- landmarks
+
+
+def test_landmark_error_by_hand() -> None:
+    predicted, true = points(count=3), points(count=3)
+    predicted[0, 0] += [0.3, 0.4]  # distance 0.5
+    predicted[1, 0] += [0.0, 0.1]
+    predicted[0, 7] += [0.06, 0.08]
+    codes = np.concatenate([visibility(0, 7), visibility(0), visibility(3)])
+    error = landmark_error(predicted, true, codes)
+    np.testing.assert_array_equal(error.counts, [2, 0, 0, 1, 0, 0, 0, 1])
+    np.testing.assert_allclose(error.per_landmark, [0.3, NAN, NAN, 0, NAN, NAN, NAN, 0.1], atol=1e-7)
+    assert error.mean == pytest.approx((0.3 + 0 + 0.1) / 3, abs=1e-7)  # of landmarks, not of the four points
+
+
+@pytest.mark.parametrize("code", [OCCLUDED, TRUNCATED, ABSENT])
+def test_only_visible_landmarks_count(code: int) -> None:
+    predicted, true = points(0.9, 0.9), np.full((1, 8, 2), NAN, np.float32)
+    true[0, 0] = 0.9
+    codes = visibility(1, 2, code=code)
+    codes[0, 0] = VISIBLE
+    error = landmark_error(predicted, true, codes)
+    assert error.mean == 0
+    assert error.counts.sum() == 1
+    assert pdl_curve(predicted, true, codes).tolist() == [1] * 101
+
+
+def test_no_visible_landmark_is_nan() -> None:
+    error = landmark_error(points(), points(), visibility())
+    assert np.isnan(error.mean)
+    assert np.isnan(error.per_landmark).all()
+    assert np.isnan(pdl_curve(points(), points(), visibility())).all()
+    assert np.isnan(pdl_curve(points(count=0), points(count=0), np.zeros((0, 8), np.int8), [35])).all()
+
+
+def test_landmark_error_agrees_with_scikit_learn() -> None:
+    pairwise = pytest.importorskip("sklearn.metrics.pairwise")
+    predicted, true = random().random((2, 30, 8, 2))
+    error = landmark_error(predicted, true, np.zeros((30, 8), np.int8))
+    theirs = [pairwise.paired_euclidean_distances(predicted[:, p], true[:, p]).mean() for p in range(8)]
+    np.testing.assert_allclose(error.per_landmark, theirs)
+
+
+def test_float16_landmarks_are_measured_in_full_precision() -> None:
+    predicted = points(0.75).astype(np.float16)
+    assert landmark_error(predicted, points(0.7499).astype(np.float64), visibility(0)).mean == pytest.approx(
+        0.0001, rel=1e-3
+    )
+
+
+def test_pdl_by_hand() -> None:
+    true, predicted = points(), points()
+    predicted[0, 0, 0] += 35 / 512  # at the very distance
+    predicted[0, 1, 1] += 36 / 512
+    predicted[0, 2] += [3 / 512, 4 / 512]  # 5 pixels
+    assert pdl_curve(predicted, true, visibility(0, 1, 2, 3), [0, 4, 5, 35, 36, 1000]).tolist() == [
+        0.25, 0.25, 0.5, 0.75, 1, 1,
+    ]  # fmt: skip
+
+
+def test_the_default_curve_has_a_point_a_pixel() -> None:
+    predicted = points()
+    predicted[0, 0, 0] += 35 / 512
+    curve = pdl_curve(predicted, points(), visibility(0))
+    assert curve.tolist() == [0] * 35 + [1] * 66
+    assert pdl_curve(predicted, points(), visibility(0), [35]) == curve[35]
+
+
+def test_a_nan_landmark_is_never_within_and_has_no_error() -> None:
+    predicted = points(NAN)
+    assert pdl_curve(predicted, points(), visibility(0), [0, 100, np.inf]).tolist()[:2] == [0, 0]
+    assert np.isnan(landmark_error(predicted, points(), visibility(0)).mean)
+
+
+coordinates = hnp.arrays(np.float32, (4, 8, 2), elements=st.floats(0, 1, width=32))
+codes_of_four = hnp.arrays(np.int8, (4, 8), elements=st.sampled_from([0, 1, 2, -1]))
+
+
+@given(coordinates, coordinates, codes_of_four, st.permutations(range(4)))
+def test_landmark_measures_are_blind_to_order(
+    predicted: np.ndarray, true: np.ndarray, codes: np.ndarray, rows: list[int]
+) -> None:
+    error, shuffled = landmark_error(predicted, true, codes), landmark_error(predicted[rows], true[rows], codes[rows])
+    np.testing.assert_allclose(shuffled.per_landmark, error.per_landmark)
+    np.testing.assert_array_equal(shuffled.counts, error.counts)
+    curve = pdl_curve(predicted, true, codes)
+    np.testing.assert_array_equal(pdl_curve(predicted[rows], true[rows], codes[rows]), curve)
+    assert not (np.diff(curve) < 0).any()
+
+
+@given(coordinates, codes_of_four)
+def test_perfect_landmarks_have_no_error(true: np.ndarray, codes: np.ndarray) -> None:
+    best = 0 if (codes == VISIBLE).any() else NAN
+    np.testing.assert_equal(landmark_error(true, true, codes).mean, best)
+    np.testing.assert_equal(pdl_curve(true, true, codes, [0]), np.array([1 - best]))
+
+
+# -------------------------------------------------------------------------------------------------- retrieval
+
+
+def test_retrieval_by_hand() -> None:
+    gallery = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], np.float32)
+    queries = np.array([[1, 0], [0.6, 0.8], [0, -1]], np.float32)
+    items = np.array([7, 8, 9, 8])
+    # The first query finds item 9 third; the second finds 8 first; item 5 is not in the gallery.
+    accuracy = retrieval_accuracy(queries, gallery, np.array([9, 8, 5]), items, ks=(1, 2, 3, 100))
+    assert accuracy == {
+        1: pytest.approx(1 / 3),
+        2: pytest.approx(1 / 3),
+        3: pytest.approx(2 / 3),
+        100: pytest.approx(2 / 3),
+    }
+
+
+def test_only_the_nearest_of_an_items_images_matters() -> None:
+    gallery = np.array([[1.0], [2], [3], [4], [9]])
+    for k, hit in ((1, 0.0), (2, 1.0)):
+        assert retrieval_accuracy(np.zeros((1, 1)), gallery, np.array([1]), np.array([0, 1, 0, 0, 1]), ks=(k,)) == {
+            k: hit
+        }
+
+
+def test_retrieval_without_queries_is_nan_and_without_gallery_a_miss() -> None:
+    some, none, item = np.ones((1, 2)), np.zeros((0, 2)), np.array([3])
+    np.testing.assert_equal(retrieval_accuracy(none, some, item[:0], item, ks=(1,)), {1: NAN})
+    assert retrieval_accuracy(some, none, item, item[:0], ks=(1,)) == {1: 0}
+
+
+def test_no_item_is_no_match() -> None:
+    vectors = np.eye(2)
+    accuracy = retrieval_accuracy(vectors, vectors, np.array([-1, 4]), np.array([-1, 4]), ks=(1,))
+    assert accuracy == {1: 1}  # the query of no item is left out
+    assert retrieval_accuracy(vectors[:1], vectors, np.array([4]), np.array([-1, 4]), ks=(1, 2)) == {1: 0, 2: 1}
+
+
+@pytest.mark.parametrize("length", [1, 64])
+@pytest.mark.parametrize(("dim", "queries", "gallery"), [(256, 3, 5), (256, 1, 5000), (100, 2, 17), (64, 1, 1003)])
+def test_a_collapsed_embedding_earns_nothing(dim: int, queries: int, gallery: int, length: int) -> None:
+    # Equal vectors have products that differ in their last bit, by their place in the matrix.
+    vector = random(dim).normal(size=dim).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    items = np.arange(gallery)
+    accuracy = retrieval_accuracy(
+        np.tile(length * vector, (queries, 1)),
+        np.tile(vector, (gallery, 1)),
+        items[:queries],
+        items,
+        ks=(1, gallery - 1, gallery),
+    )
+    assert accuracy == {1: 0, gallery - 1: 0, gallery: 1}
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_retrieval_agrees_with_libraries(unit: bool) -> None:
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    torch = pytest.importorskip("torch")
+    hit_rate = pytest.importorskip("torchmetrics.functional.retrieval").retrieval_hit_rate
+    vectors, items = random().normal(size=(260, 16)), random(1).integers(0, 30, 260)
+    if unit:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries, gallery = vectors[:60], vectors[60:]
+    ours = retrieval_accuracy(queries, gallery, items[:60], items[60:], ks=(1, 5, 20))
+    distances, nearest = neighbors.NearestNeighbors(n_neighbors=200).fit(gallery).kneighbors(queries)
+    for k, share in ours.items():
+        relevant = items[60:][nearest] == items[:60, None]
+        assert share == pytest.approx(relevant[:, :k].any(axis=1).mean())
+        theirs = [
+            hit_rate(torch.from_numpy(-d), torch.from_numpy(r), top_k=k).item()
+            for d, r in zip(distances, relevant, strict=True)
+        ]
+        assert share == pytest.approx(np.mean(theirs))
+
+
+small_vectors = hnp.arrays(np.float32, (6, 3), elements=st.integers(-2, 2).map(float))
+small_items = hnp.arrays(np.int32, 6, elements=st.integers(-1, 3))
+
+
+@given(small_vectors, small_vectors, small_items, small_items, st.permutations(range(6)))
+def test_retrieval_is_exact_with_ties_blind_to_order_and_grows_with_k(
+    queries: np.ndarray, gallery: np.ndarray, query_items: np.ndarray, gallery_items: np.ndarray, order: list[int]
+) -> None:
+    ks = (1, 2, 3, 6)
+    accuracy = retrieval_accuracy(queries, gallery, query_items, gallery_items, ks)
+    np.testing.assert_equal(
+        retrieval_accuracy(queries[order[::-1]], gallery[order], query_items[order[::-1]], gallery_items[order], ks),
+        accuracy,
+    )
+    squares = np.square(queries[:, None] - gallery).sum(axis=2)
+    ranks = [
+        np.lexsort((items == item, row)).tolist()  # by distance, and of equal ones the wrong first
+        for row, item, items in zip(squares, query_items, [gallery_items] * 6, strict=True)
+        if item >= 0
+    ]
+    known = query_items[query_items >= 0]
+    for k, share in accuracy.items():
+        hits = [item in gallery_items[rank[:k]] for rank, item in zip(ranks, known, strict=True)]
+        np.testing.assert_equal(share, sum(hits) / len(hits) if hits else NAN)
+    assert not (np.diff(list(accuracy.values())) < 0).any()
+
+
+@given(st.permutations(range(6)))
+def test_perfect_embeddings_always_hit(items: list[int]) -> None:
+    accuracy = retrieval_accuracy(np.eye(6)[items], np.eye(6), np.array(items), np.arange(6), ks=(1, 5))
+    assert accuracy == {1: 1, 5: 1}
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+
+def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: category_accuracy(zeros(3, 5), zeros(2, dtype=int)),
+            r"expected probabilities \[N, C\] and labels \[N\], got \(3, 5\), \(2,\)",
+        ),
+        (lambda: category_accuracy(zeros(3), zeros(3, dtype=int)), r"probabilities \[N, C\].* got \(3,\), \(3,\)"),
+        (lambda: category_accuracy(zeros(2, 5), np.array([0, 5])), "expected labels from -1 to 4, got 0 to 5"),
+        (lambda: category_accuracy(zeros(2, 5), np.array([0, -2])), "expected labels from -1 to 4, got -2 to 0"),
+        (lambda: category_accuracy(zeros(2, 5), np.array([0, 1]), ks=(0,)), r"every k to be at least 1, got \[0\]"),
+        (lambda: category_accuracy(zeros(2, 5), np.array([0, 1]), ks=()), r"every k to be at least 1, got \[\]"),
+        (
+            lambda: attribute_recall(zeros(3, 5), zeros(3, 4, dtype=np.int8), ["a"] * 5),
+            r"expected scores \[N, A\], labels \[N, A\] and groups \[A\], got \(3, 5\), \(3, 4\), \(5,\)",
+        ),
+        (lambda: attribute_recall(zeros(3, 5), zeros(3, 5), ["a"] * 4), r"groups \[A\], got .*\(4,\)"),
+        (lambda: attribute_recall(zeros(3, 1), zeros(3, 1), ["all"]), 'no group named "all"'),
+        (lambda: attribute_recall(zeros(3, 1), zeros(3, 1), ["a"], ks=(3, -1)), r"at least 1, got \[3, -1\]"),
+        (
+            lambda: landmark_error(zeros(3, 7, 2), zeros(3, 7, 2), zeros(3, 7)),
+            r"expected predicted and true \[N, 8, 2\] and visibility \[N, 8\], got \(3, 7, 2\), \(3, 7, 2\), \(3, 7\)",
+        ),
+        (lambda: landmark_error(zeros(3, 8, 2), zeros(2, 8, 2), zeros(3, 8)), r"got \(3, 8, 2\), \(2, 8, 2\)"),
+        (lambda: pdl_curve(zeros(3, 8, 2), zeros(3, 8, 2), zeros(8, 3)), r"visibility \[N, 8\], got .*\(8, 3\)"),
+        (
+            lambda: retrieval_accuracy(zeros(3, 4), zeros(2, 5), zeros(3), zeros(2)),
+            r"expected queries \[Q, D\], gallery \[G, D\].* got \(3, 4\), \(2, 5\), \(3,\), \(2,\)",
+        ),
+        (lambda: retrieval_accuracy(zeros(3, 4), zeros(2, 4), zeros(2), zeros(2)), r"query_items \[Q\]"),
+        (lambda: retrieval_accuracy(zeros(3), zeros(3), zeros(3), zeros(3)), r"got \(3,\), \(3,\)"),
+        (lambda: retrieval_accuracy(zeros(1, 2), zeros(1, 2), zeros(1), zeros(1), ks=(0, 1)), "at least 1"),
+        (
+            lambda: retrieval_accuracy(np.full((1, 2), NAN), zeros(1, 2), zeros(1), zeros(1)),
+            "expected finite embeddings, got some with NaN or infinity",
+        ),
+    ],
+)
+def test_bad_input_says_what_was_expected_and_what_came(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# -------------------------------------------------------------------------------------------------- together
+
+LABELS = Labels(
+    categories=np.array([0, 1, -1]),
+    attributes=np.array([[1, -1], [-1, 1], [-1, -1]], np.int8),
+    attribute_groups=("texture", "shape"),
+    landmarks=points(count=3),
+    visibility=np.concatenate([visibility(0, 1), visibility(0), visibility()]),
+    items=np.array([5, 5, 6]),
+    queries=np.array([True, False, False]),
+    gallery=np.array([False, True, True]),
+)
+NOTHING = Labels(
+    categories=np.full(3, -1),
+    attributes=np.zeros((3, 0), np.int8),
+    attribute_groups=(),
+    landmarks=np.zeros((3, 8, 2)),
+    visibility=np.full((3, 8), -1),
+    items=np.full(3, -1),
+    queries=np.array([True, False, False]),
+    gallery=np.array([False, True, True]),
+)
+OUTPUTS = {
+    "category": np.eye(6, dtype=np.float32)[:3],
+    "attributes": np.array([[0.9, 0.1], [0.2, 0.3], [0.5, 0.5]], np.float32),
+    "embedding": np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32),
+}
+
+
+def test_a_perfect_network_is_perfect_in_everything() -> None:
+    result = evaluate(OUTPUTS, LABELS, landmarks=LABELS.landmarks)
+    assert result.category == {1: 1, 3: 1, 5: 1}
+    assert result.attributes == {name: {3: 1, 5: 1} for name in ("texture", "shape", "all")}
+    assert result.landmarks is not None
+    assert result.landmarks.mean == 0
+    assert result.pdl is not None
+    assert result.pdl.tolist() == [1] * 101
+    assert result.retrieval == dict.fromkeys((1, 5, 10, 20, 30, 40, 50), 1)
+
+
+def test_landmarks_are_those_given_not_those_of_the_crop() -> None:
+    outputs = OUTPUTS | {"landmarks": points(0.9, 0.9, count=3)}
+    result = evaluate(outputs, LABELS, landmarks=points(0.5, 0.6, count=3))
+    assert result.to_dict()["landmark_error"] == pytest.approx(0.1)
+
+
+def test_images_that_are_neither_query_nor_gallery_are_not_searched() -> None:
+    outputs = OUTPUTS | {"embedding": np.array([[1, 0], [0.8, 0.6], [1, 0]], np.float32)}  # the third is nearer
+    for gallery, hit in ((LABELS.gallery, 0), (np.array([False, True, False]), 1)):
+        result = evaluate(outputs, replace(LABELS, gallery=gallery), landmarks=LABELS.landmarks)
+        assert result.to_dict()["retrieval_hit1"] == hit
+
+
+@pytest.mark.parametrize(
+    ("field", "keeps"),
+    [
+        ("categories", {"category"}),
+        ("attributes", {"attributes"}),
+        ("visibility", {"landmarks", "pdl"}),
+        ("items", {"retrieval"}),
+    ],
+)
+def test_only_what_has_labels_is_evaluated(field: str, keeps: set[str]) -> None:
+    fields = {field} | ({"attribute_groups"} if field == "attributes" else set())
+    labels = replace(NOTHING, **{name: getattr(LABELS, name) for name in fields})
+    outputs = {"items": ["embedding"], "categories": ["category"], "attributes": ["attributes"]}.get(field, [])
+    result = evaluate({name: OUTPUTS[name] for name in outputs}, labels, landmarks=points(count=3))
+    assert {name for name, value in vars(result).items() if value is not None} == keeps
+
+
+def test_nothing_to_evaluate() -> None:
+    result = evaluate({}, NOTHING, landmarks=points(count=3))
+    assert set(vars(result).values()) == {None}
+    assert result.to_dict() == {}
+
+
+def test_to_dict_is_json_without_nan() -> None:
+    result = evaluate(OUTPUTS, LABELS, landmarks=points(count=3))
+    metrics = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert metrics == result.to_dict()
+    assert metrics["category_top1"] == 1
+    assert metrics["attribute_recall3_texture"] == 1
+    assert metrics["landmark_error_left_collar"] == 0
+    assert metrics["landmark_error_right_hem"] is None
+    assert metrics["landmark_count_left_collar"] == 2
+    assert metrics["landmark_count_right_hem"] == 0
+    assert metrics["pdl_35"] == metrics["pdl_curve"][35] == 1
+    assert len(metrics["pdl_curve"]) == 101
+    assert metrics["retrieval_hit50"] == 1
+
+
+def test_to_dict_turns_a_group_without_positives_into_none() -> None:
+    assert Evaluation(attributes={"shape": {3: NAN}}).to_dict() == {"attribute_recall3_shape": None}
+
+
+def test_published_numbers_stand_beside_ours() -> None:
+    groups = ("texture", "fabric", "shape", "part", "style")
+    ours = Evaluation(
+        category=dict.fromkeys((1, 3, 5), 0.5),
+        attributes={group: dict.fromkeys((3, 5), 0.5) for group in (*groups, "all")},
+        landmarks=landmark_error(points(), points(), visibility(0)),
+        retrieval=dict.fromkeys(measures.RETRIEVAL_KS, 0.5),
+    ).to_dict()
+    assert set(PUBLISHED) == {"category", "landmarks", "in_shop", "consumer_to_shop"}
+    for row in PUBLISHED.values():
+        assert set(row) <= set(ours)
+        assert all(0 < value < 1 for value in row.values())
+    assert PUBLISHED["category"]["category_top3"] == 0.8258
+    assert PUBLISHED["category"]["attribute_recall5_all"] == 0.5461

@@ -1,0 +1,41 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from fashion_infer.interrupts import interruptible
+
+
+def test_the_first_ctrl_c_asks_and_the_second_stops() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible(second_stops=True) as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.wait(1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_nothing_is_raised_where_no_exception_may_pass() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible(second_stops=False) as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_signals_stay_as_they_are() -> None:
+    seen = []
+
+    def use() -> None:
+        with interruptible(second_stops=True) as stop:
+            seen.append((stop.is_set(), signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
