@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fashion_infer.errors import UsageError
 from fashion_infer.gallery import cache
+from fashion_infer.gallery.index import portions
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.match import META
 from fashion_infer.gallery.store import Store
@@ -42,41 +44,53 @@ def facts_about(store: Store) -> dict[str, Any]:
     return facts
 
 
-def check(store: LocalStore) -> tuple[list[str], float]:
+def check(store: Store) -> tuple[list[str], float]:
     """Look for damage.
 
     Returns:
         What is wrong, in sentences, and the share of the ten nearest that a search finds, in [0, 1].
+
+    Raises:
+        UsageError: the store is a cluster's, which checks itself.
     """
-    wrong: list[str] = []
-    epoch = store.epoch
-    with store.reading() as connection:
-        problems = [text for (text,) in connection.execute("PRAGMA integrity_check(10)") if text != "ok"]
-        wrong += [f"SQLite reports: {text}" for text in problems]
-        for what, table, other in (("row", "rows", "vectors"), ("vector", "vectors", "rows")):
-            (count,) = connection.execute(
-                f"SELECT count(*) FROM {table}_{epoch} WHERE number NOT IN (SELECT number FROM {other}_{epoch})"
-            ).fetchone()
-            wrong += [f"{count} entries have a {what} and lack its counterpart among the {other}"] if count else []
-        (count,) = connection.execute(
-            f"SELECT count(*) FROM vectors_{epoch} WHERE length(vector) != ?", (2 * store.facts.dim,)
-        ).fetchone()
-        wrong += [f"{count} vectors do not have {store.facts.dim} numbers"] if count else []
-    if wrong:
+    if not isinstance(store, LocalStore):
+        raise UsageError("a gallery on a cluster is checked by the cluster itself")
+    if wrong := _wrong_in_database(store):
         return wrong, 0.0
+    if wrong := _wrong_in_index(store):
+        return wrong, 0.0
+    recall = _recall(store)
+    return ([] if recall >= RECALL else [f"the index finds {recall:.1%} of the ten nearest rows"]), recall
+
+
+def _wrong_in_database(store: LocalStore) -> list[str]:
+    wrong: list[str] = []
+    with store.reading() as connection:
+        rows, vectors = f"rows_{store.epoch}", f"vectors_{store.epoch}"
+        problems = [text for (text,) in connection.execute("PRAGMA integrity_check(10)")]
+        wrong += [f"SQLite reports: {text}" for text in problems if text != "ok"]
+        counts = {
+            "rows have no vector": f"{rows} WHERE number NOT IN (SELECT number FROM {vectors})",
+            "vectors have no row": f"{vectors} WHERE number NOT IN (SELECT number FROM {rows})",
+            "vectors have another length": f"{vectors} WHERE length(vector) != {2 * store.facts.dim}",
+        }
+        for what, where in counts.items():
+            (count,) = connection.execute(f"SELECT count(*) FROM {where}").fetchone()
+            wrong += [f"{count} {what}"] if count else []
+    return wrong
+
+
+def _wrong_in_index(store: LocalStore) -> list[str]:
+    wrong: list[str] = []
     snapshot = store.snapshot()
-    positions = np.flatnonzero(snapshot.alive)
-    for start in range(0, len(positions), 10_000):
-        vectors = snapshot.vectors(positions[start : start + 10_000])
-        lengths = (vectors * vectors).sum(axis=1)
-        bad = int((~(np.abs(lengths - 1) < 1e-2)).sum())
-        wrong += [f"{bad} embeddings are not of unit length"] if bad else []
+    bad = 0
+    for vectors in portions(snapshot, np.flatnonzero(snapshot.alive)):
+        bad += int((~(np.abs((vectors * vectors).sum(axis=1) - 1) < 1e-2)).sum())
+    if bad:
+        wrong.append(f"{bad} embeddings are not of unit length")
     if len(snapshot) != len(store):
         wrong.append(f"the index holds {len(snapshot)} rows, the gallery {len(store)}")
-    recall = _recall(store)
-    if recall < RECALL:
-        wrong.append(f"the index finds {recall:.1%} of the ten nearest rows, fewer than {RECALL:.0%}")
-    return wrong, recall
+    return wrong
 
 
 def _recall(store: LocalStore) -> float:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,11 @@ class Database:
                 return  # another process was faster
             temporary = self.folder / f".{FILE}.new"  # a kill in here leaves no half-made gallery
             temporary.unlink(missing_ok=True)
-            connection = sqlite3.connect(temporary, isolation_level=None)
-            connection.executescript(TABLES + EPOCH_TABLES.format(1))
-            meta = {"format": FORMAT, "epoch": 1, "change": 0}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
-            connection.execute("INSERT INTO epochs VALUES (1, ?)", (json.dumps(asdict(facts)),))
-            connection.close()
+            with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.executescript(TABLES + EPOCH_TABLES.format(1))
+                meta = {"format": FORMAT, "epoch": 1, "change": 0}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+                connection.execute("INSERT INTO epochs VALUES (1, ?)", (json.dumps(asdict(facts)),))
             temporary.rename(self.folder / FILE)
 
     def close(self) -> None:
@@ -219,7 +218,8 @@ class Database:
             finally:
                 self._writing = None
                 connection.execute("PRAGMA busy_timeout = 0")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a read-only copy can do without the log then
+                with suppress(sqlite3.OperationalError):  # a full disk: the log goes on holding what was written
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or a read-only folder could not be read
                 connection.close()
                 self.refresh()
 

@@ -1,9 +1,8 @@
 """The gallery: garments that were seen, and those most like a query among them."""
 
-import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -11,27 +10,25 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.errors import GalleryError, GalleryMismatchError, ImageError, UsageError
-from fashion_infer.gallery import match
-from fashion_infer.gallery.adding import AddReport, Outcome, add
+from fashion_infer.errors import GalleryMismatchError, UsageError
+from fashion_infer.gallery import match, queries
+from fashion_infer.gallery.adding import AddReport, Outcome, add, estimate, planned
+from fashion_infer.gallery.checking import check, facts_about
 from fashion_infer.gallery.filters import typed_filter
 from fashion_infer.gallery.folders import Gone, gone
 from fashion_infer.gallery.hits import Hits
 from fashion_infer.gallery.photos import photos_of
-from fashion_infer.gallery.rebuild import rebuild
+from fashion_infer.gallery.rebuild import price, rebuild
 from fashion_infer.gallery.rows import Facts, Row
-from fashion_infer.gallery.searching import Options, Query, failed, refined, search, unit
+from fashion_infer.gallery.searching import Options, Query, search
 from fashion_infer.gallery.store import Store
 from fashion_infer.images import ImageSource
 from fashion_infer.models import FOLDER as BUILT_IN
-from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import Box
 
 if TYPE_CHECKING:
     from fashion_infer.gallery.duplicates import Pair
-
-logger = logging.getLogger("fashion_infer")
 
 
 class SearchOptions(TypedDict, total=False):
@@ -210,14 +207,15 @@ class Gallery:
             GalleryError: the only id is not there.
         """
         options = Options(limit, offset, typed_filter(where, self._store.kinds), exact, group_by, min_score, diversity)
-        queries, alone = self._queries(images, ids, vectors, box)
-        if together and queries:
-            queries, alone = [_together(queries)], True
-        if like or unlike or not queries:
-            queries, alone = self._refined(queries, like, unlike), alone or not queries
-        if alone and (error := queries[0].facts.get("error")) is not None:
+        asked, alone = self._queries(images, ids, vectors, box)
+        if together and asked:
+            asked, alone = [queries.together(asked)], True
+        if like or unlike or not asked:
+            alone = alone or not asked
+            asked = queries.refined_by(self._store, self.place, asked, like, unlike)
+        if alone and (error := asked[0].facts.get("error")) is not None:
             raise error
-        results = search(self._store, queries, options)
+        results = search(self._store, asked, options)
         return results[0] if alone else results
 
     def export(self, path: str | os.PathLike[str]) -> int:
@@ -279,6 +277,48 @@ class Gallery:
 
         return duplicates(self._store, progress)
 
+    def estimate(
+        self,
+        images: Iterable[ImageSource],
+        payloads: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> tuple[Counter[str], float]:
+        """What adding whole photos would do, without doing it.
+
+        Returns:
+            How many rows are "new", "changed", "unchanged" and "failed", and the seconds that they would take about.
+        """
+        photos = photos_of(images, None, payloads, None)  # type: ignore[arg-type]
+        return estimate(self._needed_predictor(), planned(self._store, photos))
+
+    def price_of_rebuild(self, predictor: Predictor) -> tuple[int, float]:
+        """How many rows `rebuilding` has yet to compute, and about how many seconds that takes."""
+        with self._store.writing():
+            return price(self._store, predictor, facts_of(predictor))
+
+    def info(self) -> dict[str, Any]:
+        """What it holds and is bound to, in plain values."""
+        return facts_about(self._store)
+
+    def check(self) -> tuple[list[str], float]:
+        """Look for damage.
+
+        Returns:
+            What is wrong, in sentences, and the share of the ten nearest that a search finds, in [0, 1].
+
+        Raises:
+            UsageError: the gallery lies on a cluster, which checks itself.
+        """
+        return check(self._store)
+
+    def settle(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Wait until the index is up to date, which `add` leaves to the background for a large gallery.
+
+        Args:
+            progress: called with the rows done, and all of them.
+        """
+        with self._store.writing():
+            settle(self._store, wait=True, progress=progress)
+
     def gone(self, folders: Iterable[str]) -> list[Gone]:
         """Rows whose photos lay in these folders, as they were given, and are not there any more."""
         return gone(self._store, folders)
@@ -321,69 +361,16 @@ class Gallery:
         if box is not None and (images is None or isinstance(images, list | tuple)):
             raise UsageError("a box goes with one photo")
         if images is not None:
-            return self._by_photo(images, box), not isinstance(images, list | tuple)
+            return queries.by_photo(self._needed_predictor(), self.facts, images, box), not isinstance(
+                images, list | tuple
+            )
         if ids is not None:
-            return self._by_id([ids] if isinstance(ids, str) else list(ids)), isinstance(ids, str)
+            return queries.by_id(self._store, self.place, [ids] if isinstance(ids, str) else list(ids)), isinstance(
+                ids, str
+            )
         if vectors is not None:
-            return self._by_vector(np.asarray(vectors)), np.ndim(vectors) == 1
+            return queries.by_vector(self.facts.dim, np.asarray(vectors)), np.ndim(vectors) == 1
         return [], False
-
-    def _by_photo(self, images: Any, box: Box | None) -> list[Query]:
-        predictor = self._needed_predictor()
-        if isinstance(images, list | tuple):
-            predictions = predictor.predict(images)
-        elif box is not None:
-            predictions = predictor.predict(images, boxes=[box])
-        else:
-            predictions = [predictor.predict(images)]
-        return [self._seen(prediction) for prediction in predictions]
-
-    def _seen(self, prediction: Prediction) -> Query:
-        if prediction.error is not None:
-            return failed(prediction.error)
-        if prediction.is_garment is not None and prediction.is_garment < 0.5:
-            logger.warning("there may be no garment in %s: its hits may mean little", prediction.image or "the query")
-        try:
-            vector = unit(prediction.embedding)
-        except UsageError as error:
-            return failed(ImageError(f"the model gave no usable embedding: {error}"))
-        facts = {"box": prediction.box, "category": prediction.category.name}
-        return Query(vector, match.look_of(prediction, self.facts), facts=facts)
-
-    def _by_id(self, ids: list[str]) -> list[Query]:
-        rows = {row.id: row for row in self._store.get(ids)}
-        return [
-            Query(unit(rows[id].vector), match.look_of(rows[id], self.facts), {id})
-            if id in rows
-            else failed(GalleryError(f"gallery {self.place} has no row {id!r}"))
-            for id in ids
-        ]
-
-    def _by_vector(self, vectors: NDArray[Any]) -> list[Query]:
-        rows = vectors[None] if vectors.ndim == 1 else vectors
-        if rows.ndim != 2 or rows.shape[1] != self.facts.dim:
-            raise UsageError(f"vectors must be [N, {self.facts.dim}] or [{self.facts.dim}], got {list(vectors.shape)}")
-        queries = []
-        for row in rows:
-            try:
-                queries.append(Query(unit(row)))
-            except UsageError as error:
-                queries.append(failed(error))
-        return queries
-
-    def _refined(self, queries: list[Query], like: Sequence[str], unlike: Sequence[str]) -> list[Query]:
-        rows = {row.id: row for row in self._store.get([*like, *unlike])}
-        if missing := [id for id in (*like, *unlike) if id not in rows]:
-            raise GalleryError(f"gallery {self.place} has no row {missing[0]!r}")
-        if not queries and not rows:
-            raise UsageError("give a query: images, ids, vectors, like or unlike")
-        liked, unliked = [rows[id] for id in like], [rows[id] for id in unlike]
-        return [
-            query
-            if query.facts.get("error")
-            else replace(query, vector=refined(query.vector, liked, unliked), without=query.without | rows.keys())
-            for query in queries or [Query(None)]
-        ]
 
 
 def facts_of(predictor: Predictor) -> Facts:
@@ -411,17 +398,3 @@ def settle(store: Store, *, wait: bool = False, progress: Any = None) -> None:
     store.settle(wait=wait, progress=progress)
     if match.is_due(store):
         store.set_meta(match.META, match.measure(store, store.sample(match.QUERIES)))
-
-
-def _together(queries: list[Query]) -> Query:
-    """One query from several of one thing: the mean of their vectors."""
-    for query in queries:
-        if query.facts.get("error") is not None:
-            return query
-    vectors = [query.vector for query in queries if query.vector is not None]
-    return replace(
-        queries[0],
-        vector=unit(np.mean(vectors, axis=0)),
-        without=set().union(*(query.without for query in queries)),
-        facts=queries[0].facts | {"box": None} if len(queries) > 1 else queries[0].facts,
-    )

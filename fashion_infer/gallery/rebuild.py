@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby, islice
+from time import monotonic
 from typing import Any
 
 from fashion_infer.errors import GalleryError
@@ -11,6 +12,8 @@ from fashion_infer.gallery.photos import Photo, read_ahead
 from fashion_infer.gallery.rows import Facts, Row, path_of_text
 from fashion_infer.gallery.store import Store
 from fashion_infer.predictor import Predictor
+
+SAMPLE = 32  # photos timed for the price
 
 
 def rebuild(store: Store, predictor: Predictor, facts: Facts, *, prune: bool = False) -> Iterator[Outcome]:
@@ -46,10 +49,13 @@ def rebuild(store: Store, predictor: Predictor, facts: Facts, *, prune: bool = F
     store.switch_epoch(epoch)
 
 
-def rows_left(store: Store, facts: Facts) -> int:
-    """How many rows a rebuild has yet to compute. To be used inside `store.writing()`."""
-    epoch = store.begin_epoch(facts)
-    return len(store) - len(store.origins(epoch))
+def price(store: Store, predictor: Predictor, facts: Facts) -> tuple[int, float]:
+    """How many rows a rebuild has yet to compute, and about how many seconds that takes. Inside `store.writing()`."""
+    done = store.origins(store.begin_epoch(facts))
+    start = monotonic()
+    tried = sum(len(job.before) for job in islice(finished(predictor, _jobs(store, done)), SAMPLE))
+    left = len(store) - len(done)
+    return left, (monotonic() - start) / max(tried, 1) * left
 
 
 def _jobs(store: Store, done: set[Any]) -> Iterator[Job]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from fashion_infer import Predictor
-from fashion_infer.onnx_file import set_metadata
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.rows import Facts, Row
 from fashion_infer.model_spec import METADATA_KEY, ModelSpec
+from fashion_infer.onnx_file import set_metadata
 
 FACTS = Facts("0123456789abcdef", 16, "model.onnx", "00", {"floral": "texture", "long_sleeve": "sleeve"})
 
