@@ -12,7 +12,7 @@ from fashion_infer.model_spec import MIN_EMBEDDING_COSINE, ModelSpec
 try:
     from onnx import GraphProto, numpy_helper
 except ImportError as error:
-    raise missing_extra("onnx", "export") from error
+    raise missing_extra("onnx", "export", error) from error
 
 
 def hash_of_embedding(graph: GraphProto) -> str:

@@ -27,7 +27,7 @@ ELSEWHERE = (  # too long for a test, or for a machine that CI is not
 
 def help_examples() -> list[str]:
     """The example lines below every command's help."""
-    commands = (*cli.app.registered_commands, *cli.data.app.registered_commands)
+    commands = (*cli.app.registered_commands, *cli.data.app.registered_commands, *cli.gallery.app.registered_commands)
     texts = [command.callback.__doc__ or "" for command in commands if command.callback]
     assert all(" fashion-infer " in text for text in texts), "every command's help has an example"
     return [line.strip() for text in texts for line in text.splitlines() if line.startswith("        fashion-infer ")]

@@ -8,12 +8,11 @@ import typer
 from rich.pretty import pprint
 
 from fashion_infer.cli.index import print_plain, progress
-from fashion_infer.cli.shared import Json, out
+from fashion_infer.cli.shared import Json, Place, out
 from fashion_infer.errors import GalleryError
 
 app = typer.Typer(no_args_is_help=True, help="Look into a gallery, export it, remove rows.")
 
-Place = Annotated[str, typer.Argument(help="Folder of the gallery, or http(s)://host:port/collection of Qdrant.")]
 WORDS = {"file": "same file", "photo": "same photo, encoded anew", "item": "likely the same item"}
 
 

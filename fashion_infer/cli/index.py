@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fashion_infer.cli.shared import Backend, Device, Json, Threads, errors, out, say
+from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
 from fashion_infer.errors import GalleryError, ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS, expand_paths
 from fashion_infer.predictor import Predictor
@@ -25,7 +25,7 @@ SHOWN = 10  # names in a list for people
 
 
 def index(
-    gallery: Annotated[str, typer.Argument(help="Folder of the gallery, or http(s)://host:port/collection of Qdrant.")],
+    gallery: Place,
     inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The gallery's own by default; fashionnet-lite for a new one.")

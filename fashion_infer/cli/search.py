@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fashion_infer.cli.index import opened, print_plain
-from fashion_infer.cli.shared import Backend, Device, Json, Threads, errors, out, say
+from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
 from fashion_infer.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    gallery: Annotated[str, typer.Argument(help="Folder of the gallery, or http(s)://host:port/collection of Qdrant.")],
+    gallery: Place,
     images: Annotated[list[str] | None, typer.Argument(help="Photos to search by.")] = None,
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Search by a row of the gallery, without a model.")

@@ -40,12 +40,13 @@ def _figure(prediction: Prediction, name: str) -> str:
     if prediction.error is not None:
         return f"<figure><figcaption>{html.escape(str(prediction.error))}</figcaption></figure>"
     words = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
-    picture = f"<img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'>"
+    picture = f"<img alt='{html.escape(words)}' src='{data_uri(prediction.plot())}'>"
     garment = "" if prediction.is_garment is None else f"; a garment: {prediction.is_garment:.2f}"
     return f"<figure>{picture}<figcaption>{html.escape(name + garment)}</figcaption></figure>"
 
 
-def _data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: Pixels) -> str:
+    """A picture as the address of an image inside the page."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 

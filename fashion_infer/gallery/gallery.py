@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fashion_infer.errors import GalleryMismatchError, UsageError
 from fashion_infer.gallery import match, queries
 from fashion_infer.gallery.adding import AddReport, Outcome, add, estimate, planned
-from fashion_infer.gallery.checking import check, facts_about
 from fashion_infer.gallery.filters import typed_filter
 from fashion_infer.gallery.folders import Gone, gone
 from fashion_infer.gallery.hits import Hits
@@ -297,6 +296,8 @@ class Gallery:
 
     def info(self) -> dict[str, Any]:
         """What it holds and is bound to, in plain values."""
+        from fashion_infer.gallery.checking import facts_about  # below an extra
+
         return facts_about(self._store)
 
     def check(self) -> tuple[list[str], float]:
@@ -308,6 +309,8 @@ class Gallery:
         Raises:
             UsageError: the gallery lies on a cluster, which checks itself.
         """
+        from fashion_infer.gallery.checking import check  # below an extra
+
         return check(self._store)
 
     def settle(self, progress: Callable[[int, int], None] | None = None) -> None:

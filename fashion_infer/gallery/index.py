@@ -19,7 +19,7 @@ from fashion_infer.gallery.database import Database
 try:
     import faiss
 except ImportError as error:
-    raise missing_extra("faiss-cpu", "gallery") from error
+    raise missing_extra("faiss-cpu", "gallery", error) from error
 
 Float32s = NDArray[np.float32]
 Positions = NDArray[np.int64]

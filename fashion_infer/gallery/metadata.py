@@ -14,7 +14,7 @@ TEXT = ("item",)  # columns that stay text, however much they look like numbers
 _KINDS = (
     ("bool", re.compile(r"(?i:true|false)")),
     ("int", re.compile(r"[+-]?(0|[1-9]\d{0,17})")),  # not 007, which is no number but a name
-    ("float", re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")),
+    ("float", re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")),
     ("date", re.compile(r"\d{4}-\d\d-\d\d")),
     ("datetime", re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")),
     ("datetime_utc", re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")),

@@ -23,7 +23,7 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as error:
-    raise missing_extra("pyarrow", "gallery") from error
+    raise missing_extra("pyarrow", "gallery", error) from error
 
 SPACE_KEY, MODEL_KEY, SHA256_KEY = "fashion_infer.embedding_space", "fashion_infer.model", "fashion_infer.model_sha256"
 GROUPS_KEY = "fashion_infer.attribute_groups"

@@ -29,7 +29,7 @@ try:
     from qdrant_client import models as q
     from qdrant_client.http.exceptions import ApiException
 except ImportError as error:
-    raise missing_extra("qdrant-client", "cluster") from error
+    raise missing_extra("qdrant-client", "cluster", error) from error
 
 FACTS, KINDS, META = "fashion_infer.facts", "fashion_infer.kinds", "fashion_infer.meta"
 PREFIX = "u_"  # of the keys of the user's own columns
