@@ -210,7 +210,7 @@ def _rebuild(place: str, model: str, settings: dict[str, Any], *, prune: bool, d
 
 
 @contextmanager
-def opened(place: str, model: str | None, settings: dict[str, Any]) -> "Iterator[Gallery]":
+def opened(place: str, model: str | None, settings: dict[str, Any], *, create: bool = True) -> "Iterator[Gallery]":
     """A gallery with a Predictor: of the model that is named, of the gallery's own, or of the built-in one."""
     from fashion_infer.gallery import Gallery
 
@@ -219,8 +219,10 @@ def opened(place: str, model: str | None, settings: dict[str, Any]) -> "Iterator
             with Gallery(place) as reader:
                 model = reader.facts.model
         except GalleryError:
+            if not create:
+                raise
             model = DEFAULT_MODEL  # a new gallery; what else is wrong is said below
-    with Predictor(model, **settings) as predictor, Gallery(place, predictor) as gallery:
+    with Predictor(model, **settings) as predictor, Gallery(place, predictor, create=create) as gallery:
         yield gallery
 
 

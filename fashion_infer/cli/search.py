@@ -11,9 +11,11 @@ from rich.table import Table
 from fashion_infer.cli.index import opened, print_plain
 from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
 from fashion_infer.errors import ImageError, UsageError
+from fashion_infer.images import ImageSource
 
 if TYPE_CHECKING:
     from fashion_infer.gallery import Gallery, Hits
+    from fashion_infer.gallery.gallery import SearchOptions
 
 
 def search(
@@ -55,7 +57,7 @@ def search(
     """
     from fashion_infer.gallery import Gallery, search_to_dict
 
-    options = {
+    options: SearchOptions = {
         "like": like or [],
         "unlike": unlike or [],
         "where": where,
@@ -69,10 +71,10 @@ def search(
     }
     if not images:
         with Gallery(gallery) as reader:
-            results, space = _as_list(reader.search(ids=ids or None, **options)), reader.facts.space
+            results, space = _as_list(reader.search(**(options | {"ids": ids or None}))), reader.facts.space
     else:
         settings = {"device": device, "backend": backend, "threads": threads}
-        with opened(gallery, model, settings) as searcher:
+        with opened(gallery, model, settings, create=False) as searcher:
             results, space = _by_photo(searcher, images, ids, box, options), searcher.facts.space
     if as_json:
         typer.echo(json.dumps(search_to_dict(results, space)))
@@ -89,19 +91,19 @@ def search(
 
 
 def _by_photo(
-    gallery: "Gallery", images: list[str], ids: list[str] | None, box: str | None, options: dict[str, Any]
+    gallery: "Gallery", images: list[str], ids: list[str] | None, box: str | None, options: "SearchOptions"
 ) -> "list[Hits]":
     if ids:
         raise UsageError("give photos or --id, one of them")
     if box is None:
-        return _as_list(gallery.search(images, **options))
+        return _as_list(gallery.search(list[ImageSource](images), **options))
     if len(images) > 1:
         raise UsageError("a box goes with one photo")
     try:
-        edges = [float(edge) for edge in box.split(",")]
+        x1, y1, x2, y2 = (float(edge) for edge in box.split(","))
     except ValueError as error:
         raise UsageError(f"{box!r} is no box: it is x1,y1,x2,y2") from error
-    return [gallery.search(images[0], box=edges, **options)]
+    return [gallery.search(images[0], **(options | {"box": [x1, y1, x2, y2]}))]
 
 
 def _as_list(found: Any) -> "list[Hits]":

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 
 from fashion_infer.demo.report import data_uri
-from fashion_infer.files import write_atomically
 from fashion_infer.gallery import Gallery, Hits
 from fashion_infer.gallery.sheet import contact_sheet
 from fashion_infer.predictor import Predictor
@@ -28,8 +27,7 @@ def searches(predictor: Predictor, console: Console) -> str:
         for item in range(ITEMS):
             for view in range(VIEWS_PER_ITEM):
                 path = folder / f"item{item:02}-{view}.jpg"
-                content = to_jpeg(render(SEED, item * VIEWS_PER_ITEM + view, size=SIZE))
-                write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))
+                path.write_bytes(to_jpeg(render(SEED, item * VIEWS_PER_ITEM + view, size=SIZE)))
                 if view != QUERY:
                     paths.append(str(path))
                     payloads.append({"item": f"item{item:02}", "price": 10 + 7 * item % 90})

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -134,7 +134,7 @@ class Gallery:
         ids: Iterable[str] | None = None,
         payloads: Iterable[Mapping[str, Any] | None] | None = None,
         boxes: Iterable[Sequence[Box] | None] | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """`add`, lazily: each outcome comes once its row is safe on the disk. Close or exhaust the iterator."""
         predictor = self._needed_predictor()
         with self._store.writing():
@@ -228,7 +228,7 @@ class Gallery:
         return export(self._store, Path(path))
 
     @classmethod
-    def taking(cls, place: str | os.PathLike[str], source: str | os.PathLike[str]) -> Iterator[Outcome]:
+    def taking(cls, place: str | os.PathLike[str], source: str | os.PathLike[str]) -> Generator[Outcome, None, None]:
         """Add rows with their embeddings from Parquet, to a gallery that is made where there is none.
 
         Args:
@@ -250,7 +250,7 @@ class Gallery:
         finally:
             store.close()
 
-    def rebuilding(self, predictor: Predictor, *, prune: bool = False) -> Iterator[Outcome]:
+    def rebuilding(self, predictor: Predictor, *, prune: bool = False) -> Generator[Outcome, None, None]:
         """Make every embedding anew by another model, from the photos; the old ones serve until the last is done.
 
         A rebuild that was broken off goes on where it stopped. Close or exhaust the iterator.
