@@ -87,8 +87,8 @@ def times(engines: dict[str, Callable[[Vectors], object]], queries: Vectors) -> 
             engine(query[None])
             samples[name].append((perf_counter() - start) * 1e3)
     return {
-        name: {"p50_ms": float(np.median(taken)), "p99_ms": float(np.percentile(taken, 99))}
-        for name, taken in samples.items()
+        name: {"p50_ms": float(np.median(figures)), "p99_ms": float(np.percentile(figures, 99))}
+        for name, figures in samples.items()
     }
 
 
@@ -147,8 +147,10 @@ def _beside(store: LocalStore, vectors: Vectors, queries: Vectors, price: Any) -
         parameters = faiss.SearchParametersHNSW(efSearch=snapshot.ef_search or 64)
         engines["gallery, indexed"] = lambda query: store.nearest(query, LIMIT, None)
         engines["faiss, HNSW"] = lambda query: graph.search(query, LIMIT, params=parameters)
-        found = store.nearest(queries, LIMIT, None).candidates
-        recalls["gallery, indexed"] = recall(expected, np.array([[score for score, _ in c] for c in found], np.float32))
+        neighbours = store.nearest(queries, LIMIT, None).candidates
+        recalls["gallery, indexed"] = recall(
+            expected, np.array([[score for score, _ in c] for c in neighbours], np.float32)
+        )
     if edge := _qdrant_edge(vectors):
         engines["Qdrant Edge"] = edge
     return times(engines, queries), recalls
@@ -184,7 +186,7 @@ def measure_adding(photos: list[str], folder: Path) -> dict[str, float]:
             with Gallery(folder / f"adding{turn}", predictor) as gallery:
                 gallery.add(photos)
             seconds["add"].append(perf_counter() - start)
-    rates = {name: len(photos) / float(np.median(taken)) for name, taken in seconds.items()}
+    rates = {name: len(photos) / float(np.median(figures)) for name, figures in seconds.items()}
     return {**rates, "share": rates["add"] / rates["stream"]}
 
 
@@ -227,10 +229,10 @@ def print_table(result: dict[str, Any]) -> None:
         written = f"written at {size['rows_per_s_written']:,.0f}/s, {size['bytes'] / 1e6:.0f} MB on disk"
         opened = f"opened in {size['open_s']:.2f} s, {size['resident_mb']:.0f} MB resident"
         print(f"\n{size['rows']:,} rows: {written}, indexed in {size['index_s']:.1f} s, {opened}")
-        for name, taken in size["times"].items():
+        for name, figures in size["times"].items():
             share = size["recall"].get(name)
             note = "" if share is None else f"  recall@10 {share:.4f}"
-            print(f"  {name:26} p50 {taken['p50_ms']:8.2f} ms  p99 {taken['p99_ms']:8.2f} ms{note}")
+            print(f"  {name:26} p50 {figures['p50_ms']:8.2f} ms  p99 {figures['p99_ms']:8.2f} ms{note}")
     if kills := result["kills"]:
         counts = f"{kills['acknowledged']} rows acknowledged, {kills['lost']} lost, {kills['twice']} twice"
         print(f"\n{kills['rounds']} kills: {counts}")

@@ -246,7 +246,7 @@ def _finish_index(gallery: "Gallery") -> None:
 
 
 def _find_gone(gallery: "Gallery", inputs: list[str], result: _Result, prune: bool) -> None:
-    gone = gallery.gone([given for given in inputs if Path(given).is_dir()])
+    gone = gallery.gone([folder for folder in inputs if Path(folder).is_dir()])
     result.renamed = [(row.path, row.now) for row in gone if row.now is not None]
     result.vanished = [row.path for row in gone if row.now is None]
     if prune and gone:

@@ -106,10 +106,10 @@ def _by_photo(
     return [gallery.search(images[0], **(options | {"box": [x1, y1, x2, y2]}))]
 
 
-def _as_list(found: Any) -> "list[Hits]":
+def _as_list(results: Any) -> "list[Hits]":
     from fashion_infer.gallery import Hits
 
-    return [found] if isinstance(found, Hits) else list(found)
+    return [results] if isinstance(results, Hits) else list(results)
 
 
 def _show(results: "list[Hits]", queries: list[str]) -> None:

@@ -101,8 +101,8 @@ def _recall(store: LocalStore) -> float:
     picked = np.random.default_rng(1).choice(positions, min(QUERIES, len(positions)), replace=False)
     queries = snapshot.vectors(picked)
     expected, _ = replace(snapshot, ef_search=None).search(queries, 10)
-    found, _ = snapshot.search(queries, 10)
-    return float((found >= expected[:, -1:] - 1e-6).mean())
+    scores, _ = snapshot.search(queries, 10)
+    return float((scores >= expected[:, -1:] - 1e-6).mean())
 
 
 def _size(folder: Path) -> int:

@@ -83,7 +83,7 @@ class Words:
         if sign == "=":
             met: Mask = self._codes == self._known.get(plain, -2)
             return met
-        met_by_code = [bool(COMPARE[sign](known, plain)) for known in self._known]
+        met_by_code = [bool(COMPARE[sign](word, plain)) for word in self._known]
         lookup = np.array([*met_by_code, False], np.bool_)  # the code -1 of a missing value is the last
         return lookup[self._codes]
 

@@ -164,16 +164,16 @@ class Database:
         last = 0
         while True:
             with self.reading() as connection:
-                found = connection.execute(
+                batch = connection.execute(
                     f"SELECT number, id, path, content_hash FROM rows_{self.epoch} WHERE number > ? ORDER BY number "
                     "LIMIT 10000",
                     (last,),
                 ).fetchall()
-            for _, *facts in found:
+            for _, *facts in batch:
                 yield tuple(facts)
-            if not found:
+            if not batch:
                 return
-            last = found[-1][0]
+            last = batch[-1][0]
 
     def numbered(self) -> Iterator[tuple[int, Row]]:
         """Number and row of each, in the order of the numbers."""
@@ -184,12 +184,12 @@ class Database:
                     f"SELECT number, {FIELDS}, vector FROM rows_{self.epoch} JOIN vectors_{self.epoch} USING (number) "
                     "WHERE number > ? ORDER BY number LIMIT 1000"
                 )
-                found = connection.execute(statement, (above,)).fetchall()
-            for number, *fields, vector in found:
+                batch = connection.execute(statement, (above,)).fetchall()
+            for number, *fields, vector in batch:
                 yield number, row_of_fields(fields, vector, self.kinds)
-            if not found:
+            if not batch:
                 return
-            above = found[-1][0]
+            above = batch[-1][0]
 
     def _select(self, connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Row]:
         statement = (
@@ -251,13 +251,19 @@ class Database:
             for column, values in (("record", records), ("id", [row.id for row in rows])):
                 self._delete(connection, column, values, change, epoch)
             self._widen_kinds(connection, rows)
+            counted = connection.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = ?", (f"rows_{epoch}",)
+            ).fetchone()
+            numbers = range((counted[0] if counted else 0) + 1, 2**63)
             places = marks(FIELDS.split(", "))
-            for row, origin in zip(rows, origins, strict=True):
-                cursor = connection.execute(
-                    f"INSERT INTO rows_{epoch} ({FIELDS}, origin) VALUES ({places}, ?)", (*fields_of(row), origin)
-                )
-                vector = row.vector.tobytes()
-                connection.execute(f"INSERT INTO vectors_{epoch} VALUES (?, ?)", (cursor.lastrowid, vector))
+            connection.executemany(
+                f"INSERT INTO rows_{epoch} (number, {FIELDS}, origin) VALUES (?, {places}, ?)",
+                ((n, *fields_of(row), origin) for n, row, origin in zip(numbers, rows, origins, strict=False)),
+            )
+            connection.executemany(
+                f"INSERT INTO vectors_{epoch} VALUES (?, ?)",
+                ((number, row.vector.tobytes()) for number, row in zip(numbers, rows, strict=False)),
+            )
         self.refresh()
 
     def remove(self, ids: Sequence[str]) -> int:

@@ -46,8 +46,8 @@ def duplicates(store: Store, progress: Callable[[int], None] | None = None) -> I
     done = 0
     while some := list(islice(rows, AT_ONCE)):
         vectors = np.stack([row.vector for row in some]).astype(np.float32)
-        found = store.nearest(vectors, NEIGHBOURS + 1, None).candidates
-        for row, candidates in zip(some, found, strict=True):
+        neighbours = store.nearest(vectors, NEIGHBOURS + 1, None).candidates
+        for row, candidates in zip(some, neighbours, strict=True):
             for score, other in candidates:
                 key = (min(row.id, other.id), max(row.id, other.id))
                 if score < min(likely, CANDIDATE) or row.id == other.id or key in seen:

@@ -78,12 +78,12 @@ class Hits(list[Hit]):
     def to_dict(self) -> dict[str, Any]:
         """One object of a search's JSON; `search_to_dict` makes the whole."""
         box = None if self.box is None else list(self.box)
-        found: dict[str, Any] = {"box": box, "category": self.category, "hits": [hit.to_dict() for hit in self]}
+        described: dict[str, Any] = {"box": box, "category": self.category, "hits": [hit.to_dict() for hit in self]}
         if self.dropped:
-            found["dropped"] = self.dropped
+            described["dropped"] = self.dropped
         if self.error is not None:
-            found["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
-        return found
+            described["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
+        return described
 
 
 def search_to_dict(results: list[Hits], space: str) -> dict[str, Any]:

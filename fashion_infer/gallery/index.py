@@ -105,16 +105,16 @@ class Snapshot:
             missing, at the end.
         """
         mask = self.alive if chosen is None else chosen & self.alive
-        found = []
+        partial = []
         for start, index in self.parts:
-            here = mask[start : start + index.ntotal]
+            part_mask = mask[start : start + index.ntotal]
             graph = self.ef_search if chosen is None and not exact and index is self.parts[0].index else None
-            scores, places = _search_part(index, queries, count, here, graph)
-            found.append((scores, np.where(places < 0, -1, places + start)))
-        if not found:
+            scores, places = _search_part(index, queries, count, part_mask, graph)
+            partial.append((scores, np.where(places < 0, -1, places + start)))
+        if not partial:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores = np.concatenate([scores for scores, _ in found], axis=1)
-        positions = np.concatenate([positions for _, positions in found], axis=1)
+        scores = np.concatenate([scores for scores, _ in partial], axis=1)
+        positions = np.concatenate([positions for _, positions in partial], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(scores, best, 1), np.take_along_axis(positions, best, 1)
 
@@ -135,12 +135,12 @@ def advance(snapshot: Snapshot, database: Database) -> Snapshot:
         cursor = connection.execute(
             f"SELECT number, vector FROM vectors_{snapshot.epoch} WHERE number > ? ORDER BY number", (last,)
         )
-        while found := cursor.fetchmany(READ_ROWS):
-            new, blobs = zip(*found, strict=True)
+        while partial := cursor.fetchmany(READ_ROWS):
+            new, blobs = zip(*partial, strict=True)
             vectors = np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim)
             parts = _with_part(parts, rows, vectors.astype(np.float32), snapshot.cached)
             chunks.append(np.array(new, np.int64))
-            rows, last = rows + len(found), new[-1]
+            rows, last = rows + len(partial), new[-1]
         removed = connection.execute(
             f"SELECT number FROM removed_{snapshot.epoch} WHERE change > ?", (snapshot.change,)
         ).fetchall()

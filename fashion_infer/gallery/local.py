@@ -51,14 +51,14 @@ class LocalStore(Database):
                 scores, positions = _scan(snapshot, queries, count, rows, chosen, exact)
                 numbers = np.where(positions < 0, -1, snapshot.numbers[positions]) if positions.size else positions
                 asked = [int(number) for number in np.unique(numbers) if number >= 0]
-                found = self.by_number(asked, snapshot.epoch)
+                batch = self.by_number(asked, snapshot.epoch)
             except EpochGoneError:
                 if last_try:
                     raise
                 continue
-            if len(found) == len(asked) or last_try:
+            if len(batch) == len(asked) or last_try:
                 scanned = exact or chosen is not None or snapshot.ef_search is None
-                return Nearest(_candidates(scores, numbers, found, count), rows, scanned)
+                return Nearest(_candidates(scores, numbers, batch, count), rows, scanned)
             # rows were removed between the scan and the look-up: see what there is now
         raise AssertionError  # the last try returned or raised
 
@@ -140,8 +140,8 @@ class LocalStore(Database):
                 f"SELECT number, {value} FROM rows_{snapshot.epoch} WHERE number > ? AND number <= ? ORDER BY number",
                 (*parameters, seen, snapshot.last),
             )
-            while found := cursor.fetchmany(READ_ROWS):
-                numbers, values = zip(*found, strict=True)
+            while batch := cursor.fetchmany(READ_ROWS):
+                numbers, values = zip(*batch, strict=True)
                 column.extend(length, snapshot.positions(np.array(numbers, np.int64)), _read(values, name, kind))
         column.extend(length, np.empty(0, np.int64), [])
         self._columns[f"{name} {kind}"] = column, snapshot.last

@@ -40,11 +40,11 @@ def measure(store: Store, sample: list[Row]) -> dict[str, Any]:
         {"likely": score, "possible": score, "rows": of the gallery, "queries", "by": "items" or "rows"}
     """
     queries = np.stack([row.vector for row in sample]).astype(np.float32)
-    found = store.nearest(queries, NEIGHBOURS + 1, None)
+    nearest_rows = store.nearest(queries, NEIGHBOURS + 1, None)
     by_items = any("item" in row.columns for row in sample)
     alarms = [
         score
-        for row, candidates in zip(sample, found.candidates, strict=True)
+        for row, candidates in zip(sample, nearest_rows.candidates, strict=True)
         for score, other in candidates
         if is_other(row, other)
     ]

@@ -44,8 +44,8 @@ class Metadata:
             raise UsageError(f"{path} has no column to join by: it needs path or id, and has {', '.join(columns)}")
         self.key = keys[0]
         names = [str(name) for name in columns.pop(self.key)]
-        if taken := columns.keys() & RESERVED:
-            raise UsageError(f"{path}: the column {min(taken)!r} is one of the gallery's own: give it another name")
+        if reserved := columns.keys() & RESERVED:
+            raise UsageError(f"{path}: the column {min(reserved)!r} is one of the gallery's own: give it another name")
         self._places = {name: place for place, name in enumerate(names)}
         if len(self._places) < len(names):
             twice = next(name for place, name in enumerate(names) if self._places[name] != place)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fashion_infer.predictor import Predictor
 
 READERS = 8  # threads that wait for disks
 AHEAD = 32  # photos read ahead of the network
+WHOLE = (0.0, 0.0, 1e9, 1e9)  # clipped to the photo, all of it
 
 
 @dataclass
@@ -142,23 +144,13 @@ def recognised(predictor: Predictor, photos: Iterator[Photo]) -> Iterator[tuple[
     """Photos with a Prediction for each of their rows, in order; decoding, network and caller overlap."""
     waiting: deque[Photo] = deque()
 
-    def sources() -> Iterator[ImageSource]:
+    def noted() -> Iterator[Photo]:
         for photo in photos:
             waiting.append(photo)
-            assert photo.source is not None
-            yield photo.source
+            yield photo
 
-    for prediction in predictor.stream(sources()):
-        photo = waiting.popleft()
-        if photo.boxes is None:
-            yield photo, [prediction]
-        else:
-            yield photo, _in_boxes(predictor, photo)
-
-
-def _in_boxes(predictor: Predictor, photo: Photo) -> list[Prediction]:
-    assert photo.source is not None and photo.boxes is not None
-    try:
-        return predictor.predict(photo.source, boxes=photo.boxes)
-    except ImageError as error:
-        return [Prediction.failed(photo.source, error) for _ in photo.boxes]
+    first, second = tee(noted())
+    sources = (photo.source for photo in first if photo.source is not None)
+    boxes = (photo.boxes or [WHOLE] for photo in second)
+    for predictions in predictor.stream(sources, boxes):
+        yield waiting.popleft(), predictions

@@ -124,10 +124,10 @@ class ClusterStore:
             ]
             with told(self.place):
                 answers = self._client.query_batch_points(self._collection, requests)
-            found = [self._candidates(answer.points) for answer in answers]
-            tied = any(len(c) == fetched > count > 0 and c[count - 1][0] == c[-1][0] for c in found)
+            ranked = [self._candidates(answer.points) for answer in answers]
+            tied = any(len(c) == fetched > count > 0 and c[count - 1][0] == c[-1][0] for c in ranked)
             if fetched == searched or not tied:
-                return Nearest([candidates[:count] for candidates in found], searched, exact)
+                return Nearest([candidates[:count] for candidates in ranked], searched, exact)
             fetched *= 4
 
     def count(self, where: Filter | None) -> int:

@@ -72,8 +72,8 @@ def search(store: Store, queries: Sequence[Query], options: Options) -> list[Hit
         names = ", ".join(sorted(store.kinds)) or "no columns of yours"
         raise UsageError(f"the gallery has no column {options.group_by!r} to group by; it has {names}")
     good = [query for query in queries if query.vector is not None]
-    found, searched, exact = _candidates(store, good, options)
-    pages = iter([_page(store, query, candidates, options) for query, candidates in zip(good, found, strict=True)])
+    neighbours, searched, exact = _candidates(store, good, options)
+    pages = iter([_page(store, query, candidates, options) for query, candidates in zip(good, neighbours, strict=True)])
     took = (perf_counter() - start) * 1e3
     results = [Hits(**query.facts) if query.vector is None else next(pages) for query in queries]
     for hits in results:
@@ -110,17 +110,17 @@ def _candidates(store: Store, queries: list[Query], options: Options) -> tuple[l
     if not queries:
         return [], 0, True
     vectors = np.stack([query.vector for query in queries if query.vector is not None])
-    wanted = max(POOL, POOL_SHARE * options.reach) if options.diversity else options.reach
-    fetched = wanted * (3 if options.group_by else 1) + max(len(query.without) for query in queries)
+    needed = max(POOL, POOL_SHARE * options.reach) if options.diversity else options.reach
+    fetched = needed * (3 if options.group_by else 1) + max(len(query.without) for query in queries)
     while True:
-        found = store.nearest(vectors, fetched, options.where, exact=options.exact)
+        neighbours = store.nearest(vectors, fetched, options.where, exact=options.exact)
         kept = [
             _distinct([pair for pair in candidates if pair[1].id not in query.without], options.group_by)
-            for query, candidates in zip(queries, found.candidates, strict=True)
+            for query, candidates in zip(queries, neighbours.candidates, strict=True)
         ]
-        full = (len(k) >= wanted or len(c) < fetched for k, c in zip(kept, found.candidates, strict=True))
+        full = (len(k) >= needed or len(c) < fetched for k, c in zip(kept, neighbours.candidates, strict=True))
         if all(full):
-            return [candidates[:wanted] for candidates in kept], found.searched, found.exact
+            return [candidates[:needed] for candidates in kept], neighbours.searched, neighbours.exact
         fetched *= 4
 
 
