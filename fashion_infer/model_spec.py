@@ -86,6 +86,17 @@ class ModelSpec:
             raise ModelError(
                 f"the ModelSpec has {len(self.garment_weights)} garment weights, its embedding has {self.embedding_dim}"
             )
+        if not self.categories or len(set(self.categories)) < len(self.categories):
+            raise ModelError("the ModelSpec must name at least one category, and none of them twice")
+        if self.image_size < 1 or self.embedding_dim < 1:
+            raise ModelError(
+                f"the ModelSpec's sizes must be at least 1, got image_size {self.image_size} and embedding_dim "
+                f"{self.embedding_dim}"
+            )
+        if not 0 <= self.threshold <= 1:
+            raise ModelError(f"the ModelSpec's threshold must lie in [0, 1], got {self.threshold}")
+        if not 0 < self.temperature < math.inf:
+            raise ModelError(f"the ModelSpec's temperature must be a finite number above 0, got {self.temperature}")
         if not all(map(math.isfinite, (*(self.garment_weights or ()), self.garment_bias))):
             raise ModelError("the ModelSpec's garment weights and bias must be finite numbers")
 

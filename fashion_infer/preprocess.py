@@ -1,7 +1,7 @@
 """Which pixels the network sees, and the way back: the one preprocessing that training, export and prediction share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.errors import ImageError
-from fashion_infer.images import Picture, Pixels
+from fashion_infer.images import ImageSource, Picture, Pixels, read_image
 
 Floats = NDArray[np.floating]
 Box = Sequence[float] | Floats
@@ -38,6 +38,25 @@ class Crop:
         """[..., 2] points in pixels of the picture -> [0, 1] of the crop: the inverse of `to_image`."""
         unscaled: Floats = (points - self.origin) / self.size
         return unscaled
+
+
+def read_crop(source: ImageSource, size: int, box: Box | None = None) -> tuple[Picture, Crop]:
+    """Decode a picture, no larger than needed, and cut a box, or all of it, out: `read_image`, then `crop`.
+
+    Raises:
+        ImageError: as both do.
+    """
+    picture = read_image(source, side=size, boxes=None if box is None else [box])
+    return picture, crop(picture, box, size)
+
+
+def read_inputs(sources: Iterable[ImageSource], size: int) -> Pixels:
+    """At least one whole picture -> uint8 [N, size, size, 3], what the network sees of them.
+
+    Raises:
+        ImageError: one cannot be used.
+    """
+    return np.stack([read_crop(source, size)[1].pixels for source in sources])
 
 
 def crop(picture: Picture, box: Box | None, size: int) -> Crop:
@@ -69,8 +88,12 @@ def crop(picture: Picture, box: Box | None, size: int) -> Crop:
 def resize(pixels: Pixels, size: int) -> Pixels:
     """Resize uint8 [h, w, 3] to [size, size, 3]: areas are averaged where it shrinks, interpolated where it grows."""
     height, width = pixels.shape[:2]
-    shrunk = (min(width, size), min(height, size))
-    if shrunk != (width, height):
+    if size < min(width, height) and 3 * max(width, height) <= 8 * size:
+        # As JPEGs are decoded. Twice the size, then the mean of each four pixels: on photos less than a grey level from
+        # what INTER_AREA makes of them, in half its time.
+        pixels = cv2.resize(pixels, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    shrunk = (min(pixels.shape[1], size), min(pixels.shape[0], size))
+    if shrunk != pixels.shape[1::-1]:
         pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     if shrunk != (size, size):
         pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)

@@ -2,6 +2,7 @@ import io
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -319,3 +320,15 @@ def test_photographs_of_many_kinds_look_as_pillow_makes_them(name: str, scale: f
     cut = crop(read_image(file.getvalue(), side=224), None, 224)
     expected = np.array(Image.open(file).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
     assert np.abs(cut.pixels.astype(int) - expected.astype(int)).mean() <= 3
+
+
+@pytest.mark.parametrize(("width", "height"), [(240, 320), (306, 408), (375, 500), (447, 596)])
+def test_the_fast_way_to_shrink_is_within_a_grey_level_of_averaging_areas(width: int, height: int) -> None:
+    from skimage import data
+
+    for name in ("astronaut", "chelsea", "coffee"):
+        photo = Image.fromarray(getattr(data, name)()).resize((width, height), Image.Resampling.LANCZOS)
+        fast = resize(np.asarray(photo), 224).astype(int)
+        averaged = cv2.resize(np.asarray(photo), (224, 224), interpolation=cv2.INTER_AREA).astype(int)
+        assert 0 < np.abs(fast - averaged).mean() <= 0.75
+        assert np.abs(fast - averaged).max() <= 32

@@ -19,9 +19,8 @@ from fashion_infer.data.deepfashion_check import READERS, count, find_benchmarks
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ImageError
 from fashion_infer.evaluation.measures import PUBLISHED, Evaluation, Labels, evaluate
-from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
-from fashion_infer.preprocess import Crop, crop
+from fashion_infer.preprocess import Crop, read_crop
 
 Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
@@ -220,8 +219,8 @@ def _batches(
 def _view(data: FashionData, row: int, size: int) -> _View:
     box = data.boxes[row].astype(np.float64)
     try:
-        picture = read_image(data.image_root / data.images[row], side=size, boxes=[box])
-        return _View(row, crop(picture, box, size), (picture.width, picture.height))
+        picture, cut = read_crop(data.image_root / data.images[row], size, box)
+        return _View(row, cut, (picture.width, picture.height))
     except ImageError as error:
         return _View(row, error=str(error))
 
