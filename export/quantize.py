@@ -21,6 +21,7 @@ from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
 from fashion_infer.evaluation.judging import judge
+from fashion_infer.export.embedding_space import converted_spec
 from fashion_infer.export.other_cpu import can_emulate_avx2, run_on_avx2
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
@@ -223,7 +224,9 @@ def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8R
             continue
         worst = {name: max(gaps[name] for gaps in apart.values()) for name in LIMITS}
         report = Int8Report(target, len(gate.pictures), sorted(apart), worst, len(layers), in_float, accuracy)
-        _save(quantized, path, gate.spec, report)
+        embeddings = _run(path, gate.pictures, exact_products=True)["embedding"]
+        spec = converted_spec(gate.spec, gate.expected["embedding"], embeddings, precision="int8", real=True)
+        _save(quantized, path, spec, report)
         return report
     raise ParityError(
         f"int8 changes too much, even with the worst {counts[-1]} of {len(layers)} layers in float: "

@@ -149,7 +149,8 @@ class Predictor:
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
             self._backends = open_backends(file, backend, device, sessions, threads)
-        self.sha256: str = hashed.result()  # of the model file, in hexadecimal
+        self.path = file.path  # of the model file
+        self.sha256: str = hashed.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
         self._max_pixels, self._max_bytes, self._keep_pictures = max_pixels, max_bytes, keep_pictures

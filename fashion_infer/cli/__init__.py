@@ -9,7 +9,20 @@ from typing import Annotated, cast
 import typer
 
 from fashion_infer import __version__
-from fashion_infer.cli import bench, data, demo, doctor, evaluate, export, models, predict, train
+from fashion_infer.cli import (
+    bench,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    gallery,
+    index,
+    models,
+    predict,
+    search,
+    train,
+)
 from fashion_infer.cli.shared import say
 from fashion_infer.errors import FashionInferError, OutputError
 from fashion_infer.text import shown
@@ -70,4 +83,7 @@ app.command()(doctor.doctor)
 app.command()(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command()(demo.demo)
+app.command()(index.index)
+app.command()(search.search)
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")

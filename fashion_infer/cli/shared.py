@@ -11,6 +11,9 @@ from fashion_infer.text import UserConsole
 out = UserConsole()
 errors = UserConsole(stderr=True)
 
+Place = Annotated[
+    str, typer.Argument(help="Folder of the gallery, or http(s)://host:port/collection of a Qdrant cluster.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[
     str, typer.Argument(help="A file that fashion-infer export wrote, or a name that fashion-infer models lists.")

@@ -40,13 +40,14 @@ def _figure(prediction: Prediction, name: str) -> str:
     if prediction.error is not None:
         return f"<figure><figcaption>{html.escape(shown(str(prediction.error)))}</figcaption></figure>"
     words = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
-    picture = f"<img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'>"
+    picture = f"<img alt='{html.escape(words)}' src='{data_uri(prediction.plot())}'>"
     garment = "" if prediction.is_garment is None else f"a garment: {prediction.is_garment:.2f}"
     caption = "; ".join(words for words in (shown(name), garment) if words)
     return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: Pixels) -> str:
+    """A picture as the address of an image inside the page."""
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels)).decode()
 
 

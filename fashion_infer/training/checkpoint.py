@@ -29,7 +29,9 @@ def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec) -> ModelSpec
         OutputError: it cannot be written.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    spec = dataclasses.replace(spec, weights_sha256=hash_weights(weights))
+    spec = dataclasses.replace(
+        spec, weights_sha256=hash_weights(weights), embedding_sha256="", embedding_cosine=None
+    )  # the exporter finds out which of them reach the embedding
     metadata = {METADATA_KEY: spec.to_json(), ARCHITECTURE_KEY: json.dumps(dataclasses.asdict(model.arch))}
     try:
         write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
