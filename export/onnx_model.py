@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fashion_infer.errors import ModelError, missing_extra
+from fashion_infer.export.embedding_space import hash_of_embedding
 from fashion_infer.export.landmark_pool import DOMAIN, NAME, OPSET, VERSION, add_landmark_pool
 from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
@@ -90,6 +91,7 @@ def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
     _strip_traces(model.graph)
     model.ir_version = IR_VERSION
     model.producer_name = "fashion-infer"
+    spec = dataclasses.replace(spec, embedding_sha256=hash_of_embedding(model.graph), embedding_cosine=None)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     architecture = json.dumps(dataclasses.asdict(deployed.model.arch))
     model.metadata_props.add(key=ARCHITECTURE_KEY, value=architecture)  # for training on from this file

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
 from fashion_infer.errors import ParityError
-from fashion_infer.images import ImageSource, expand_paths, read_image
-from fashion_infer.preprocess import crop
+from fashion_infer.images import ImageSource
+from fashion_infer.inputs import expand_paths
+from fashion_infer.preprocess import read_inputs
 from fashion_infer.synthetic.rendering import render
 
 BEFORE_POOLING = ("landmarks", "visibility")
@@ -67,7 +68,7 @@ def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDAr
     else:
         paths = expand_paths([str(photos)])
         sources = [paths[i * len(paths) // count] for i in range(count)] if len(paths) > count else list(paths)
-    return np.stack([crop(read_image(source, side=size), None, size).pixels for source in sources])
+    return read_inputs(sources, size)
 
 
 def check_parity(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_infer.errors import ModelError, ModelNotFoundError, PrecisionError, missing_extra
-from fashion_infer.model_spec import METADATA_KEY, ModelSpec
+from fashion_infer.errors import PrecisionError, missing_extra
+from fashion_infer.model_file import ModelFile, parse_onnx, read_model
+from fashion_infer.model_spec import ModelSpec
 
 try:
     import onnx
-    from google.protobuf.message import DecodeError
 except ImportError as error:
     raise missing_extra(error.name or "onnx", "export", error) from error
 
@@ -20,23 +20,15 @@ PACKED = "/fp16"  # the end of the name of a weight that is stored in half the b
 PACKED_FROM = 1024  # values; the small ones, scales and offsets, stay as they are
 
 
-def load_onnx(path: Path) -> tuple[onnx.ModelProto, ModelSpec]:
-    """Read a file that `fashion-infer export` wrote.
+def load_onnx(path: Path | ModelFile) -> tuple[onnx.ModelProto, ModelSpec]:
+    """Read a file that `fashion-infer export` wrote, its weights as they are computed with.
 
     Raises:
         ModelNotFoundError: no such file.
         ModelError: not an ONNX file, damaged, or not one of ours.
     """
-    if not path.is_file():
-        raise ModelNotFoundError(f"there is no file {path}")
-    try:
-        model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not an ONNX file, or is damaged: {error}") from error
-    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
-    return unpacked(model), ModelSpec.from_json(text)
+    model, spec = parse_onnx(read_model(path), extra="export")
+    return unpacked(model), spec
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,6 +1,5 @@
 """Images in, Predictions out: the one path that every caller takes."""
 
-import itertools
 import logging
 import os
 import weakref
@@ -8,27 +7,28 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
+from itertools import repeat, zip_longest
+from numbers import Integral, Real
 from time import perf_counter
 from types import TracebackType
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion_infer.backends import Backend, Network, Outputs
-from fashion_infer.batching import Batcher, Request
-from fashion_infer.devices import gpu_index
-from fashion_infer.errors import ImageError, ModelError, UsageError
-from fashion_infer.files import sha256_of
-from fashion_infer.images import MAX_PIXELS, ImageSource, read_bytes, read_image
+from fashion_infer.backends import Backend, Outputs, Runner, joined, no_outputs
+from fashion_infer.batching import Done, Part, Pool
+from fashion_infer.errors import ImageError, UsageError
+from fashion_infer.images import MAX_BYTES, MAX_PIXELS, ImageSource, Picture, Pixels, read_bytes, read_image
+from fashion_infer.loading import close_backends, open_backends
 from fashion_infer.machine import usable_cores
+from fashion_infer.model_file import read_model
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction, from_outputs
-from fashion_infer.preprocess import Box, Crop, crop
+from fashion_infer.preprocess import Box, Crop, crop, shrunk
 
 logger = logging.getLogger("fashion_infer")
 
@@ -42,7 +42,8 @@ class _Garment:
         width: of the upright image, pixels.
         height: likewise.
         crop: what the network gets.
-        timing: milliseconds of each stage so far.
+        picture: what was decoded, where it is kept.
+        timing: milliseconds of each stage so far; `queue` is the time before it was decoded.
         ready: when the crop was, seconds on the performance counter.
     """
 
@@ -50,8 +51,43 @@ class _Garment:
     width: int
     height: int
     crop: Crop
+    picture: Picture | None
     timing: dict[str, float]
     ready: float = field(default_factory=perf_counter)
+
+    @property
+    def rows(self) -> Pixels:
+        """What the network gets of it: uint8 [1, S, S, 3]."""
+        return self.crop.pixels[None]
+
+    def result(self, outputs: Outputs, spec: ModelSpec, start: float, compute_ms: float) -> Prediction:
+        """Its Prediction; `outputs` are its row of a batch, which started at `start`."""
+        began = perf_counter()
+        timing = {**self.timing, "compute": compute_ms}
+        timing["queue"] += (start - self.ready) * 1e3
+        prediction = from_outputs(
+            {name: values[0] for name, values in outputs.items()},
+            self.crop,
+            spec,
+            source=self.source,
+            width=self.width,
+            height=self.height,
+            timing=timing,
+            picture=self.picture,
+        )
+        timing["post"] = (perf_counter() - began) * 1e3
+        return prediction
+
+
+@dataclass
+class _Rows:
+    """Rows of a batch that was decoded elsewhere: uint8 [N, S, S, 3]."""
+
+    rows: Pixels
+
+    def result(self, outputs: Outputs, *_: object) -> Outputs:
+        """Their outputs as they are."""
+        return outputs
 
 
 class Predictor:
@@ -73,6 +109,8 @@ class Predictor:
         sessions: int | None = None,
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        keep_pictures: bool = False,
         require_hash: str | None = None,
     ) -> None:
         """Load a model.
@@ -89,10 +127,12 @@ class Predictor:
             max_queue: images that wait for the network at once, at most; one more is refused by `submit` and held back
                 by the other methods.
             sessions: batches that run at once on each device.
-            threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, what is
-                fastest on this machine is measured when a model is first loaded, and remembered in the user's cache
-                folder.
+            threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, a batch
+                that is alone has all cores, and where there are more each core runs its own on one thread.
             max_pixels: images with more pixels are refused from their header.
+            max_bytes: larger files are refused before they are read.
+            keep_pictures: each Prediction keeps what was decoded of its image, at most 960 pixels on the shorter side,
+                so that `plot` does not read the image again.
             require_hash: sha256 that the file must have, in hexadecimal.
 
         Raises:
@@ -103,28 +143,33 @@ class Predictor:
             MissingExtraError: the runtime is not installed.
             UsageError: an unknown backend, no device, or a number that must be larger.
         """
-        numbers = {"max_batch": max_batch, "max_queue": max_queue, "sessions": sessions, "threads": threads}
-        for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise UsageError(f"{name} must be at least 1, got {number}")
-        if not max_delay_ms >= 0:
-            raise UsageError(f"max_delay_ms must be at least 0, got {max_delay_ms}")
-        path = find_model(model)
-        if require_hash is not None and (found := sha256_of(path)) != require_hash.lower():
-            raise ModelError(f"{path} has sha256 {found}, expected {require_hash}: it is another file, or was changed")
-        devices = [device or _default_device(path)] if device is None or isinstance(device, str) else list(device)
-        if not devices:
-            raise UsageError("device is an empty list: name one or more")
-        backends = [_open_backend(path, backend, name, sessions, threads) for name in devices]
-        self.spec: ModelSpec = backends[0].spec
-        self._path, self._max_pixels, self._max_batch, self._max_delay = path, max_pixels, max_batch, max_delay_ms / 1e3
-        self._networks, self._turn = [Network(opened, max_batch) for opened in backends], itertools.count()
-        runs = [partial(_recognise, net, self.spec) for net in self._networks for _ in range(net.backend.sessions)]
-        self._batcher: Batcher[_Garment, Prediction] = Batcher(runs, max_batch=max_batch, max_queue=max_queue)
-        self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="fashion-infer-decode")
-        weakref.finalize(self, self._batcher.stop, drain=False)  # or its threads would keep a forgotten model alive
+        _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
+        _check_delay(max_delay_ms)
+        file = read_model(find_model(model), require_hash=require_hash)
+        with ThreadPoolExecutor(1) as beside:
+            hashed = beside.submit(lambda: file.sha256)
+            self._backends = open_backends(file, backend, device, sessions, threads)
+        self.path = file.path  # of the model file
+        self.sha256: str = hashed.result()  # in hexadecimal
+        self.spec: ModelSpec = self._backends[0].spec
+        self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
+        self._max_pixels, self._max_bytes, self._keep_pictures = max_pixels, max_bytes, keep_pictures
+        runs = [
+            partial(_run, Runner(opened, session), self.spec)
+            for opened in self._backends
+            for session in range(opened.sessions)
+        ]
+        self._ahead = 2 * max(max_batch, len(runs))
+        self._pool = Pool(
+            runs,
+            preparers=usable_cores(),
+            max_batch=max_batch,
+            max_queue=max_queue,
+            close=partial(close_backends, self._backends),
+        )
+        weakref.finalize(self, self._pool.stop).atexit = False  # what was accepted is answered all the same
         if not self.spec.trained:
-            logger.warning("%s has random weights, it was never trained: its predictions mean nothing", path)
+            logger.warning("%s has random weights, it was never trained: its predictions mean nothing", file.path)
 
     @overload
     def predict(self, images: list[ImageSource] | tuple[ImageSource, ...]) -> list[Prediction]: ...
@@ -155,52 +200,109 @@ class Predictor:
             if boxes is not None:
                 raise TypeError("boxes go with one image: call predict once an image")
             return list(self.stream(images))
-        self._batcher.check_open()
-        if boxes is not None and len(boxes) == 0:
-            return []
-        source = _keep_bytes(images)
-        cuts = self._prepare(source, boxes)
-        predictions = iter(self._batcher.call([cut for cut in cuts if isinstance(cut, _Garment)]))
-        if boxes is None:
-            return next(predictions)
-        return [Prediction.failed(source, cut) if isinstance(cut, ImageError) else next(predictions) for cut in cuts]
+        result: Prediction | list[Prediction] = self._pool.result(self._submit(images, boxes, wait=True))
+        return result
 
-    def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction]:
+    @overload
+    def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction]: ...
+    @overload
+    def stream(self, images: Iterable[ImageSource], boxes: Iterable[Sequence[Box]]) -> Iterator[list[Prediction]]: ...
+
+    def stream(
+        self, images: Iterable[ImageSource], boxes: Iterable[Sequence[Box]] | None = None
+    ) -> Iterator[Prediction] | Iterator[list[Prediction]]:
         """Recognise images lazily and in order; a bad image gives a Prediction with `error` set.
 
-        Images are decoded by a pool of threads while the network runs. At most twice `max_batch` images are read
-        ahead of the last result, so a live source wants a small `max_batch`.
-        """
-        ahead: deque[tuple[ImageSource, Future[Prediction]]] = deque()
-        for image in images:
-            ahead.append((image, self._submit(image, wait=True)))
-            if len(ahead) == 2 * self._max_batch:
-                yield _result_or_failed(*ahead.popleft())
-        while ahead:
-            yield _result_or_failed(*ahead.popleft())
+        Images are decoded by a pool of threads while the network runs. At most twice `max_batch` images, or twice as
+        many as there are sessions where that is more, are read ahead of the last result, so a live source wants a
+        small `max_batch`. Files are read and arrays and PIL images are cut before the next image is asked for, so a
+        buffer may be filled again. What `images` raises is raised after the results of the images before it.
 
-    def submit(self, image: ImageSource, *, deadline_ms: float | None = None) -> Future[Prediction]:
+        Args:
+            images: as `predict` takes each.
+            boxes: those of each image, in step with the images.
+
+        Returns:
+            A Prediction an image; with boxes a list an image, a Prediction a box.
+
+        Raises:
+            TypeError: one image instead of several.
+            UsageError: there are more images than boxes, or fewer.
+            PredictorClosedError: after `close()`.
+        """
+        if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image) or hasattr(images, "read"):
+            raise TypeError(f"stream takes an iterable of images, not one {type(images).__name__}: see predict")
+        return self._stream(_in_step(images, boxes))
+
+    def _stream(self, inputs: Iterator[tuple[ImageSource, Sequence[Box] | None]]) -> Iterator[Any]:
+        ahead: deque[tuple[ImageSource, Sequence[Box] | None, Future[Any]]] = deque()
+        failure: Exception | None = None
+        try:
+            while True:
+                try:
+                    source, boxes = next(inputs)
+                    ahead.append((source, boxes, self._submit(source, boxes, wait=True)))
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                if len(ahead) == self._ahead:
+                    yield self._result_or_failed(*ahead.popleft())
+            while ahead:
+                yield self._result_or_failed(*ahead.popleft())
+        finally:
+            for _, _, future in ahead:  # left early: nobody waits for these
+                future.cancel()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # or this frame and the error would keep each other, and the Predictor, alive
+
+    @overload
+    def submit(self, image: ImageSource, *, deadline_ms: float | None = None) -> Future[Prediction]: ...
+    @overload
+    def submit(
+        self, image: ImageSource, boxes: Sequence[Box], *, deadline_ms: float | None = None
+    ) -> Future[list[Prediction]]: ...
+
+    def submit(
+        self, image: ImageSource, boxes: Sequence[Box] | None = None, *, deadline_ms: float | None = None
+    ) -> Future[Prediction] | Future[list[Prediction]]:
         """Recognise an image in the background, in one batch with what other threads submit meanwhile.
 
         Args:
-            image: as `predict` takes it; not to be changed before the result is there.
+            image: as `predict` takes it. A file is read, and an array or a PIL image is cut, before this returns.
+            boxes: of several garments, as `predict` takes them.
             deadline_ms: milliseconds from now by which the network must have started on it.
 
         Returns:
-            Gives the Prediction, or raises ImageError, DeadlineExceededError, or PredictorClosedError after
-            `close(drain=False)`. Cancelling it works until the network starts.
+            Gives the Prediction, with boxes a list of them, or raises ImageError, DeadlineExceededError, or
+            PredictorClosedError after `close(drain=False)`. Cancelling it works until the network starts.
 
         Raises:
             QueueFullError: `max_queue` images wait already.
             PredictorClosedError: after `close()`.
         """
-        return self._submit(image, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
+        return self._submit(image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
 
-    async def apredict(self, image: ImageSource, *, deadline_ms: float | None = None) -> Prediction:
+    @overload
+    async def apredict(self, image: ImageSource, *, deadline_ms: float | None = None) -> Prediction: ...
+    @overload
+    async def apredict(
+        self, image: ImageSource, boxes: Sequence[Box], *, deadline_ms: float | None = None
+    ) -> list[Prediction]: ...
+
+    async def apredict(
+        self, image: ImageSource, boxes: Sequence[Box] | None = None, *, deadline_ms: float | None = None
+    ) -> Prediction | list[Prediction]:
         """`submit` for asyncio: raises what it and its future raise; cancelling the task cancels the request."""
         import asyncio  # here, because it is slow to import; whoever awaits has it already
 
-        return await asyncio.wrap_future(self.submit(image, deadline_ms=deadline_ms))
+        future: Future[Any] = self._submit(image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
+        result: Prediction | list[Prediction] = await asyncio.wrap_future(future)
+        return result
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
         """Run the network alone, for callers who decode elsewhere.
@@ -218,19 +320,19 @@ class Predictor:
         size = self.spec.image_size
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
             raise ImageError(f"a batch must be uint8 [N, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}")
-        networks = self._networks
-        self._batcher.check_open()
-        return networks[next(self._turn) % len(networks)].run(batch)
+        if len(batch) == 0:
+            self._pool.check_open()
+            return no_outputs(self.spec)
+        parts = [
+            Part(_Rows(rows), len(rows))
+            for rows in np.split(batch, range(self._max_batch, len(batch), self._max_batch))
+        ]
+        return self._pool.result(self._pool.submit(lambda: parts, joined, wait=True))
 
     @property
     def backends(self) -> list[Backend]:
         """What runs the model, one for each device; none once closed."""
-        return [network.backend for network in self._networks]
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the model file, in hexadecimal."""
-        return sha256_of(self._path)
+        return self._backends
 
     def close(self, *, drain: bool = True) -> None:
         """Free the model; later calls raise PredictorClosedError.
@@ -238,9 +340,7 @@ class Predictor:
         Args:
             drain: finish what was submitted; else what has not started fails with PredictorClosedError.
         """
-        self._batcher.close(drain=drain)
-        self._decoders.shutdown(wait=True)
-        self._networks = []
+        self._pool.close(drain=drain)
 
     def __enter__(self) -> "Predictor":
         return self
@@ -248,122 +348,123 @@ class Predictor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(drain=kind is None)
 
     def _submit(
-        self, image: ImageSource, *, wait: bool, deadline_ms: float | None = None, max_delay: float = 0.0
-    ) -> Future[Prediction]:
-        request = self._batcher.accept(wait=wait, deadline_ms=deadline_ms)
-        self._decoders.submit(self._prepare_and_put, request, image, max_delay)
-        return request.future
-
-    def _prepare_and_put(self, request: Request[Prediction], image: ImageSource, max_delay: float) -> None:
+        self,
+        image: ImageSource,
+        boxes: Sequence[Box] | None,
+        *,
+        wait: bool,
+        deadline_ms: float | None = None,
+        max_delay: float = 0.0,
+    ) -> Future[Any]:
+        self._pool.check_open()  # before a file is read
         try:
-            if (refusal := self._batcher.refusal(request)) is not None:
-                raise refusal
-            [cut] = self._prepare(_keep_bytes(image), None)
-            if isinstance(cut, ImageError):
-                raise cut
-        except Exception as error:  # whatever it is, somebody waits for an answer
-            self._batcher.fail(request, error)
-        else:
-            self._batcher.put(request, cut, max_delay=max_delay)
+            source = _keep_bytes(image, self._max_bytes)
+            prepare = partial(self._prepare, source, boxes, perf_counter())
+            if isinstance(source, np.ndarray | Image.Image):  # what may change once the caller goes on
+                prepare = partial(_as_it_is, prepare())
+        except ImageError as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+        return self._pool.submit(
+            prepare,
+            _the_only if boxes is None else list,
+            wait=wait,
+            max_delay=max_delay,
+            deadline_ms=deadline_ms,
+        )
 
-    def _prepare(self, source: ImageSource, boxes: Sequence[Box] | None) -> list[_Garment | ImageError]:
+    def _result_or_failed(self, source: ImageSource, boxes: Sequence[Box] | None, future: Future[Any]) -> Any:
+        try:
+            return self._pool.result(future)
+        except ImageError as error:
+            failed = Prediction.failed(source, error)
+            return failed if boxes is None else [failed] * len(boxes)
+
+    def _prepare(self, source: ImageSource, boxes: Sequence[Box] | None, accepted: float) -> list[Part | Done]:
         """Decode an image and cut its garments out: one for each box, or one for the whole image.
 
         Raises:
             ImageError: the image is bad. A bad box gives its error in its place.
         """
+        if boxes is not None and len(boxes) == 0:
+            return []
         size = self.spec.image_size
         start = perf_counter()
-        picture = read_image(source, side=size, boxes=boxes, max_pixels=self._max_pixels)
-        decode = perf_counter() - start
-        cuts: list[_Garment | ImageError] = []
+        limits = {"max_pixels": self._max_pixels, "max_bytes": self._max_bytes}
+        picture = read_image(source, side=size, boxes=boxes, **limits)
+        kept = shrunk(picture) if self._keep_pictures else None
+        timing = {"decode": (perf_counter() - start) * 1e3, "preprocess": 0.0, "queue": (start - accepted) * 1e3}
+        parts: list[Part | Done] = []
         for box in [None] if boxes is None else boxes:
             start = perf_counter()
             try:
                 cut = crop(picture, box, size)
             except ImageError as error:
-                cuts.append(error)
+                if boxes is None:
+                    raise
+                parts.append(Done(Prediction.failed(source, error)))
             else:
-                timing = {"decode": decode * 1e3, "preprocess": (perf_counter() - start) * 1e3}
-                cuts.append(_Garment(source, picture.width, picture.height, cut, timing))
-        return cuts
+                own = {**timing, "preprocess": (perf_counter() - start) * 1e3}
+                parts.append(Part(_Garment(source, picture.width, picture.height, cut, kept, own)))
+        return parts
 
 
-def _recognise(network: Network, spec: ModelSpec, garments: list[_Garment]) -> list[Prediction]:
-    """Run garments through the network; called by the batching threads and by nothing else."""
+def _run(runner: Runner, spec: ModelSpec, items: list[_Garment | _Rows]) -> list[Prediction | Outputs]:
+    """Run what rides together through the network; called by the pool's threads and by nothing else."""
     start = perf_counter()
-    outputs = network.run(np.array([garment.crop.pixels for garment in garments]))
-    compute = perf_counter() - start
-    predictions = []
-    for i, garment in enumerate(garments):
-        began = perf_counter()
-        timing = garment.timing | {"queue": (start - garment.ready) * 1e3, "compute": compute * 1e3}
-        prediction = from_outputs(
-            {name: values[i] for name, values in outputs.items()},
-            garment.crop,
-            spec,
-            source=garment.source,
-            width=garment.width,
-            height=garment.height,
-            timing=timing,
-        )
-        timing["post"] = (perf_counter() - began) * 1e3
-        predictions.append(prediction)
-    return predictions
+    outputs = runner.run(items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items]))
+    compute_ms = (perf_counter() - start) * 1e3
+    results: list[Prediction | Outputs] = []
+    end = 0
+    for item in items:
+        begin, end = end, end + len(item.rows)
+        rows = {name: values[begin:end] for name, values in outputs.items()}
+        results.append(item.result(rows, spec, start, compute_ms))
+    return results
 
 
-def _result_or_failed(source: ImageSource, future: Future[Prediction]) -> Prediction:
-    try:
-        return future.result()
-    except ImageError as error:
-        return Prediction.failed(source, error)
+def _as_it_is(parts: list[Part | Done]) -> list[Part | Done]:
+    return parts
 
 
-def _keep_bytes(source: ImageSource) -> ImageSource:
-    """A file can be read once only, and a Prediction's plot reads its source again."""
+def _the_only(results: list[Any]) -> Any:
+    (result,) = results
+    return result
+
+
+def _in_step(
+    images: Iterable[ImageSource], boxes: Iterable[Sequence[Box]] | None
+) -> Iterator[tuple[ImageSource, Sequence[Box] | None]]:
+    if boxes is None:
+        yield from zip(images, repeat(None))
+        return
+    end = object()
+    for pair in zip_longest(images, boxes, fillvalue=end):
+        if any(value is end for value in pair):
+            raise UsageError("images and boxes are not equally many: stream takes the boxes of each image")
+        yield pair  # type: ignore[misc]
+
+
+def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
+    """A file is read once, by the thread that gives it: another may move its place meanwhile."""
     if isinstance(source, str | os.PathLike | bytes | np.ndarray | Image.Image):
         return source
     try:
-        return read_bytes(source)
+        return read_bytes(source, max_bytes)
     except ImageError as error:
         raise ImageError(f"the image {error}") from error.__cause__
 
 
-def _default_device(path: Path) -> str:
-    return "cuda:0" if path.suffix == ".plan" else "cpu"
+def _check_counts(**counts: Any) -> None:
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, Integral) and int(count) >= 1):
+            raise UsageError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
-def _open_backend(path: Path, backend: str | None, device: str, sessions: int | None, threads: int | None) -> Backend:
-    if path.suffix not in (".onnx", ".plan"):
-        raise ModelError(f"{path} is neither an .onnx nor a .plan file, the kinds this release runs")
-    known = ("onnxruntime", "openvino", "tensorrt") if path.suffix == ".onnx" else ("tensorrt",)
-    if backend not in (None, *known):
-        raise UsageError(f"there is no backend {backend!r} for {path.suffix} files: it is {' or '.join(known)}")
-    if path.suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
-        return _open_engine(path, device, sessions)
-    # here, so that a missing extra is named on use
-    if backend == "openvino":
-        from fashion_infer.backends.openvino import OpenVinoBackend
-
-        return OpenVinoBackend(path, device=device, sessions=sessions, threads=threads)
-    from fashion_infer.backends.calibration import choose_layout
-    from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(path, device=device, layout=choose_layout(path, device, sessions, threads))
-
-
-def _open_engine(path: Path, device: str, sessions: int | None) -> Backend:
-    """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
-    from fashion_infer.tensorrt.cuda import use_gpu
-    from fashion_infer.tensorrt.session import TensorRTBackend
-
-    if path.suffix == ".onnx":
-        index = gpu_index(device)
-        use_gpu(index)  # before an engine is built for a GPU that is not there
-        from fashion_infer.tensorrt.build import BuildOptions, cached_engine
-
-        path = cached_engine(path, BuildOptions(device=index))
-    return TensorRTBackend(path, device=device, sessions=sessions or 2)
+def _check_delay(max_delay_ms: Any) -> None:
+    if not (isinstance(max_delay_ms, Real) and float(max_delay_ms) >= 0):
+        raise UsageError(f"max_delay_ms must be a number of at least 0, got {max_delay_ms!r}")

@@ -1,6 +1,7 @@
 import random
+import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fashion_infer.batching import Batcher
+from fashion_infer.batching import Done, Part, Pool
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
 
 LONG = 60.0  # seconds: a test that waited for it would be noticed
@@ -34,35 +35,46 @@ class Runner:
             raise RuntimeError("13 in the batch")
         return [item**2 for item in items if item != 7]  # a 7 is forgotten
 
-    def shut(self, batcher: Batcher[int, int]) -> Future[int]:
+    def shut(self, pool: Pool) -> Future[int]:
         """Shut the gate with a batch, of one 0, behind it."""
         self.gate.clear()
-        future = submit(batcher, 0)
+        future = submit(pool, 0)
         assert self.started.acquire(timeout=SOON)
         return future
 
 
 @contextmanager
-def batching(
-    *runs: Callable[[list[int]], list[int]], max_batch: int = 4, max_queue: int = 100
-) -> Iterator[Batcher[int, int]]:
-    batcher: Batcher[int, int] = Batcher(runs, max_batch=max_batch, max_queue=max_queue)
+def pooling(
+    *runs: Callable[[list[int]], list[int]], max_batch: int = 4, max_queue: int = 100, preparers: int = 1
+) -> Iterator[Pool]:
+    closed: list[int] = []
+    pool = Pool(runs, preparers=preparers, max_batch=max_batch, max_queue=max_queue, close=lambda: closed.append(1))
     try:
-        yield batcher
+        yield pool
     finally:
         for run in runs:
             if isinstance(run, Runner):
                 run.gate.set()
-        batcher.close()
-        assert not any(thread.is_alive() for thread in batcher._threads)
+        pool.close()
+        assert not any(thread.is_alive() for thread in pool._threads)
+        assert closed == [1]
+        assert pool._waiting() == 0
+
+
+def only(results: list[int]) -> int:
+    (result,) = results
+    return result
 
 
 def submit(
-    batcher: Batcher[int, int], item: int, *, max_delay: float = 0.0, deadline_ms: float | None = None
+    pool: Pool, item: int, *, wait: bool = False, max_delay: float = 0.0, deadline_ms: float | None = None
 ) -> Future[int]:
-    request = batcher.accept(wait=False, deadline_ms=deadline_ms)
-    batcher.put(request, item, max_delay=max_delay)
-    return request.future
+    return pool.submit(lambda: [Part(item)], only, wait=wait, max_delay=max_delay, deadline_ms=deadline_ms)
+
+
+def submit_all(pool: Pool, items: Sequence[int], *, size: int = 1) -> Future[list[int]]:
+    """One request of several parts."""
+    return pool.submit(lambda: [Part(item, size) for item in items], list, wait=True)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -72,14 +84,24 @@ def until(condition: Callable[[], bool]) -> None:
         sleep(0.001)
 
 
+def waits(pool: Pool, count: int) -> None:
+    """Wait until so many parts have been prepared and wait for a runner."""
+    until(lambda: len(pool._ready) == count)
+
+
+def ctrl_c_soon() -> None:
+    """Interrupt this thread in a tenth of a second."""
+    threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT]).start()
+
+
 # ---- which batches
 
 
 def test_every_item_of_every_thread_gets_its_own_result() -> None:
     runners = [Runner(), Runner()]
-    with batching(*runners, max_batch=8, max_queue=5000) as batcher, ThreadPoolExecutor(16) as threads:
+    with pooling(*runners, max_batch=8, max_queue=5000, preparers=3) as pool, ThreadPoolExecutor(16) as threads:
         items = range(100, 4100)
-        futures = list(threads.map(lambda item: submit(batcher, item, max_delay=0.001), items))
+        futures = list(threads.map(lambda item: submit(pool, item, max_delay=0.001), items))
         assert [future.result(SOON) for future in futures] == [item**2 for item in items]
     batches = [batch for runner in runners for batch in runner.batches]
     assert sorted(item for batch in batches for item in batch) == list(items)
@@ -87,32 +109,46 @@ def test_every_item_of_every_thread_gets_its_own_result() -> None:
 
 
 def test_a_full_batch_waits_for_nothing() -> None:
-    with batching(runner := Runner()) as batcher:
-        futures = [submit(batcher, item, max_delay=LONG) for item in (1, 2, 3, 4)]
+    with pooling(runner := Runner()) as pool:
+        futures = [submit(pool, item, max_delay=LONG) for item in (1, 2, 3, 4)]
         assert [future.result(SOON) for future in futures] == [1, 4, 9, 16]
     assert runner.batches == [[1, 2, 3, 4]]
 
 
 def test_the_window_opens_with_the_first_item_and_gathers_what_comes() -> None:
-    with batching(runner := Runner()) as batcher:
+    with pooling(runner := Runner()) as pool:
         start = monotonic()
-        futures = [submit(batcher, item, max_delay=delay) for item, delay in ((1, 0.5), (2, LONG), (3, LONG))]
+        futures = [submit(pool, item, max_delay=delay) for item, delay in ((1, 0.5), (2, LONG), (3, LONG))]
         wait(futures, SOON)
         assert monotonic() - start >= 0.5
     assert runner.batches == [[1, 2, 3]]
 
 
 def test_an_item_in_a_hurry_takes_the_waiting_ones_along() -> None:
-    with batching(runner := Runner()) as batcher:
-        futures = [submit(batcher, 1, max_delay=LONG), submit(batcher, 2, max_delay=LONG), submit(batcher, 3)]
+    with pooling(runner := Runner()) as pool:
+        futures = [submit(pool, 1, max_delay=LONG), submit(pool, 2, max_delay=LONG), submit(pool, 3)]
         wait(futures, SOON)
     assert runner.batches == [[1, 2, 3]]
 
 
+def test_a_window_is_kept_while_other_threads_prepare() -> None:
+    """Whoever leaves the window for another job wakes somebody else to watch it."""
+    blocked = threading.Event()
+    with pooling(runner := Runner(), preparers=2) as pool:
+        first = submit(pool, 1, max_delay=0.2)
+        waits(pool, 1)
+        second = pool.submit(lambda: [Part(blocked.wait(SOON) + 1)], only, wait=False)
+        assert first.result(SOON) == 1
+        assert runner.batches == [[1]]
+        blocked.set()
+        assert second.result(SOON) == 4
+
+
 def test_items_that_came_while_all_were_busy_share_a_batch_in_the_order_they_came() -> None:
-    with batching(runner := Runner()) as batcher:
-        runner.shut(batcher)
-        futures = [submit(batcher, item) for item in (5, 3, 9, 1, 8, 2)]
+    with pooling(runner := Runner()) as pool:
+        runner.shut(pool)
+        futures = [submit(pool, item) for item in (5, 3, 9, 1, 8, 2)]
+        waits(pool, 6)
         runner.gate.set()
         wait(futures, SOON)
     assert runner.batches == [[0], [5, 3, 9, 1], [8, 2]]
@@ -120,10 +156,10 @@ def test_items_that_came_while_all_were_busy_share_a_batch_in_the_order_they_cam
 
 def test_idle_runners_share_what_waits() -> None:
     runners = [Runner(), Runner()]
-    with batching(*runners, max_batch=1) as batcher:
+    with pooling(*runners, max_batch=1) as pool:
         for runner in runners:
             runner.gate.clear()
-        futures = [submit(batcher, item, max_delay=LONG) for item in (1, 2)]
+        futures = [submit(pool, item, max_delay=LONG) for item in (1, 2)]
         assert all(runner.started.acquire(timeout=SOON) for runner in runners)  # both at once
         for runner in runners:
             runner.gate.set()
@@ -132,87 +168,182 @@ def test_idle_runners_share_what_waits() -> None:
 
 def test_a_runner_takes_its_share_and_leaves_the_others_theirs() -> None:
     first, second = Runner(), Runner()
-    with batching(first, second, max_batch=8) as batcher:
-        second.shut(batcher)  # the last of the idle ones goes first
-        first.shut(batcher)
-        futures = [submit(batcher, item) for item in (1, 2, 3, 4, 5, 6)]
+    with pooling(first, second, max_batch=8) as pool:
+        second.shut(pool)  # the last of the idle ones goes first
+        first.shut(pool)
+        futures = [submit(pool, item) for item in (1, 2, 3, 4, 5, 6)]
+        waits(pool, 6)
         first.gate.set()
         wait(futures, SOON)
     assert first.batches == [[0], [1, 2, 3], [4, 5], [6]]
 
 
-# ---- call
-
-
-def test_a_lone_call_runs_in_its_own_thread() -> None:
-    with batching(runner := Runner()) as batcher:
-        assert batcher.call([3, 4]) == [9, 16]
-        assert batcher.call([]) == []
-    assert runner.threads == [threading.get_ident()] * 2
-
-
-def test_a_call_joins_the_queue_when_all_are_busy() -> None:
-    with batching(runner := Runner()) as batcher, ThreadPoolExecutor() as threads:
-        first = runner.shut(batcher)
-        waiting = submit(batcher, 2, max_delay=LONG)
-        called = threads.submit(batcher.call, [3, 4])
-        until(lambda: batcher._waiting == 3)
-        runner.gate.set()
-        assert called.result(SOON) == [9, 16]
-        assert (first.result(SOON), waiting.result(SOON)) == (0, 4)
-    assert runner.batches == [[0], [2, 3, 4]]
-
-
-def test_a_call_does_not_overtake_what_waits() -> None:
-    with batching(runner := Runner()) as batcher:
-        submit(batcher, 1, max_delay=LONG)
-        assert batcher.call([2]) == [4]
-    assert runner.batches == [[1, 2]]
+# ---- requests of several parts
 
 
 @pytest.mark.parametrize("max_queue", [1, 3, 100])
-def test_a_call_with_more_items_than_a_batch_or_the_queue_holds(max_queue: int) -> None:
-    with batching(runner := Runner(), max_queue=max_queue) as batcher:
-        assert batcher.call(list(range(20, 40))) == [item**2 for item in range(20, 40)]
-    assert max(map(len, runner.batches)) <= 4
+def test_parts_ride_in_batches_and_come_back_in_order(max_queue: int) -> None:
+    with pooling(*(runners := [Runner(), Runner()]), max_queue=max_queue) as pool:
+        assert pool.result(submit_all(pool, range(20, 40))) == [item**2 for item in range(20, 40)]
+    assert max(len(batch) for runner in runners for batch in runner.batches) <= 4
 
 
-def test_a_call_that_fails_gives_its_runner_back() -> None:
-    with batching(Runner()) as batcher:
-        with pytest.raises(RuntimeError, match="13"):
-            batcher.call([13])
-        assert batcher.call([2]) == [4]
-        assert submit(batcher, 3).result(SOON) == 9
+def test_parts_fill_as_many_places_as_they_say() -> None:
+    with pooling(runner := Runner(), max_batch=8) as pool:
+        runner.shut(pool)
+        large, small = submit_all(pool, [1, 2, 3], size=3), submit(pool, 4)
+        huge = submit_all(pool, [5], size=20)
+        waits(pool, 5)
+        runner.gate.set()
+        assert (large.result(SOON), small.result(SOON), huge.result(SOON)) == ([1, 4, 9], 16, [25])
+    assert runner.batches == [[0], [1, 2], [3, 4], [5]]
+
+
+def test_what_needs_no_run_has_its_place_among_the_results() -> None:
+    with pooling(runner := Runner()) as pool:
+        mixed = pool.submit(lambda: [Done("a"), Part(3), Done("b")], list, wait=True)
+        assert mixed.result(SOON) == ["a", 9, "b"]
+        assert pool.submit(lambda: [Done("a")], list, wait=True).result(SOON) == ["a"]
+        assert pool.submit(list, list, wait=True).result(SOON) == []
+    assert runner.batches == [[3]]
+
+
+def test_a_part_that_fails_fails_its_request_once_and_spares_the_rest_of_it() -> None:
+    with pooling(runner := Runner(), max_batch=1) as pool:
+        runner.shut(pool)
+        doomed, fine = submit_all(pool, [13, 1, 13, 2]), submit(pool, 3)
+        waits(pool, 5)
+        runner.gate.set()
+        with pytest.raises(RuntimeError, match="13 in the batch"):
+            doomed.result(SOON)
+        assert fine.result(SOON) == 9
+    assert runner.batches == [[0], [13], [3]]
+
+
+# ---- whose threads
+
+
+def test_no_callers_thread_prepares_or_runs_anything() -> None:
+    prepared: list[int] = []
+
+    def prepare() -> list[Part]:
+        prepared.append(threading.get_ident())
+        return [Part(3)]
+
+    with pooling(runner := Runner()) as pool:
+        assert pool.result(pool.submit(prepare, only, wait=True)) == 9
+        own = [thread.ident for thread in pool._threads]
+        assert all(thread.daemon for thread in pool._threads)
+    assert prepared[0] in own and runner.threads[0] in own
+
+
+def test_the_thread_that_prepared_a_lone_request_runs_it_too() -> None:
+    with pooling(runner := Runner(), preparers=3) as pool:
+        for _ in range(20):
+            where = pool.submit(lambda: [Part(threading.get_ident())], only, wait=True)
+            ident = int(pool.result(where) ** 0.5 + 0.5)
+            assert ident in [thread.ident for thread in pool._threads]
+            assert runner.threads[-1] == runner.batches[-1][0]
+
+
+def test_a_request_does_not_overtake_what_waits() -> None:
+    with pooling(runner := Runner()) as pool:
+        submit(pool, 1, max_delay=LONG)
+        assert pool.result(submit(pool, 2)) == 4
+    assert runner.batches == [[1, 2]]
+
+
+@pytest.mark.parametrize("max_queue", [1, 100])
+def test_callbacks_may_ask_for_more_and_wait_for_it(max_queue: int) -> None:
+    with pooling(Runner(), max_queue=max_queue) as pool:
+        futures = [submit(pool, item, wait=True) for item in range(20, 26)]
+        answers: list[int] = []
+
+        def ask(future: Future[int]) -> None:
+            answers.append(pool.result(submit(pool, 2, wait=True)))
+
+        for future in futures:
+            future.add_done_callback(ask)
+        until(lambda: len(answers) == 6)
+    assert answers == [4] * 6
+
+
+def test_callbacks_that_fail_end_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    with pooling(Runner()) as pool:
+        for error in (ValueError, SystemExit, KeyboardInterrupt):
+
+            def fail(_: Future[int], error: type[BaseException] = error) -> None:
+                raise error
+
+            future = submit(pool, 2, max_delay=0.1)
+            future.add_done_callback(fail)
+            assert future.result(SOON) == 4
+        until(lambda: len(caplog.records) >= 3)
+        assert all(thread.is_alive() for thread in pool._threads)
+
+
+def test_a_future_that_somebody_else_set_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    with pooling(runner := Runner()) as pool:
+        running, waiting = runner.shut(pool), submit(pool, 1)
+        waits(pool, 1)
+        running.set_result(5)
+        waiting.set_result(6)
+        runner.gate.set()
+        assert submit(pool, 3).result(SOON) == 9
+        assert all(thread.is_alive() for thread in pool._threads)
+
+
+# ---- what cannot be prepared
+
+
+@pytest.mark.parametrize("error", [ValueError("no picture"), KeyboardInterrupt("no"), MemoryError(), SystemExit(3)])
+def test_whatever_preparing_raises_is_the_answer_and_gives_the_place_back(error: BaseException) -> None:
+    def fail() -> list[Part]:
+        raise error
+
+    with pooling(Runner(), max_queue=1) as pool:
+        for _ in range(3):
+            with pytest.raises(type(error)):
+                pool.result(pool.submit(fail, only, wait=True))
+        assert pool.result(submit(pool, 2)) == 4
+
+
+@pytest.mark.parametrize("prepare", [lambda: None, lambda: [Done(1), Done(2)], lambda: [Part(1), Part(2)]])
+def test_what_was_prepared_wrongly_is_answered_too(prepare: Callable[[], Any]) -> None:
+    with pooling(Runner()) as pool:
+        assert pool.submit(prepare, only, wait=True).exception(SOON) is not None
+        assert pool.result(submit(pool, 2)) == 4
 
 
 # ---- a full queue
 
 
 def test_a_full_queue_refuses_those_who_do_not_wait_and_holds_the_others() -> None:
-    with batching(runner := Runner(), max_queue=3) as batcher, ThreadPoolExecutor() as threads:
-        runner.shut(batcher)
-        futures = [submit(batcher, item) for item in (1, 2, 3)]
+    with pooling(runner := Runner(), max_queue=3) as pool, ThreadPoolExecutor() as threads:
+        runner.shut(pool)
+        futures = [submit(pool, item) for item in (1, 2, 3)]
         with pytest.raises(QueueFullError, match="3 requests wait already"):
-            submit(batcher, 4)
-        held = threads.submit(batcher.accept, wait=True)
+            submit(pool, 4)
+        held = threads.submit(submit, pool, 5, wait=True)
         sleep(0.05)
         assert not held.done()
         runner.gate.set()
-        batcher.put(held.result(SOON), 5)
+        assert held.result(SOON).result(SOON) == 25
         wait(futures, SOON)
-        assert submit(batcher, 6).result(SOON) == 36
+        assert submit(pool, 6).result(SOON) == 36
     assert [item for batch in runner.batches for item in batch] == [0, 1, 2, 3, 5, 6]
 
 
-def test_what_is_accepted_but_not_put_takes_a_place_until_it_fails() -> None:
-    with batching(Runner(), max_queue=1) as batcher:
-        request = batcher.accept(wait=False)
+def test_what_is_still_being_prepared_takes_a_place() -> None:
+    blocked = threading.Event()
+    with pooling(Runner(), max_queue=1) as pool:
+        slow = pool.submit(lambda: [Part(blocked.wait(SOON) + 1)], only, wait=False)
+        until(lambda: pool._preparing == 1)
         with pytest.raises(QueueFullError):
-            batcher.accept(wait=False)
-        batcher.fail(request, ValueError("no picture"))
-        with pytest.raises(ValueError, match="no picture"):
-            request.future.result(SOON)
-        assert submit(batcher, 2).result(SOON) == 4
+            submit(pool, 2)
+        blocked.set()
+        assert slow.result(SOON) == 4
+        assert submit(pool, 2).result(SOON) == 4
 
 
 # ---- deadlines and cancelling
@@ -220,9 +351,9 @@ def test_what_is_accepted_but_not_put_takes_a_place_until_it_fails() -> None:
 
 @pytest.mark.parametrize("deadline_ms", [0, -5, 1])
 def test_what_is_late_is_told_so_and_never_run(deadline_ms: float) -> None:
-    with batching(runner := Runner()) as batcher:
-        runner.shut(batcher)
-        late, other = submit(batcher, 1, deadline_ms=deadline_ms), submit(batcher, 2, deadline_ms=1e6)
+    with pooling(runner := Runner()) as pool:
+        runner.shut(pool)
+        late, other = submit(pool, 1, deadline_ms=deadline_ms), submit(pool, 2, deadline_ms=1e6)
         sleep(0.01)
         runner.gate.set()
         with pytest.raises(DeadlineExceededError, match="passed before the network could start"):
@@ -231,62 +362,90 @@ def test_what_is_late_is_told_so_and_never_run(deadline_ms: float) -> None:
     assert runner.batches == [[0], [2]]
 
 
-def test_a_batch_of_late_requests_is_not_run_at_all() -> None:
-    with batching(runner := Runner()) as batcher:
-        assert isinstance(submit(batcher, 1, deadline_ms=-1).exception(SOON), DeadlineExceededError)
-        assert submit(batcher, 2).result(SOON) == 4
-    assert runner.batches == [[2]]
+def test_what_is_late_is_not_even_prepared() -> None:
+    prepared: list[int] = []
+    with pooling(runner := Runner()) as pool:
+        late = pool.submit(lambda: prepared.append(1) or [Part(1)], only, wait=False, deadline_ms=-1)  # type: ignore[func-returns-value]
+        assert isinstance(late.exception(SOON), DeadlineExceededError)
+        assert submit(pool, 2).result(SOON) == 4
+    assert (runner.batches, prepared) == ([[2]], [])
 
 
 def test_a_deadline_within_the_window_ends_it() -> None:
-    with batching(Runner()) as batcher:
-        assert submit(batcher, 3, max_delay=LONG, deadline_ms=LONG * 900).result(SOON) == 9
+    with pooling(Runner()) as pool:
+        assert submit(pool, 3, max_delay=LONG, deadline_ms=LONG * 900).result(SOON) == 9
+
+
+def test_a_request_that_has_begun_in_time_is_finished_after_its_deadline() -> None:
+    with pooling(runner := Runner(), max_batch=1) as pool:
+        runner.gate.clear()
+        future = pool.submit(lambda: [Part(1), Part(2)], list, wait=True, deadline_ms=200)
+        assert runner.started.acquire(timeout=SOON)
+        sleep(0.3)
+        runner.gate.set()
+        assert future.result(SOON) == [1, 4]
 
 
 def test_what_its_caller_cancelled_is_not_run() -> None:
-    with batching(runner := Runner()) as batcher:
-        running = runner.shut(batcher)
-        cancelled, other = submit(batcher, 1), submit(batcher, 2)
+    with pooling(runner := Runner()) as pool:
+        running = runner.shut(pool)
+        cancelled, other = submit(pool, 1), submit(pool, 2)
         assert cancelled.cancel()
         assert not running.cancel()
         runner.gate.set()
         assert other.result(SOON) == 4
+        assert wait([cancelled], SOON).done  # it is told to those who wait for several
         with pytest.raises(CancelledError):
             cancelled.result(SOON)
     assert runner.batches == [[0], [2]]
 
 
 def test_cancelled_requests_hold_their_places_until_they_leave_the_queue() -> None:
-    with batching(runner := Runner(), max_queue=2) as batcher:
-        runner.shut(batcher)
-        for item in (1, 2):
-            submit(batcher, item).cancel()
+    with pooling(runner := Runner(), max_queue=2) as pool:
+        runner.shut(pool)
+        futures = [submit(pool, item) for item in (1, 2)]
+        waits(pool, 2)
+        assert all(future.cancel() for future in futures)
         with pytest.raises(QueueFullError):
-            submit(batcher, 3)
+            submit(pool, 3)
         runner.gate.set()
-        until(lambda: not batcher._waiting)
-        assert submit(batcher, 3).result(SOON) == 9
+        until(lambda: not pool._waiting())
+        assert submit(pool, 3).result(SOON) == 9
 
 
-def test_a_request_that_was_cancelled_before_it_was_put() -> None:
-    with batching(runner := Runner()) as batcher:
-        put, failed = batcher.accept(wait=False), batcher.accept(wait=False)
-        assert put.future.cancel() and failed.future.cancel()
-        assert isinstance(batcher.refusal(put), CancelledError)
-        batcher.put(put, 1)
-        batcher.fail(failed, ValueError())
-    assert runner.batches == []
+def test_an_interrupted_wait_cancels_its_request() -> None:
+    with pooling(runner := Runner()) as pool:
+        runner.shut(pool)
+        future = submit(pool, 1)
+        ctrl_c_soon()
+        with pytest.raises(KeyboardInterrupt):
+            pool.result(future)
+        assert future.cancelled()
+    assert runner.batches == [[0]]
+
+
+def test_ctrl_c_while_waiting_for_a_place_takes_none() -> None:
+    with pooling(runner := Runner(), max_queue=1) as pool:
+        runner.shut(pool)
+        waiting = submit(pool, 1)
+        ctrl_c_soon()
+        with pytest.raises(KeyboardInterrupt):
+            submit(pool, 2, wait=True)
+        runner.gate.set()
+        assert waiting.result(SOON) == 1
+        assert submit(pool, 3, wait=True).result(SOON) == 9
 
 
 # ---- a runner that fails
 
 
-@pytest.mark.parametrize(("item", "error"), [(13, RuntimeError), (7, ValueError)])
+@pytest.mark.parametrize(("item", "error"), [(13, RuntimeError), (7, RuntimeError)])
 def test_an_error_of_a_batch_reaches_all_of_it_and_nobody_else(item: int, error: type[Exception]) -> None:
-    with batching(runner := Runner()) as batcher:
-        runner.shut(batcher)
-        doomed = [submit(batcher, i) for i in (1, item, 2, 3)]
-        fine = submit(batcher, 4)
+    with pooling(runner := Runner()) as pool:
+        runner.shut(pool)
+        doomed = [submit(pool, i) for i in (1, item, 2, 3)]
+        fine = submit(pool, 4)
+        waits(pool, 5)
         runner.gate.set()
         for future in doomed:
             with pytest.raises(error):
@@ -298,84 +457,116 @@ def test_an_error_of_a_batch_reaches_all_of_it_and_nobody_else(item: int, error:
 
 
 def test_closing_finishes_what_was_accepted() -> None:
-    with batching(runner := Runner()) as batcher, ThreadPoolExecutor() as threads:
-        running = runner.shut(batcher)
-        waiting = [submit(batcher, item, max_delay=LONG) for item in (1, 2)]
-        accepted = batcher.accept(wait=False)
-        closing = threads.submit(batcher.close)
+    blocked = threading.Event()
+    with pooling(runner := Runner(), preparers=2) as pool, ThreadPoolExecutor() as threads:
+        running = runner.shut(pool)
+        waiting = [submit(pool, item, max_delay=LONG) for item in (1, 2)]
+        waits(pool, 2)
+        accepted = pool.submit(lambda: [Part(blocked.wait(SOON) + 2)], only, wait=False)
+        closing = threads.submit(pool.close)
         runner.gate.set()
         assert [future.result(SOON) for future in (running, *waiting)] == [0, 1, 4]
         assert not closing.done()
-        batcher.put(accepted, 3)
+        blocked.set()
         closing.result(SOON)
-        assert accepted.future.result(0) == 9
+        assert accepted.result(0) == 9
 
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_the_last_request_ends_every_thread(fails: bool) -> None:
-    with batching(Runner(), Runner(), Runner()) as batcher, ThreadPoolExecutor() as threads:
-        accepted = batcher.accept(wait=False)
-        closing = threads.submit(batcher.close)
-        until(lambda: batcher._closed)
-        sleep(0.05)  # all wait for it
-        if fails:
-            batcher.fail(accepted, ValueError("no picture"))
-        else:
-            batcher.put(accepted, 2)
+    blocked = threading.Event()
+    with pooling(Runner(), Runner(), Runner(), preparers=3) as pool, ThreadPoolExecutor() as threads:
+        accepted = pool.submit(lambda: [Part(3 // (blocked.wait(SOON) - fails))], only, wait=False)
+        until(lambda: pool._preparing == 1)
+        closing = threads.submit(pool.close)
+        until(lambda: pool._closed)
+        blocked.set()
         closing.result(SOON)
-        assert accepted.future.done()
+        assert isinstance(accepted.exception(0), ZeroDivisionError) if fails else accepted.result(0) == 9
 
 
 def test_closing_without_draining_fails_what_waits() -> None:
-    with batching(runner := Runner()) as batcher, ThreadPoolExecutor() as threads:
-        running = runner.shut(batcher)
-        waiting = [submit(batcher, item) for item in (1, 2)]
-        accepted = batcher.accept(wait=False)
-        closing = threads.submit(batcher.close, drain=False)
-        until(lambda: batcher._cancelled)
-        assert isinstance(batcher.refusal(accepted), PredictorClosedError)
-        batcher.put(accepted, 3)
+    blocked = threading.Event()
+    with pooling(runner := Runner(), preparers=2) as pool, ThreadPoolExecutor() as threads:
+        running = runner.shut(pool)
+        waiting = [submit(pool, item) for item in (1, 2)]
+        waits(pool, 2)
+        prepared = pool.submit(lambda: [Part(blocked.wait(SOON) + 2)], only, wait=False)
+        until(lambda: pool._preparing == 1)
+        closing = threads.submit(pool.close, drain=False)
+        until(lambda: pool._cancelled)
+        blocked.set()
         runner.gate.set()
         closing.result(SOON)
         assert running.result(0) == 0
-        for future in (*waiting, accepted.future):
-            with pytest.raises(PredictorClosedError, match="before this request was started"):
+        for future in (*waiting, prepared):
+            with pytest.raises(PredictorClosedError, match="was closed before this request"):
                 future.result(0)
     assert runner.batches == [[0]]
 
 
 def test_nothing_is_accepted_after_closing() -> None:
-    with batching(Runner()) as batcher:
-        batcher.close()
-        batcher.close(drain=False)
-        for use in (lambda: batcher.accept(wait=True), lambda: batcher.accept(wait=False), lambda: batcher.call([1])):
+    with pooling(Runner()) as pool:
+        pool.close()
+        pool.close(drain=False)
+        for hold in (True, False):
             with pytest.raises(PredictorClosedError, match="was closed"):
-                use()
+                submit(pool, 1, wait=hold)
 
 
 def test_who_waits_for_a_place_hears_of_the_end() -> None:
-    with batching(runner := Runner(), max_queue=1) as batcher, ThreadPoolExecutor() as threads:
-        runner.shut(batcher)
-        submit(batcher, 1)
-        held = threads.submit(batcher.accept, wait=True)
+    with pooling(runner := Runner(), max_queue=1) as pool, ThreadPoolExecutor() as threads:
+        runner.shut(pool)
+        waiting = submit(pool, 1)
+        waits(pool, 1)
+        held = [threads.submit(submit, pool, 2, wait=True) for _ in range(3)]
         sleep(0.05)
-        batcher.stop()
-        with pytest.raises(PredictorClosedError):
-            held.result(SOON)
+        closing = threads.submit(pool.close)
+        for future in held:
+            with pytest.raises(PredictorClosedError):
+                future.result(SOON)
+        runner.gate.set()
+        closing.result(SOON)
+        assert waiting.result(0) == 1
 
 
 def test_a_callback_may_close() -> None:
-    with batching(runner := Runner()) as batcher:
-        future = runner.shut(batcher)
+    with pooling(runner := Runner()) as pool:
+        future = runner.shut(pool)
         closed = threading.Event()
 
         def close(_: Future[int]) -> None:
-            batcher.close()
+            pool.close()
             closed.set()
 
         future.add_done_callback(close)
         runner.gate.set()
         assert closed.wait(SOON)
+
+
+def test_stopping_needs_no_lock() -> None:
+    """The garbage collector calls it at any moment, in any thread."""
+    with pooling(Runner()) as pool, ThreadPoolExecutor() as threads, pool._lock:
+        threads.submit(pool.stop).result(SOON)
+
+
+def test_when_not_all_threads_can_be_started_those_that_were_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    closed: list[int] = []
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="can't start"):
+        Pool([Runner()], preparers=3, max_batch=1, max_queue=1, close=lambda: closed.append(1))
+    for thread in started:
+        thread.join(SOON)
+        assert not thread.is_alive()
+    assert closed == [1]
 
 
 # ---- all at once
@@ -387,28 +578,28 @@ def test_whatever_happens_every_request_is_answered_once(seed: int) -> None:
     answers: dict[int, Any] = {}
     lock = threading.Lock()
 
-    def use(thread: int, batcher: Batcher[int, int]) -> None:
+    def use(thread: int, pool: Pool) -> None:
         choose = random.Random(100 * seed + thread)
         for i in range(200):
             item = 1000 * thread + i + 20
             try:
                 if choose.random() < 0.3:
-                    answer: Any = batcher.call([item])[0]
+                    answer: Any = pool.result(submit(pool, item, wait=True))
                 else:
                     deadline = choose.choice([None, None, 0.0, 0.5, 1000.0])
-                    future = submit(batcher, item, max_delay=choose.choice([0.0, 0.001]), deadline_ms=deadline)
+                    future = submit(pool, item, max_delay=choose.choice([0.0, 0.001]), deadline_ms=deadline)
                     if choose.random() < 0.1:
                         future.cancel()
                     answer = future.result(SOON)
-            except (QueueFullError, DeadlineExceededError, PredictorClosedError, CancelledError) as error:
+            except (QueueFullError, DeadlineExceededError, CancelledError) as error:
                 answer = type(error)
             with lock:
                 assert item not in answers
                 answers[item] = answer
 
-    with batching(*runners, max_batch=5, max_queue=8) as batcher, ThreadPoolExecutor(12) as threads:
-        list(threads.map(lambda thread: use(thread, batcher), range(12)))
-        until(lambda: batcher._waiting == 0 and len(batcher._idle) == len(runners))  # the last ones were cancelled
+    with pooling(*runners, max_batch=5, max_queue=8, preparers=3) as pool, ThreadPoolExecutor(12) as threads:
+        list(threads.map(lambda thread: use(thread, pool), range(12)))
+        until(lambda: pool._waiting() == 0 and len(pool._idle) == len(runners))  # the last ones were cancelled
     assert len(answers) == 12 * 200
     assert all(answer == item**2 for item, answer in answers.items() if isinstance(answer, int))
     run = [item for runner in runners for batch in runner.batches for item in batch]

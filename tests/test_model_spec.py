@@ -35,7 +35,7 @@ def test_json_round_trip_is_one_line() -> None:
 names = st.lists(st.text(), max_size=5).map(tuple)
 
 
-@given(st.text(), names, names, st.floats(0, 1), st.booleans())
+@given(st.text(), names.filter(lambda found: 0 < len(found) == len(set(found))), names, st.floats(0, 1), st.booleans())
 def test_any_words_and_numbers_round_trip(
     arch: str, categories: tuple[str, ...], attributes: tuple[str, ...], threshold: float, trained: bool
 ) -> None:
@@ -156,3 +156,25 @@ def test_garment_weights_are_finite(number: str) -> None:
     for text in (changed(garment_bias=float(number)), changed(garment_weights=[0.0] * 255 + [float(number)])):
         with pytest.raises(ModelError, match="must be finite"):
             ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"categories": []}, "at least one category"),
+        ({"categories": ["Tee", "Dress", "Tee"]}, "none of them twice"),
+        ({"image_size": 0}, "image_size 0"),
+        ({"image_size": -1}, "image_size -1"),
+        ({"embedding_dim": 0}, "embedding_dim 0"),
+        ({"threshold": float("nan")}, r"threshold must lie in \[0, 1\], got nan"),
+        ({"threshold": -0.1}, "threshold must lie"),
+        ({"threshold": 1.1}, "threshold must lie"),
+        ({"temperature": 0}, "temperature must be a finite number above 0, got 0"),
+        ({"temperature": -1.0}, "temperature must be"),
+        ({"temperature": float("nan")}, "temperature must be"),
+        ({"temperature": float("inf")}, "temperature must be"),
+    ],
+)
+def test_numbers_and_names_that_no_model_can_have(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        ModelSpec.from_json(changed(**fields))

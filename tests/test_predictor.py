@@ -9,17 +9,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -36,7 +33,7 @@ from fashion_infer import (
     QueueFullError,
     UsageError,
 )
-from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
+from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend, choose_layout
 from fashion_infer.files import sha256_of
 from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop
@@ -157,6 +154,76 @@ def test_boxes(predictor: Predictor) -> None:
     for box, prediction in zip(boxes, predictions, strict=True):
         assert same(prediction, predictor.predict(image, boxes=np.array([box]))[0])
     assert same(predictor.predict(image, boxes=[[0, 0, 400, 300]])[0], predictor.predict(image))
+
+
+def test_boxes_of_a_stream_a_future_and_a_task(predictor: Predictor) -> None:
+    image, boxes = photo(3, 400, 300), [[0, 0, 100, 100], [9, 9, 9, 9], [50, 60, 350, 290]]
+    expected = predictor.predict(image, boxes=boxes)
+    assert [p.error is None for p in expected] == [True, False, True]
+
+    def agree(found: list[Prediction]) -> bool:
+        return len(found) == 3 and same(found[0], expected[0]) and same(found[2], expected[2])
+
+    assert agree(predictor.submit(image, boxes).result(SOON))
+    assert agree(asyncio.run(predictor.apredict(image, boxes, deadline_ms=1e6)))
+    assert predictor.submit(image, []).result(SOON) == []
+    first, none, bad, last = predictor.stream([image, image, b"bad", image], [boxes, [], boxes, boxes])
+    assert agree(first) and agree(last)
+    assert none == []
+    assert [type(p.error) for p in bad] == [ImageError] * 3 and bad[0].source == b"bad"
+
+
+@pytest.mark.parametrize(("images", "boxes"), [(2, 3), (3, 2), (0, 1), (1, 0)])
+def test_a_stream_takes_the_boxes_of_each_image(images: int, boxes: int, predictor: Predictor) -> None:
+    stream = predictor.stream([photo(1)] * images, [[[0, 0, 9, 9]]] * boxes)
+    for _ in range(min(images, boxes)):
+        assert len(next(stream)) == 1
+    with pytest.raises(UsageError, match="images and boxes are not equally many"):
+        next(stream)
+
+
+def test_what_the_images_of_a_stream_raise_comes_after_the_results_before_it(predictor: Predictor) -> None:
+    def images() -> Iterator[Any]:
+        yield photo(1)
+        yield b"bad"
+        raise ZeroDivisionError
+
+    stream = predictor.stream(images())
+    assert [next(stream).error is None, next(stream).error is None] == [True, False]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+
+
+def test_a_stream_that_is_left_cancels_what_it_read_ahead(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1, max_batch=1) as predictor:
+        for _ in predictor.stream(photo(i) for i in range(1000)):
+            break
+        start = monotonic()
+        assert predictor.predict(photo(1)).error is None
+        assert monotonic() - start < SOON
+
+
+def test_all_sessions_work_on_a_stream_of_small_batches(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=8, threads=1, max_batch=1) as predictor:
+        running, most, lock = 0, 0, threading.Lock()
+        backend = predictor.backends[0]
+        run = backend.run
+
+        def counted(batch: np.ndarray, session: int = 0) -> Any:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            sleep(0.05)
+            try:
+                return run(batch, session)
+            finally:
+                with lock:
+                    running -= 1
+
+        backend.run = counted  # type: ignore[method-assign]
+        assert len(list(predictor.stream([photo(1)] * 64))) == 64
+    assert most == 8
 
 
 def test_boxes_go_with_one_image(predictor: Predictor) -> None:
@@ -307,12 +374,15 @@ def test_another_hash(onnx_model: Path) -> None:
         ({"device": ["cpu", "tpu"]}, DeviceError, "unknown device 'tpu'"),
         ({"device": "cuda:x"}, DeviceError, "not on 'cuda:x'"),
         ({"device": []}, UsageError, "device is an empty list"),
-        ({"max_batch": 0}, UsageError, "max_batch must be at least 1, got 0"),
-        ({"max_queue": 0}, UsageError, "max_queue must be at least 1, got 0"),
-        ({"sessions": 0}, UsageError, "sessions must be at least 1, got 0"),
-        ({"threads": -1}, UsageError, "threads must be at least 1, got -1"),
-        ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be at least 0, got -1"),
-        ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be at least 0, got nan"),
+        ({"max_batch": 0}, UsageError, "max_batch must be a whole number of at least 1, got 0"),
+        ({"max_queue": 0}, UsageError, "max_queue must be a whole number of at least 1, got 0"),
+        ({"sessions": 0}, UsageError, "sessions must be a whole number of at least 1, got 0"),
+        ({"threads": -1}, UsageError, "threads must be a whole number of at least 1, got -1"),
+        ({"max_batch": 2.5}, UsageError, "max_batch must be a whole number of at least 1, got 2.5"),
+        ({"max_queue": "9"}, UsageError, "max_queue must be a whole number of at least 1, got '9'"),
+        ({"max_delay_ms": "2"}, UsageError, "max_delay_ms must be a number of at least 0, got '2'"),
+        ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be a number of at least 0, got -1"),
+        ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be a number of at least 0, got nan"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str, onnx_model: Path) -> None:
@@ -337,23 +407,27 @@ def test_an_untrained_model_says_so(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cores", "expected"),
+    ("sessions", "threads", "cores", "expected"),
     [
-        ({}, 1, Layout(1, 1, 1)),
-        ({"sessions": 3, "threads": 2}, 2, Layout(3, 2, 2)),
-        ({"sessions": 2}, 8, Layout(2, 4, 4)),
-        ({"sessions": 9}, 8, Layout(9, 1, 1)),
-        ({"threads": 2}, 8, Layout(4, 2, 2)),
-        ({"threads": 9}, 8, Layout(1, 9, 9)),
+        (None, None, 1, Layout(1, 1, 1)),
+        (None, None, 8, Layout(8, 1, 8)),
+        (3, 2, 2, Layout(3, 2, 2)),
+        (2, None, 8, Layout(2, 4, 4)),
+        (9, None, 8, Layout(9, 1, 1)),
+        (None, 2, 8, Layout(4, 2, 2)),
+        (None, 9, 8, Layout(1, 9, 9)),
     ],
 )
-def test_sessions_and_threads_as_given(
-    arguments: dict[str, int], cores: int, expected: Layout, onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_how_the_cores_are_shared_out(
+    sessions: int | None, threads: int | None, cores: int, expected: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fashion_infer.backends.calibration.usable_cores", lambda: cores)
-    with Predictor(onnx_model, **arguments) as predictor:  # type: ignore[arg-type]
-        assert predictor._networks[0].backend.layout == expected  # type: ignore[attr-defined]
-        assert len(predictor._batcher._threads) == expected.sessions
+    monkeypatch.setattr("fashion_infer.backends.onnxruntime.usable_cores", lambda: cores)
+    assert choose_layout("cpu", sessions, threads, model_bytes=1) == expected
+
+
+def test_sessions_and_threads_as_given(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=3, threads=2) as predictor:
+        assert predictor.backends[0].layout == Layout(3, 2, 2)  # type: ignore[attr-defined]
 
 
 def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
@@ -364,7 +438,7 @@ def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
 def test_several_devices_share_the_work(onnx_model: Path) -> None:
     with Predictor(onnx_model, device=["cpu", "cpu", "cpu"], sessions=1, threads=1, max_batch=1) as predictor:
         expected = predictor.predict(jpeg(1))
-        assert len(predictor._batcher._threads) == len(predictor._networks) == 3
+        assert len(predictor.backends) == 3
         assert all(same(p, expected) for p in predictor.predict([jpeg(1)] * 30))
         assert len(predictor.run(np.zeros((5, 64, 64, 3), np.uint8))["category"]) == 5
 
@@ -475,17 +549,18 @@ def test_closing_finishes_what_was_submitted_or_fails_it(onnx_model: Path) -> No
 
 def test_closing_frees_the_model(onnx_model: Path) -> None:
     predictor = Predictor(onnx_model, sessions=2, threads=1)
-    backend = weakref.ref(predictor._networks[0].backend)
+    backend = weakref.ref(predictor.backends[0])
     predictor.predict([photo(1)] * 5)
     predictor.close()
     gc.collect()
     assert backend() is None
+    assert predictor.backends == []
 
 
 def test_a_forgotten_predictor_ends_its_threads(onnx_model: Path) -> None:
     predictor = Predictor(onnx_model, sessions=2, threads=1)
     predictor.predict([photo(1)] * 5)
-    threads = predictor._batcher._threads
+    threads = predictor._pool._threads
     del predictor
     for thread in threads:
         thread.join(SOON)
@@ -531,52 +606,82 @@ predictor.predict(image)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-# ---- more than it can do
+# ---- sources that change, and one bad thing among good ones
 
 
-def test_at_twice_the_capacity_every_request_is_answered_or_refused_and_memory_stays_flat(onnx_model: Path) -> None:
-    requests, senders = 10_000, 32
-    images = [photo(seed, 64, 64) for seed in range(16)]
-    lock = threading.Lock()
-    offered, sizes = 0, []
-    outcomes: dict[int, str] = {}
-    counts: Counter[str] = Counter()
+def test_when_every_box_is_bad_each_place_says_so(predictor: Predictor) -> None:
+    whole = np.zeros((99, 99, 3), np.uint8)
+    for boxes in ([[9, 9, 3, 3]], [[9, 9, 3, 3], [0, 0, 1, 1]], [[np.nan] * 4]):
+        predictions = predictor.predict(whole, boxes=boxes)
+        assert [type(prediction.error) for prediction in predictions] == [ImageError] * len(boxes)
 
-    def settle(number: int, outcome: str) -> None:
-        with lock:
-            outcomes[number] = outcome
-            counts[outcome] += 1
-            if len(outcomes) % 500 == 0:
-                sizes.append(psutil.Process().memory_info().rss)
 
-    def check(number: int, future: Future[Prediction]) -> None:
-        error = future.exception()
-        if error is None:
-            settle(number, "answered" if same(future.result(), expected[number % 16]) else "wrong")
-        else:
-            settle(number, type(error).__name__)
+def test_a_buffer_that_is_filled_again_gives_each_picture(predictor: Predictor) -> None:
+    pictures = [np.array(Image.open(io.BytesIO(jpeg(i)))) for i in range(12)]
+    buffer = np.empty_like(pictures[0])
 
-    def send(sender: int) -> None:
-        nonlocal offered
-        for number in range(sender, requests, senders):
-            # two are offered for each that is answered, and 200 more: 64 may wait and 2 x 16 be computed
-            while 2 * counts["answered"] + 200 < offered and len(outcomes) < offered:
-                sleep(0.001)
-            with lock:
-                offered += 1
-            try:
-                future = predictor.submit(images[number % 16], deadline_ms=50 if number % 2 else None)
-            except QueueFullError:
-                settle(number, "QueueFullError")
-            else:
-                future.add_done_callback(partial(check, number))
+    def frames() -> Iterator[np.ndarray]:
+        for pixels in pictures:
+            buffer[:] = pixels
+            yield buffer
 
-    with Predictor(onnx_model, sessions=2, threads=1, max_queue=64, max_batch=16) as predictor:
-        expected = [predictor.predict(image) for image in images]
-        with ThreadPoolExecutor(senders) as threads:
-            list(threads.map(send, range(senders)))
-    assert counts.total() == len(outcomes) == requests
-    assert set(counts) <= {"answered", "QueueFullError", "DeadlineExceededError"}
-    assert 0.45 * requests < counts["answered"] < 0.99 * requests
-    early, late = max(sizes[: len(sizes) // 2]), max(sizes[len(sizes) // 2 :])
-    assert late - early < 16 * 2**20, [size >> 20 for size in sizes]
+    predictions = list(predictor.stream(frames()))
+    assert all(same(a, b) for a, b in zip(predictions, predictor.predict(pictures), strict=True))
+    futures = []
+    for pixels in pictures:
+        buffer[:] = pixels
+        futures.append(predictor.submit(buffer))
+    assert all(same(a.result(SOON), b) for a, b in zip(futures, predictions, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["file", "PIL"])
+def test_one_open_source_given_many_times_gives_the_same_each_time(kind: str, predictor: Predictor) -> None:
+    file = io.BytesIO(jpeg(3))
+    source: Any = file if kind == "file" else Image.open(file)
+    expected = predictor.predict(jpeg(3) if kind == "file" else Image.open(io.BytesIO(jpeg(3))))
+    assert all(same(prediction, expected) for prediction in predictor.predict([source] * 16))
+
+
+class Unlucky(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise KeyError("no such part of the archive")
+
+
+def test_a_file_that_raises_anything_spoils_nothing_else(predictor: Predictor) -> None:
+    first, bad, last = predictor.predict([jpeg(1), Unlucky(b"-"), jpeg(2)])
+    assert "the image cannot be read: 'no such part of the archive'" in str(bad.error)
+    assert same(first, predictor.predict(jpeg(1))) and same(last, predictor.predict(jpeg(2)))
+
+
+@pytest.mark.parametrize(
+    "source", ["a.jpg", Path("a.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9)), io.BytesIO()]
+)
+def test_stream_refuses_one_image(source: Any, predictor: Predictor) -> None:
+    with pytest.raises(TypeError, match="stream takes an iterable of images, not one"):
+        predictor.stream(source)
+
+
+def test_kept_pictures_are_drawn_on(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2000, 1500)).save(path)
+    with Predictor(onnx_model, keep_pictures=True) as predictor:
+        prediction = predictor.predict(path)
+        path.unlink()
+        assert prediction.plot().shape[1] == 1280
+        assert prediction.picture.pixels.shape == (960, 1280, 3)
+        buffer = photo(3)
+        kept = predictor.predict(buffer)
+        buffer[:] = 0
+        assert kept.picture is not None
+        np.testing.assert_array_equal(kept.picture.pixels, photo(3))
+    with Predictor(onnx_model) as predictor:
+        assert predictor.predict(jpeg(1)).picture is None
+
+
+def test_max_bytes_is_the_callers(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(1))
+    with Predictor(onnx_model, max_bytes=100) as predictor:
+        for source in (path, jpeg(1), io.BytesIO(jpeg(1))):
+            with pytest.raises(ImageError, match=r"has more than 100 bytes, the limit \(max_bytes\)$"):
+                predictor.predict(source)

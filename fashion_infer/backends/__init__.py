@@ -1,8 +1,9 @@
 """What runs a model file: one module a runtime, each with a class of the shape below."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -13,17 +14,19 @@ from fashion_infer.model_spec import ModelSpec
 
 Outputs = dict[str, NDArray[np.float32]]
 
+RETRY_SECONDS = 60.0  # after a batch did not fit in memory, until one of its size is tried again
+
 logger = logging.getLogger("fashion_infer")
 
 
 class Backend(Protocol):
-    """A loaded model. `run` may be called from many threads at once.
+    """A loaded model.
 
     Attributes:
         path: of the model file.
         spec: what the file says of itself.
         device: "cpu", "cuda:0", ...
-        sessions: how many runs at once it is made for; one more waits for another's end or slows the others down.
+        sessions: how many runs at once it is made for.
     """
 
     path: Path
@@ -31,14 +34,15 @@ class Backend(Protocol):
     device: str
     sessions: int
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
         """Run a batch.
 
         Args:
-            batch: uint8 [N, S, S, 3] RGB; N may be 0.
+            batch: uint8 [N, S, S, 3] RGB, N at least 1.
+            session: which of the sessions runs it, from 0; each runs one batch at a time.
 
         Returns:
-            float32 by output name, each [N, ...].
+            float32 by output name, each [N, ...], in arrays of their own.
 
         Raises:
             MemoryError: the batch does not fit in the device's memory; a smaller one may.
@@ -46,42 +50,50 @@ class Backend(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Free what the runtime holds; called once, when nothing runs any more."""
+        ...
 
-@dataclass
-class Network:
-    """A backend that takes a batch of any size.
 
-    Attributes:
-        backend: that runs it.
-        max_batch: images of one run, at most; falls when a run did not fit in memory.
-    """
+class Runner:
+    """One session of a backend, which takes what does not fit in memory at once in smaller parts."""
 
-    backend: Backend
-    max_batch: int
+    def __init__(self, backend: Backend, session: int = 0) -> None:
+        """Nothing is loaded or run yet."""
+        self.backend, self._session = backend, session
+        self._fits = 0  # images that fitted last, while larger batches are not tried
+        self._retry_at = 0.0  # when they are, on the monotonic clock
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """`Backend.run`, in parts.
+        """`Backend.run` of a batch of at least one image.
 
         Raises:
             DeviceError: not even one image fits in memory.
             ModelError: the runtime failed.
         """
-        parts = [self._run_part(batch[: self.max_batch])]
-        done = len(parts[0]["category"])
-        while done < len(batch):
-            parts.append(self._run_part(batch[done : done + self.max_batch]))
-            done += len(parts[-1]["category"])
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
-    def _run_part(self, part: NDArray[np.uint8]) -> Outputs:
-        """The outputs of as many of the first images as fit in memory."""
+        size = len(batch) if monotonic() >= self._retry_at else min(len(batch), self._fits)
         while True:
             try:
-                return self.backend.run(part)
+                return run_in_parts(lambda part: self.backend.run(part, self._session), batch, size)
             except MemoryError as error:
-                if len(part) <= 1:
+                if size <= 1:
                     name = self.backend.device
                     raise DeviceError(f"{name} has too little memory free for one image of this model") from error
-                part = part[: len(part) // 2]
-                self.max_batch = min(self.max_batch, len(part))
-                logger.warning("%s: going on with batches of %d", error, len(part))
+                size //= 2
+                self._fits, self._retry_at = size, monotonic() + RETRY_SECONDS
+                logger.warning("%s: going on with batches of %d for %g seconds", error, size, RETRY_SECONDS)
+
+
+def run_in_parts(run: Callable[[NDArray[np.uint8]], Outputs], batch: NDArray[np.uint8], size: int) -> Outputs:
+    """Run at least one image in parts of at most `size`."""
+    return joined([run(batch[start : start + size]) for start in range(0, len(batch), size)])
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of several batches, at least one, as those of one batch."""
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def no_outputs(spec: ModelSpec) -> Outputs:
+    """The outputs of a batch of no images."""
+    return {name: np.zeros((0, *shape), np.float32) for name, shape in spec.output_shapes().items()}

@@ -4,42 +4,40 @@ It knows no ONNX functions, so LandmarkPool is written out into the graph first.
 of batch: compiled for any size, an int8 EfficientNet gave wrong results in OpenVINO 2026.4.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from queue import LifoQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.backends import Outputs
+from fashion_infer.backends import Outputs, joined, run_in_parts
 from fashion_infer.errors import DeviceError, ModelError, missing_extra
+from fashion_infer.forks import in_each_child, never_free
 from fashion_infer.machine import usable_cores
-from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, ModelSpec
+from fashion_infer.model_file import ModelFile, check_shapes, parse_onnx, read_model
+from fashion_infer.model_spec import INPUT_NAME, ModelSpec
 
 try:
     import onnx
     import onnx.inliner
     import openvino as ov
-    from google.protobuf.message import DecodeError
 except ImportError as error:
     raise missing_extra(error.name or "openvino", "openvino", error) from error
 
-BATCHES = (8, 1)  # a batch of 11 is run as 8, 1, 1 and 1
+BATCH = 8  # compiled for it, and for 1: a batch of 11 is run as 8, 1, 1 and 1
 
 
 class OpenVinoBackend:
     """A file that `fashion-infer export` wrote, in OpenVINO on the CPU."""
 
     def __init__(
-        self, path: Path, *, device: str = "cpu", sessions: int | None = None, threads: int | None = None
+        self, model: Path | ModelFile, *, device: str = "cpu", sessions: int | None = None, threads: int | None = None
     ) -> None:
-        """Load the file.
+        """Load the file and compile it for both sizes of batch.
 
         Args:
-            path: of the .onnx file.
+            model: the .onnx file.
             device: "cpu".
             sessions: runs at once; 1, or what the threads leave room for, when None.
             threads: of one run; what the sessions leave of the cores when None.
@@ -50,54 +48,38 @@ class OpenVinoBackend:
         """
         if device != "cpu":
             raise DeviceError(f"the backend openvino runs on the cpu, not on {device!r}")
-        self.path, self.device = path, device
+        file = read_model(model)
+        self.path, self.device = file.path, device
         self.sessions = sessions or (max(1, usable_cores() // threads) if threads else 1)
         self._threads = threads or max(1, usable_cores() // self.sessions)
-        self.spec, self._network = _read(path)
-        self._idle: dict[int, LifoQueue[ov.InferRequest]] = {}
-        self._lock = threading.Lock()
-        self._requests(1)  # what cannot be compiled is said now
+        self.spec, network = _read(file)
+        compiled = {size: self._compile(network, size) for size in (1, BATCH)}
+        self._requests = [
+            {size: of_size.create_infer_request() for size, of_size in compiled.items()} for _ in range(self.sessions)
+        ]
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
         """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`."""
-        outputs = {
-            name: np.empty((len(batch), *shape), np.float32) for name, shape in self.spec.output_shapes().items()
-        }
-        start = 0
-        for size in BATCHES:
-            while len(batch) - start >= size:
-                rows = slice(start, start + size)
-                with self._request(size) as request:
-                    results = request.infer({INPUT_NAME: batch[rows]}, share_inputs=True, share_outputs=True)
-                    for name, values in outputs.items():
-                        values[rows] = results[name]
-                start += size
-        return outputs
+        requests = self._requests[session]
+        whole = len(batch) // BATCH * BATCH
+        split = ((BATCH, batch[:whole]), (1, batch[whole:]))
+        return joined(
+            [run_in_parts(partial(self._infer, requests[size]), rows, size) for size, rows in split if len(rows)]
+        )
 
-    @contextmanager
-    def _request(self, size: int) -> Iterator[ov.InferRequest]:
-        """A request that nobody else uses meanwhile; waits for one when there is none."""
-        idle = self._requests(size)
-        request = idle.get()
+    def close(self) -> None:
+        """Free the networks."""
+        self._requests.clear()
+
+    def _infer(self, request: ov.InferRequest, batch: NDArray[np.uint8]) -> Outputs:
         try:
-            yield request
+            results = request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO failed on a batch of {size}: {error}") from error
-        finally:
-            idle.put(request)
+            raise ModelError(f"OpenVINO failed on a batch of {len(batch)}: {error}") from error
+        return {name: np.array(results[name]) for name in self.spec.output_shapes()}
 
-    def _requests(self, size: int) -> "LifoQueue[ov.InferRequest]":
-        """The idle requests of a size of batch, compiled when it is first asked for."""
-        with self._lock:
-            if size not in self._idle:
-                self._idle[size] = LifoQueue()
-                compiled = self._compile(size)
-                for _ in range(self.sessions):
-                    self._idle[size].put(compiled.create_infer_request())
-            return self._idle[size]
-
-    def _compile(self, size: int) -> ov.CompiledModel:
-        network = self._network.clone()
+    def _compile(self, network: ov.Model, size: int) -> ov.CompiledModel:
+        network = network.clone()
         network.reshape([size, self.spec.image_size, self.spec.image_size, 3])
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # as the file is typed; by itself OpenVINO would take bf16 for fp32
@@ -118,26 +100,19 @@ def _core() -> ov.Core:
     Each one gives the thread a stack for its signals, and puts the one before it back when it goes. Of two that do not
     go in reverse order a freed stack is left behind, and the next signal, Ctrl-C for one, ends the process.
     """
-    return ov.Core()
+    core = ov.Core()
+    in_each_child(lambda: never_free(core))
+    return core
 
 
-def _read(path: Path) -> tuple[ModelSpec, ov.Model]:
+def _read(file: ModelFile) -> tuple[ModelSpec, ov.Model]:
+    model, spec = parse_onnx(file, extra="openvino")
     try:
-        model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not an ONNX file, or is damaged: {error}") from error
-    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
-    try:
-        spec = ModelSpec.from_json(text)
         network = _core().read_model(onnx.inliner.inline_local_functions(model).SerializeToString())
-    except (ModelError, RuntimeError) as error:
-        raise ModelError(f"{path}: {error}") from error
-    expected = {INPUT_NAME: (spec.image_size, spec.image_size, 3), **spec.output_shapes()}
-    found = {port.any_name: _shape(port) for port in (*network.inputs, *network.outputs)}
-    if found != expected:
-        raise ModelError(f"{path} has inputs and outputs {found}, its ModelSpec says {expected}")
+    except RuntimeError as error:
+        raise ModelError(f"{file.path}: {error}") from error
+    ports: tuple[Any, ...] = (*network.inputs, *network.outputs)
+    check_shapes(file.path, spec, {port.any_name: _shape(port) for port in ports})
     return spec, network
 
 

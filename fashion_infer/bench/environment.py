@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_infer.machine import cpu_name, package_version, usable_cores
 
+OWN_PATH = "fashion_infer/bench/environment.py"  # of this file in its repository
 PACKAGES = (
     "fashion-infer",
     "onnxruntime",
@@ -21,6 +22,7 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "pillow",
+    "simplejpeg",
 )
 
 
@@ -39,10 +41,14 @@ def environment() -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """The command, and the commit where this package lies in a git checkout, "-dirty" when files differ from it."""
-    folder = str(Path(__file__).parent)
-    described = _output("git", "-C", folder, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
-    return {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": described}
+    """The command, and the commit where this package runs from its own checkout, "-dirty" when files differ from it.
+
+    An installed package has no commit, even where a repository of somebody else's lies around it.
+    """
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    own = _git("ls-files", "--full-name", Path(__file__).name) == OWN_PATH
+    described = _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") if own else None
+    return {"command": command, "commit": described}
 
 
 def peak_memory_mib() -> float | None:
@@ -58,9 +64,15 @@ def _memory_gib() -> float:
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
 
 
-def _output(program: str, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
+    """What git says of the repository that this file lies in; a hook's variables would name another."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return _output("git", "-C", str(Path(__file__).parent), *arguments, environment=environment)
+
+
+def _output(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str | None:
     """What a program prints; None where it is not installed or fails."""
     if shutil.which(program) is None:
         return None
-    ran = subprocess.run([program, *arguments], capture_output=True, text=True)
+    ran = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)
     return ran.stdout.strip() if ran.returncode == 0 else None

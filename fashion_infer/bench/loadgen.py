@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.bench.scenarios import network_inputs
 from fashion_infer.errors import FashionInferError, missing_extra
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import read_inputs
 
 try:
     import mlperf_loadgen as lg
@@ -121,7 +121,7 @@ def _end_to_end(predictor: Predictor, images: Sequence[bytes]) -> Answer:
 
 
 def _engine(predictor: Predictor, images: Sequence[bytes]) -> Answer:
-    crops = network_inputs(predictor, images)
+    crops = read_inputs(images, predictor.spec.image_size)
 
     def answer(queries: list[Any]) -> Iterator[list[Any]]:
         for start in range(0, len(queries), ENGINE_BATCH):

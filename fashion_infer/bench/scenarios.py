@@ -8,9 +8,9 @@ from time import perf_counter
 import numpy as np
 
 from fashion_infer.bench.statistics import Estimate, percentiles
-from fashion_infer.images import Pixels, read_image
+from fashion_infer.images import Pixels
 from fashion_infer.predictor import Predictor
-from fashion_infer.preprocess import crop
+from fashion_infer.preprocess import read_inputs
 
 SYSTEMS = ("e2e", "engine")  # encoded bytes in, Prediction out; uint8 batch of one in, arrays out
 WARM_UP = 5  # runs that are not counted
@@ -53,7 +53,7 @@ def latency(predictor: Predictor, images: Sequence[bytes], *, seconds: float) ->
     Raises:
         ImageError: an image cannot be read.
     """
-    crops = network_inputs(predictor, images)
+    crops = read_inputs(images, predictor.spec.image_size)
     samples: dict[str, list[float]] = {name: [] for name in SYSTEMS}
     timings: list[dict[str, float]] = []
     until = perf_counter() + seconds
@@ -85,7 +85,7 @@ def throughput(
     start = perf_counter()
     streamed = sum(1 for _ in predictor.stream(images[i % len(images)] for i in range(count)))
     end_to_end = streamed / (perf_counter() - start)
-    crops = network_inputs(predictor, images)
+    crops = read_inputs(images, predictor.spec.image_size)
     crops = np.concatenate([crops] * -(-max(BATCH_SIZES) // len(crops)))
     rates: dict[str, float] = {}
     until = perf_counter() + seconds * 2 / 3
@@ -94,12 +94,6 @@ def throughput(
         if perf_counter() > until:
             break
     return end_to_end, rates
-
-
-def network_inputs(predictor: Predictor, images: Sequence[bytes]) -> Pixels:
-    """Encoded images -> uint8 [N, S, S, 3], what the network sees of them."""
-    size = predictor.spec.image_size
-    return np.stack([crop(read_image(image, side=size), None, size).pixels for image in images])
 
 
 def _rate(predictor: Predictor, batch: Pixels, seconds: float) -> float:

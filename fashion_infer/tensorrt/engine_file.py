@@ -5,13 +5,13 @@ trtexec and Triton load it too; what they do not need to know is in `<plan>.json
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fashion_infer.errors import EngineMismatchError, ModelError
+from fashion_infer.model_file import ModelFile, read_model
 from fashion_infer.model_spec import ModelSpec
 
 VERSION = 1
@@ -115,12 +115,14 @@ def side_file(plan: Path) -> Path:
     return plan.with_name(plan.name + ".json")
 
 
-def read_engine(plan: Path) -> tuple[bytes, EngineFile]:
+def read_engine(model: Path | ModelFile) -> tuple[bytes, EngineFile]:
     """Read an engine and what is known about it, and check that they belong together.
 
     Raises:
         EngineMismatchError: there is no such description, or the plan is not the one it describes.
     """
+    file = read_model(model)
+    plan = file.path
     path = side_file(plan)
     build = "build the engine again: fashion-infer export MODEL.onnx --engine"
     try:
@@ -129,13 +131,12 @@ def read_engine(plan: Path) -> tuple[bytes, EngineFile]:
         raise EngineMismatchError(f"{path} is missing, without it nothing is known about {plan}: {build}") from error
     except (OSError, UnicodeDecodeError, ModelError) as error:
         raise EngineMismatchError(f"{path} cannot be read, {error}: {build}") from error
-    data = plan.read_bytes()
-    if (found := hashlib.sha256(data).hexdigest()) != engine_file.plan_sha256:
+    if file.sha256 != engine_file.plan_sha256:
         raise EngineMismatchError(
-            f"{plan} has sha256 {found}, its description says {engine_file.plan_sha256}: it is truncated, was changed "
-            f"or is another file; run {engine_file.rebuild_command}"
+            f"{plan} has sha256 {file.sha256}, its description says {engine_file.plan_sha256}: it is truncated, was "
+            f"changed or is another file; run {engine_file.rebuild_command}"
         )
-    return data, engine_file
+    return plan.read_bytes(), engine_file
 
 
 def check_fingerprint(

@@ -8,19 +8,18 @@ the same time, so that one copies while another computes.
 import ctypes
 import dataclasses
 import logging
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from queue import LifoQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.backends import Outputs
+from fashion_infer.backends import Outputs, run_in_parts
 from fashion_infer.devices import gpu_index
 from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, missing_extra
 from fashion_infer.files import cache_folder, write_atomically
+from fashion_infer.model_file import ModelFile, read_model
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.tensorrt.cuda import ok, use_gpu
@@ -35,13 +34,15 @@ logger = logging.getLogger("fashion_infer")
 
 
 class TensorRTBackend:
-    """An engine and its sessions. `run` may be called from many threads at once."""
+    """An engine and its sessions, each of which one thread at a time may use."""
 
-    def __init__(self, path: Path, *, device: str = "cuda:0", sessions: int = 2, graphs: bool = True) -> None:
+    def __init__(
+        self, model: Path | ModelFile, *, device: str = "cuda:0", sessions: int = 2, graphs: bool = True
+    ) -> None:
         """Load an engine; everything that can be wrong with it is checked before TensorRT sees it.
 
         Args:
-            path: of the .plan file, with its .json beside it. A plan is native code: load only those you trust.
+            model: the .plan file, with its .json beside it. A plan is native code: load only those you trust.
             device: "cuda:0" and so on.
             sessions: batches that run at the same time; each takes GPU memory for its activations.
             graphs: False launches kernel by kernel, to compare with.
@@ -52,7 +53,8 @@ class TensorRTBackend:
             DeviceError: there is no such GPU, or it has too little memory.
         """
         index = gpu_index(device)
-        plan, engine_file = read_engine(path)
+        file = read_model(model)
+        path, (plan, engine_file) = file.path, read_engine(file)
         trt = _tensorrt_of(path, engine_file)
         check_fingerprint(path, engine_file, tensorrt=trt.__version__)
         gpu = use_gpu(index)
@@ -62,38 +64,32 @@ class TensorRTBackend:
         self._runtime = trt.Runtime(log_of(trt))
         self._engine = _deserialize(path, trt, self._runtime, plan, engine_file)
         kernels = _Kernels(trt, self._engine, engine_file, gpu.compute_capability)
-        self._idle: LifoQueue[_Session] = LifoQueue()
-        for _ in range(sessions):
-            self._idle.put(_Session(trt, self._engine, kernels, engine_file.batch, graphs))
+        self._sessions = [_Session(trt, self._engine, kernels, engine_file.batch, graphs) for _ in range(sessions)]
         kernels.save()
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; N may be 0 or above the engine's batch.
+    def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
+        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; N may be above the engine's batch.
 
         Raises:
             DeviceError: the GPU failed or is out of memory.
         """
-        if len(batch) == 0:
-            return {name: np.zeros((0, *shape), np.float32) for name, shape in self.spec.output_shapes().items()}
-        starts = range(0, len(batch), self._greatest)
-        parts = [self._run_once(batch[start : start + self._greatest]) for start in starts]
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        ok(rt.cudaSetDevice(self._index))  # the current device belongs to the thread
+        return run_in_parts(self._sessions[session].run, batch, self._greatest)
 
-    def _run_once(self, batch: NDArray[np.uint8]) -> Outputs:
-        session = self._idle.get()
-        try:
-            ok(rt.cudaSetDevice(self._index))  # the current device belongs to the thread
-            return session.run(batch)
-        finally:
-            self._idle.put(session)
+    def close(self) -> None:
+        """Free the sessions' memory, then the engine."""
+        ok(rt.cudaSetDevice(self._index))
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+        del self._engine, self._runtime
 
 
 class _Session:
     """One stream, its buffers, and a context and graph for each size of batch; used by one thread at a time."""
 
     def __init__(self, trt: Any, engine: Any, kernels: "_Kernels", batch: tuple[int, int, int], graphs: bool) -> None:
-        owned = _Owned()
-        weakref.finalize(self, owned.free).atexit = False  # a thread may still run then; the driver frees it all
+        self._owned = owned = _Owned()
         self._stream = owned.keep(ok(rt.cudaStreamCreateWithFlags(rt.cudaStreamNonBlocking)), rt.cudaStreamDestroy)
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, int] = {}
@@ -128,6 +124,11 @@ class _Session:
             self._enqueue(size)
         ok(rt.cudaStreamSynchronize(self._stream))
         return {name: self._host[name][:count].copy() for name in OUTPUT_NAMES}
+
+    def close(self) -> None:
+        """Free its memory and what was captured; the contexts go first, since they use both."""
+        self._contexts.clear()
+        self._owned.free()
 
     def _enqueue(self, size: int) -> None:
         host, device, stream = self._host, self._device, self._stream

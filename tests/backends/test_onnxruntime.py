@@ -2,16 +2,19 @@ import dataclasses
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from fashion_infer.backends import Network
+import fashion_infer.backends
+from fashion_infer.backends import Runner, joined, no_outputs, run_in_parts
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 from fashion_infer.errors import DeviceError, ModelError
 from fashion_infer.machine import usable_cores
@@ -139,19 +142,18 @@ LITTLE_MEMORY = """
 import logging, resource, sys
 import numpy as np
 from pathlib import Path
-from fashion_infer.backends import Network
+from fashion_infer.backends import Runner
 from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
-network = Network(OnnxRuntimeBackend(Path(sys.argv[1]), layout=Layout(1, 1, 1)), 512)
+runner = Runner(OnnxRuntimeBackend(Path(sys.argv[1]), layout=Layout(1, 1, 1)))
 images = np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), dtype=np.uint8)
-expected = network.run(images[:3])
+expected = runner.run(images[:3])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
-outputs = network.run(images)
+outputs = runner.run(images)
 assert all(len(values) == 512 for values in outputs.values())
 assert all(np.allclose(outputs[name][:3], values, atol=1e-5) for name, values in expected.items())
-print("went down to", network.max_batch)
 """
 
 
@@ -159,17 +161,22 @@ def test_a_batch_larger_than_memory_is_split(onnx_model: Path) -> None:
     command = [sys.executable, "-c", LITTLE_MEMORY, str(onnx_model), "60"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (0, "")
-    *warnings, last = result.stdout.splitlines()
-    assert warnings[0] == "a batch of 512 does not fit in the memory of cpu: going on with batches of 256"
-    assert int(last.removeprefix("went down to ")) < 512
+    warnings = result.stdout.splitlines()
+    expected = "a batch of 512 does not fit in the memory of cpu: going on with batches of 256 for 60 seconds"
+    assert warnings[0] == expected
 
 
 class Narrow(OnnxRuntimeBackend):
-    """A device with room for a few images."""
+    """A device with room for a few images; it remembers the batches it was asked to run."""
 
     room = 3
 
-    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: list[int] = []
+
+    def run(self, batch: np.ndarray, session: int = 0) -> dict[str, np.ndarray]:
+        self.asked.append(len(batch))
         if len(batch) > self.room:
             raise MemoryError(f"a batch of {len(batch)} does not fit")
         return super().run(batch)
@@ -178,29 +185,65 @@ class Narrow(OnnxRuntimeBackend):
 def test_a_batch_is_halved_until_it_fits_and_the_next_one_starts_there(
     backend: OnnxRuntimeBackend, onnx_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = Network(Narrow(onnx_model), 16)
+    narrow = Narrow(onnx_model)
+    runner = Runner(narrow)
     for count in (11, 2, 7):
         batch = images(count)
         for name, expected in backend.run(batch).items():
-            np.testing.assert_allclose(network.run(batch)[name], expected, atol=1e-5)
-    assert network.max_batch == 2
+            np.testing.assert_allclose(runner.run(batch)[name], expected, atol=1e-5)
+    assert narrow.asked[:4] == [11, 5, 2, 2]
+    assert max(narrow.asked[3:]) == 2
     assert [record.message for record in caplog.records] == [
-        "a batch of 11 does not fit: going on with batches of 5",
-        "a batch of 5 does not fit: going on with batches of 2",
+        "a batch of 11 does not fit: going on with batches of 5 for 60 seconds",
+        "a batch of 5 does not fit: going on with batches of 2 for 60 seconds",
     ]
 
 
+def test_one_batch_that_did_not_fit_does_not_lower_the_size_for_good(
+    onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fashion_infer.backends, "RETRY_SECONDS", 0.05)
+    narrow = Narrow(onnx_model)
+    runner = Runner(narrow)
+    runner.run(images(4))
+    narrow.room = 100
+    sleep(0.06)
+    narrow.asked.clear()
+    runner.run(images(4))
+    assert narrow.asked == [4]
+
+
 def test_no_memory_for_a_single_image(onnx_model: Path) -> None:
-    network = Network(Narrow(onnx_model), 4)
-    network.backend.room = 0  # type: ignore[attr-defined]
+    narrow = Narrow(onnx_model)
+    narrow.room = 0
     with pytest.raises(DeviceError, match="cpu has too little memory free for one image of this model"):
-        network.run(images(4))
+        Runner(narrow).run(images(4))
 
 
-def test_a_batch_of_any_size_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:
-    network = Network(backend, 4)
-    for count in (0, 1, 4, 5, 11):
-        batch = images(count)
+def test_a_batch_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:
+    for count in (1, 4, 5, 11):
+        batch, sizes = images(count), []
+
+        def run(part: np.ndarray, sizes: list[int] = sizes) -> dict[str, np.ndarray]:
+            sizes.append(len(part))
+            return backend.run(part)
+
+        found = run_in_parts(run, batch, 4)
+        assert sum(sizes) == count and max(sizes) <= 4
         for name, expected in backend.run(batch).items():
-            np.testing.assert_allclose(network.run(batch)[name], expected, atol=1e-5)
-    assert network.max_batch == 4
+            np.testing.assert_allclose(found[name], expected, atol=1e-5)
+
+
+def test_outputs_of_no_images_can_be_joined_with_others(backend: OnnxRuntimeBackend) -> None:
+    some = backend.run(images(2))
+    together = joined([no_outputs(backend.spec), some])
+    assert all(np.array_equal(together[name], values) for name, values in some.items())
+    assert {values.dtype for values in together.values()} == {np.dtype(np.float32)}
+
+
+def test_closing_frees_the_sessions(onnx_model: Path) -> None:
+    closed = OnnxRuntimeBackend(onnx_model, layout=Layout(2, 1, 2))
+    sessions = [weakref.ref(closed._session), weakref.ref(closed._lone_session)]
+    closed.run(images(1))
+    closed.close()
+    assert [session() for session in sessions] == [None, None]

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("openvino")
 
+import fashion_infer.backends.openvino as openvino_backend
 from fashion_infer import Predictor
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.backends.openvino import OpenVinoBackend
@@ -37,7 +39,7 @@ def rendered(count: int) -> np.ndarray:
     return read_pictures(None, 64, count)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 9, 17])
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 17])
 def test_fp32_is_what_onnxruntime_gives(backend: OpenVinoBackend, onnx_model: Path, count: int) -> None:
     outputs, expected = backend.run(images(count)), OnnxRuntimeBackend(onnx_model).run(images(count))
     assert tuple(outputs) == OUTPUT_NAMES
@@ -58,11 +60,31 @@ def test_int8_is_near_fp32_in_every_size_of_batch(light_model: Path, pictures: P
         assert all(apart[name] < 2 * LIMITS[name] for name in LIMITS)
 
 
-def test_networks_are_compiled_for_fixed_sizes(backend: OpenVinoBackend) -> None:
-    backend.run(images(9))
-    for size, idle in backend._idle.items():
-        (port,) = idle.queue[0].get_compiled_model().inputs
+def test_networks_are_compiled_for_fixed_sizes_when_they_are_loaded(backend: OpenVinoBackend) -> None:
+    requests = backend._requests[0]
+    assert set(requests) == {1, 8}
+    for size, request in requests.items():
+        (port,) = request.get_compiled_model().inputs
         assert tuple(port.shape) == (size, 64, 64, 3)  # raises where one is not fixed
+
+
+def test_what_cannot_be_compiled_is_said_each_time(onnx_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that compiles for one image but not for eight: nothing waits for the second size until it is asked."""
+    core = openvino_backend._core()
+
+    class NoEights:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(core, name)
+
+        def compile_model(self, network: Any, *arguments: Any) -> Any:
+            if network.inputs[0].partial_shape[0] == 8:
+                raise RuntimeError("no room for eight")
+            return core.compile_model(network, *arguments)
+
+    monkeypatch.setattr(openvino_backend, "_core", NoEights)
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"OpenVINO cannot run .*no room for eight"):
+            Predictor(onnx_model, backend="openvino")
 
 
 def test_bf16_files_are_computed_in_bf16(onnx_model: Path, tmp_path: Path) -> None:
@@ -87,15 +109,27 @@ def test_sessions_and_threads(
     assert (backend.path, backend.device, backend.spec.arch) == (onnx_model, "cpu", "vgg16")
 
 
-@pytest.mark.parametrize("sessions", [1, 3])
-def test_many_threads_get_their_own_results(sessions: int, backend: OpenVinoBackend, onnx_model: Path) -> None:
-    shared = OpenVinoBackend(onnx_model, sessions=sessions, threads=1)
-    batches = [images(n) for n in (1, 2, 3, 8, 9)] * 4
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(shared.run, batches))
-    for batch, outputs in zip(batches, found, strict=True):
-        for name, expected in backend.run(batch).items():
-            np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
+def test_each_session_gives_its_own_results(backend: OpenVinoBackend, onnx_model: Path) -> None:
+    shared = OpenVinoBackend(onnx_model, sessions=3, threads=1)
+
+    def run_all(session: int) -> None:
+        for batch in [images(n) for n in (1, 2, 3, 8, 9)] * 4:
+            outputs = shared.run(batch, session)
+            for name, expected in backend.run(batch).items():
+                np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
+
+    backend = OpenVinoBackend(onnx_model, sessions=1, threads=1)
+    lock = threading.Lock()
+    alone = backend.run
+
+    def one_at_a_time(batch: np.ndarray, session: int = 0) -> Any:
+        with lock:
+            return alone(batch, session)
+
+    backend.run = one_at_a_time  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(run_all, range(3)))
+    shared.close()
 
 
 def test_the_predictor_runs_on_it(onnx_model: Path) -> None:
@@ -133,6 +167,34 @@ def test_a_signal_still_finds_its_stack_after_backends_are_gone(onnx_model: Path
     command = [sys.executable, "-c", SIGNALLED, str(onnx_model)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
+
+
+FORKED = """
+import os, sys, time, warnings
+import numpy as np
+from fashion_infer import Predictor
+warnings.simplefilter("ignore")
+predictor = Predictor(sys.argv[1], backend="openvino")
+predictor.predict([np.zeros((64, 64, 3), np.uint8)] * 9)
+if sys.argv[2] == "closed":
+    predictor.close()
+child = os.fork()
+if child == 0:
+    sys.exit(7)
+deadline = time.monotonic() + 40
+while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+    time.sleep(0.01)
+if not ended[0]:
+    os.kill(child, 9)
+print(os.waitstatus_to_exitcode(ended[1]) if ended[0] else "the child hangs")
+"""
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+def test_a_forked_child_ends_by_itself(when: str, onnx_model: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(onnx_model), when]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "7\n", "")
 
 
 # ---- what cannot be run

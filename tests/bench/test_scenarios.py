@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion_infer.bench.scenarios import SYSTEMS, WARM_UP, latency, network_inputs, quick, throughput
+from fashion_infer.bench.scenarios import SYSTEMS, WARM_UP, latency, quick, throughput
 from fashion_infer.errors import ImageError
 from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import read_inputs
 
 
 def test_latency_takes_both_systems_in_turn_and_drops_the_warm_up(onnx_model: Path, jpegs: list[bytes]) -> None:
@@ -44,9 +45,9 @@ def test_quick_needs_no_extra_and_shows_what_it_has_samples_for(onnx_model: Path
         assert row["p99.9"] is None
 
 
-def test_network_inputs_are_what_predict_sees(onnx_model: Path, jpegs: list[bytes]) -> None:
+def test_inputs_read_elsewhere_are_what_predict_sees(onnx_model: Path, jpegs: list[bytes]) -> None:
     with Predictor(onnx_model, threads=1) as predictor:
-        crops = network_inputs(predictor, jpegs)
+        crops = read_inputs(jpegs, predictor.spec.image_size)
         assert crops.shape == (3, 64, 64, 3)
         outputs = predictor.run(crops[1:2])
         np.testing.assert_array_equal(predictor.predict(jpegs[1]).embedding, outputs["embedding"][0])
