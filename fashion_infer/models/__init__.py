@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.errors import ModelError, ModelNotFoundError
-from fashion_infer.files import sha256_of
+from fashion_infer.errors import ModelNotFoundError
 
 FOLDER = Path(__file__).parent
 LIST = FOLDER / "built_in.json"
@@ -52,24 +51,24 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         ModelNotFoundError: there is no such file and no such name; the message has the names that there are.
-        ModelError: the file of a built-in model is missing, or is not the one that was shipped.
     """
     path = Path(model)
     if path.is_file():
         return path
-    known = built_in()
-    if (found := known.get(str(model))) is None:
+    names = built_in()
+    if str(model) not in names:
         raise ModelNotFoundError(
             f"there is no model file {model}: give the path of a file that fashion-infer wrote, or a built-in name "
-            f"({', '.join(known)})"
+            f"({', '.join(names)})"
         )
-    path = FOLDER / f"{model}.onnx"
-    if not path.is_file() or sha256_of(path) != found.sha256:
-        raise ModelError(
-            f"the built-in model {model} is damaged ({path} does not have the sha256 that it was shipped with): "
-            "pip install --force-reinstall --no-deps fashion-infer"
-        )
-    return path
+    return FOLDER / f"{model}.onnx"
+
+
+def shipped_sha256(path: Path) -> str | None:
+    """The sha256 that the file of a built-in model was shipped with; None for any other file."""
+    if path.parent != FOLDER or (facts := built_in().get(path.stem)) is None:
+        return None
+    return facts.sha256
 
 
 def _tuple(value: Any) -> Any:
