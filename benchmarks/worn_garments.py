@@ -21,7 +21,7 @@ from torch import Tensor
 from training_sets import joined
 
 from fashion_infer.data.deepfashion import FashionData
-from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error_box
 from fashion_infer.export.from_onnx import network_from_onnx
 from fashion_infer.files import write_atomically
 from fashion_infer.images import read_image
@@ -205,7 +205,8 @@ def measure(net: FashionNet, data: FashionData, views: Views, rows: NDArray[np.i
         best = columns[outputs["attributes"][:, columns].argmax(1)]
         labelled = (data.attributes[rows] > 0).any(1)
         groups[group] = float((data.attributes[rows][np.arange(len(rows)), best] > 0)[labelled].mean())
-    error = landmark_error(outputs["landmarks"], views.landmarks[rows], views.visibility[rows])
+    points = outputs["landmarks"], views.landmarks[rows], views.visibility[rows]
+    error = landmark_error_box(*points, np.ones((len(rows), 2)))  # they are in [0, 1] of the box already
     return {"top1": top[1], "top3": top[3], "recall3": recall["all"][3], "landmarks": error.mean, **groups}
 
 

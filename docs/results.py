@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fashion_infer import Predictor
-from fashion_infer.demo import MODEL, examples
+from fashion_infer.demo.pictures import MODEL, examples
 
 COLUMNS, ROWS, WIDTH, HEIGHT = 4, 2, 320, 420  # of the sheet, and of each picture in pixels
 
