@@ -163,16 +163,14 @@ def _add(
     metadata = None if table is None else Metadata(table)
     payloads = None if metadata is None else map(metadata.columns_of, paths)
     with opened(place, model, settings) as gallery:
-        if dry_run:
-            counts, seconds = gallery.estimate(paths, payloads=payloads)
-            result = _Result(len(gallery), counts, seconds, dry=True)
-        else:
-            result = _Result()
+        result, start = _Result(dry=dry_run), monotonic()
         for argument, error in expanded.errors.items():
             result.fail(argument, error)
         if dry_run:
+            counts, result.seconds = gallery.estimate(paths, payloads=payloads)
+            result.counts += counts
+            result.rows = len(gallery)
             return result
-        start = monotonic()
         with progress() as bar, closing(gallery.adding(paths, payloads=payloads)) as outcomes:
             task = bar.add_task("indexing", total=len(paths))
             for outcome in outcomes:
