@@ -8,6 +8,7 @@ FashionInferError
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
 ├── BenchError              1   a benchmark that broke off, or slower than was allowed
+├── OutputError             1   a file that cannot be written
 ├── ModelError              3   not a model of ours, or a damaged one
 ├── EngineBuildError        3   TensorRT could not build an engine
 ├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
@@ -63,6 +64,10 @@ class TrainingError(FashionInferError):
 
 class BenchError(FashionInferError):
     """A benchmark broke off, or a model became slower than was allowed."""
+
+
+class OutputError(FashionInferError, OSError):
+    """A file cannot be written: no room, no permission, no such folder; nothing half-written is left."""
 
 
 class ModelError(FashionInferError):

@@ -17,7 +17,7 @@ from fashion_infer.demo import report as demo_report
 from fashion_infer.demo.report import REPORT
 from fashion_infer.demo.search import searches
 from fashion_infer.errors import missing_extra
-from fashion_infer.images import expand_paths
+from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import BuiltIn, built_in
 from fashion_infer.prediction import Prediction

@@ -1,7 +1,7 @@
 """TensorRT's two flavours behind one name: `tensorrt` for data-centre and Jetson GPUs, `tensorrt_rtx` for RTX.
 
 Their Python modules have one API. Each keeps the first logger it is given for the whole process, so there is one of
-ours a module: errors and warnings go to the logger "fashion_infer", and to `recording`, which keeps everything.
+ours a module: errors and warnings go to the logger "fashion_infer", or to `recording`, which keeps everything.
 """
 
 import importlib
@@ -47,17 +47,24 @@ def load_tensorrt(flavour: str | None = None) -> tuple[str, Any]:
 
 @cache
 def log_of(trt: Any) -> Any:
-    """The one ILogger of a TensorRT module; its `lines` is a list while messages are recorded, else None."""
+    """The one ILogger of a TensorRT module; its `lines` is a list while messages are recorded, else None.
+
+    TensorRT does not say whose message it is. So those of other threads than the recording one, which may be of its
+    build or not, are recorded and logged.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.lines: list[str] | None = None
+            self.recorder = 0  # identifier of the thread that records
 
         def log(self, severity: Any, message: str) -> None:
             if self.lines is not None:
                 self.lines.append(f"{severity.name}: {message}")
-            elif int(severity) <= int(trt.ILogger.WARNING):
+                if threading.get_ident() == self.recorder:
+                    return
+            if int(severity) <= int(trt.ILogger.WARNING):
                 logger.warning("TensorRT: %s", message)
 
     return Log()
@@ -69,7 +76,7 @@ def recording(trt: Any) -> Iterator[list[str]]:
     log = log_of(trt)
     with _one_recording:
         lines: list[str] = []
-        log.lines = lines
+        log.recorder, log.lines = threading.get_ident(), lines
         try:
             yield lines
         finally:

@@ -109,7 +109,7 @@ def build_engine(
             data = _build(target.trt, onnx_file, source, spec.image_size, options, report, lines)
             layers = inspect_log(lines) if target.flavour == "rtx" else inspect_plan(target.trt, data)
         finally:
-            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode())
+            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode(errors="backslashreplace"))
     check_precision(model, layers)
     engine_file = EngineFile(
         spec=spec,
