@@ -32,7 +32,7 @@ from fashion_infer.gallery import cache
 from fashion_infer.gallery.filters import typed_filter
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.rows import Facts, Row
-from fashion_infer.images import expand_paths
+from fashion_infer.inputs import expand_paths
 
 MODEL = "fashionnet-lite-int8"
 NOISE = 0.35  # length of the noise beside a vector of unit length: a copy's cosine to its photo is about 0.94

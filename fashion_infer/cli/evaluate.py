@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -80,7 +79,7 @@ def evaluate(
         for name, judgement in found.judgements.items():
             _print(name, judgement)
     for name, why in found.failed.items():
-        errors.print(f"{name} could not be judged: {why}", soft_wrap=True, markup=False)
+        errors.print(f"{name} could not be judged: {why}", soft_wrap=True)
     if found.failed:
         raise typer.Exit(1)
 
@@ -110,7 +109,7 @@ def _print(name: str, judgement: Judgement | ViewsJudgement) -> None:
     if retrieval and (by_kind := retrieval.by_kind()):
         out.print(_kinds_table(by_kind))
     for what, names in judgement.remarks():
-        out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True, markup=False)
+        out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True)
 
 
 def _views_table(name: str, judgement: ViewsJudgement) -> Table:
@@ -126,7 +125,7 @@ def _kinds_table(by_kind: dict[str, dict[str, Number]]) -> Table:
     table = Table("kind of garment", *columns, title="retrieval by kind", title_justify="left")
     for kind, measures in by_kind.items():
         table.add_row(
-            escape(kind),
+            kind,
             *("" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in measures.values()),
         )
     return table

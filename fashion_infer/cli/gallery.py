@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.pretty import pprint
 
-from fashion_infer.cli.index import print_plain, progress
+from fashion_infer.cli.index import progress
 from fashion_infer.cli.shared import Json, Place, out
 from fashion_infer.errors import GalleryError
 
@@ -63,7 +63,7 @@ def remove(
     if as_json:
         typer.echo(json.dumps({"removed": count, "rows": left}))
     else:
-        print_plain(f"{count} removed, {left} rows are left")
+        out.print(f"{count} removed, {left} rows are left", soft_wrap=True)
 
 
 @app.command()
@@ -85,7 +85,7 @@ def export(
     if as_json:
         typer.echo(json.dumps({"rows": count, "file": str(output)}))
     else:
-        print_plain(f"{count} rows in {output} ({output.stat().st_size / 2**20:.1f} MiB)")
+        out.print(f"{count} rows in {output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
 
 
 @app.command()
@@ -106,6 +106,6 @@ def duplicates(gallery: Place, as_json: Json = False) -> None:
             facts = {"kind": pair.kind, "ids": [pair.first.id, pair.second.id], "score": round(pair.score, 6)}
             typer.echo(json.dumps(facts))
         else:
-            print_plain(f"{WORDS[pair.kind]} ({pair.score:.3f}): {pair.first.id} and {pair.second.id}")
+            out.print(f"{WORDS[pair.kind]} ({pair.score:.3f}): {pair.first.id} and {pair.second.id}", soft_wrap=True)
     if not pairs and not as_json:
-        print_plain("no duplicates")
+        out.print("no duplicates", soft_wrap=True)

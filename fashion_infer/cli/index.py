@@ -13,8 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
-from fashion_infer.errors import GalleryError, ImageError, UsageError
-from fashion_infer.images import MAX_PIXELS, expand_paths
+from fashion_infer.errors import FashionInferError, GalleryError, ImageError, UsageError
+from fashion_infer.images import MAX_PIXELS
+from fashion_infer.inputs import expand_inputs
 from fashion_infer.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -111,10 +112,16 @@ class _Result:
 
     def note(self, outcome: "Outcome") -> None:
         """Count an outcome, and tell of one that failed."""
-        self.counts[outcome.status] += 1
         if outcome.error is not None:
-            self.failed.append((outcome.id, str(outcome.error)))
-            say(outcome.error)
+            self.fail(outcome.id, outcome.error)
+        else:
+            self.counts[outcome.status] += 1
+
+    def fail(self, name: str, error: FashionInferError) -> None:
+        """Count and tell of a garment, or an argument, that could not be used."""
+        self.counts["failed"] += 1
+        self.failed.append((name, str(error)))
+        say(error)
 
     def show(self, as_json: bool) -> None:
         """Print it."""
@@ -124,21 +131,19 @@ class _Result:
             return
         words = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "nothing to do"
         if self.dry:
-            print_plain(f"would be done: {words}; about {self.seconds / 60:.1f} minutes")
+            out.print(f"would be done: {words}; about {self.seconds / 60:.1f} minutes", soft_wrap=True)
             return
-        print_plain(f"{words}; {self.rows} rows, {self.seconds:.1f} s")
+        out.print(f"{words}; {self.rows} rows, {self.seconds:.1f} s", soft_wrap=True)
         for what, names in (
             ("photos have another name now", [f"{old} -> {new}" for old, new in self.renamed]),
             ("photos are gone", self.vanished),
         ):
             if names:
                 hint = "" if self.pruned else " (--prune removes their old rows)"
-                print_plain(f"{len(names)} {what}{hint}: {', '.join(names[:SHOWN])}{' ...' * (len(names) > SHOWN)}")
-
-
-def print_plain(text: str) -> None:
-    """Print a user's words to the letter."""
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+                out.print(
+                    f"{len(names)} {what}{hint}: {', '.join(names[:SHOWN])}{' ...' * (len(names) > SHOWN)}",
+                    soft_wrap=True,
+                )
 
 
 def _add(
@@ -153,14 +158,19 @@ def _add(
 ) -> _Result:
     from fashion_infer.gallery.metadata import Metadata
 
-    paths = list(dict.fromkeys(expand_paths(inputs)))
+    expanded = expand_inputs(inputs)
+    paths = list(dict.fromkeys(expanded.paths))
     metadata = None if table is None else Metadata(table)
     payloads = None if metadata is None else map(metadata.columns_of, paths)
     with opened(place, model, settings) as gallery:
+        result, start = _Result(dry=dry_run), monotonic()
+        for argument, error in expanded.errors.items():
+            result.fail(argument, error)
         if dry_run:
-            counts, seconds = gallery.estimate(paths, payloads=payloads)
-            return _Result(len(gallery), counts, seconds, dry=True)
-        result, start = _Result(), monotonic()
+            counts, result.seconds = gallery.estimate(paths, payloads=payloads)
+            result.counts += counts
+            result.rows = len(gallery)
+            return result
         with progress() as bar, closing(gallery.adding(paths, payloads=payloads)) as outcomes:
             task = bar.add_task("indexing", total=len(paths))
             for outcome in outcomes:

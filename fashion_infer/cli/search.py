@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fashion_infer.cli.index import opened, print_plain
+from fashion_infer.cli.index import opened
 from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
 from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.images import ImageSource
@@ -127,20 +126,20 @@ def _show(results: "list[Hits]", queries: list[str]) -> None:
                 ", ".join(fact.partition(":")[0] for fact in hit.why["same"]),
                 ", ".join(hit.why["differs"]),
             )
-            table.add_row(*map(escape, cells))
+            table.add_row(*cells)
         name = queries[place] if len(results) == len(queries) else " and ".join(queries)
-        print_plain(f"{name}{f', {hits.category}' if hits.category else ''}")
+        out.print(f"{name}{f', {hits.category}' if hits.category else ''}", soft_wrap=True)
         out.print(table)
         how = "all compared" if hits.exact else "by the graph"
         dropped = f", {hits.dropped} below the score" if hits.dropped else ""
-        print_plain(f"{len(hits)} of {hits.searched} rows ({how}) in {hits.took_ms:.1f} ms{dropped}")
+        out.print(f"{len(hits)} of {hits.searched} rows ({how}) in {hits.took_ms:.1f} ms{dropped}", soft_wrap=True)
 
 
 def _save(path: Path, results: "list[Hits]", images: list[str]) -> None:
     from fashion_infer.gallery.sheet import save_sheet
 
     save_sheet(path, images if len(images) == len(results) else [None] * len(results), results)
-    errors.print(f"{path} written", markup=False, soft_wrap=True)
+    errors.print(f"{path} written", soft_wrap=True)
 
 
 def _tell_of_errors(results: "list[Hits]") -> None:

@@ -23,7 +23,9 @@ Backend = Annotated[str | None, typer.Option(help="onnxruntime, openvino or tens
 Highres = Annotated[
     bool | None, typer.Option(help="Whether the photos are the high-resolution ones; by default where only these are.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Threads of one batch; measured once for a model by default.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of one batch; by default all cores for a lone image, one each under load.")
+]
 
 
 def say(error: FashionInferError) -> None:

@@ -22,7 +22,8 @@ from fashion_infer.errors import DataError, ImageError
 from fashion_infer.evaluation.judging import FolderJudgement, Progress, Run, decoded, each_benchmark
 from fashion_infer.evaluation.measures import Floats, Ints
 from fashion_infer.evaluation.retrieval import NEIGHBOURS, hit_rate, neighbour_agreement, retrieval_ranks
-from fashion_infer.images import Pixels, expand_paths, read_bytes, read_image
+from fashion_infer.images import Pixels, read_bytes, read_image
+from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import crop, resize
 

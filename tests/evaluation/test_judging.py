@@ -39,7 +39,7 @@ def spec_of(data: FashionData) -> ModelSpec:
     return ModelSpec(
         arch="vgg16",
         image_size=SIZE,
-        categories=data.category_names,
+        categories=data.category_names or ("Tee",),  # a retrieval set names none
         attributes=data.attribute_names,
         attribute_groups=data.attribute_groups,
         embedding_dim=4,

@@ -15,7 +15,7 @@ from fashion_infer.errors import DataError, ImageError, ModelError, ModelNotFoun
 from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.quantize import LIMITS, Int8Options, Int8Report, differences, quantize_file
 from fashion_infer.images import read_image
-from fashion_infer.model_spec import LANDMARK_NAMES, METADATA_KEY, PARITY_KEY
+from fashion_infer.model_spec import LANDMARK_NAMES, METADATA_KEY, MIN_EMBEDDING_COSINE, PARITY_KEY
 from fashion_infer.onnx_file import load_onnx, precision_of
 
 POINTS = len(LANDMARK_NAMES)
@@ -57,7 +57,10 @@ def test_the_file_speaks_for_itself(made: tuple[Path, Int8Report], onnx_model: P
     model, spec = load_onnx(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata.keys() == {METADATA_KEY, PARITY_KEY}
-    assert spec == load_onnx(onnx_model)[1]
+    before = load_onnx(onnx_model)[1]
+    agrees = spec.embedding_cosine is not None and spec.embedding_cosine >= MIN_EMBEDDING_COSINE
+    assert replace(spec, embedding_cosine=None, embedding_sha256=before.embedding_sha256) == before
+    assert (spec.embedding_space == before.embedding_space) is agrees
     assert model.producer_name == "fashion-infer"
     assert precision_of(model) == "int8"
     assert json.loads(metadata[PARITY_KEY]) == {**vars(report), "accuracy": "unverified"}
