@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fashion_infer.training.model import StandardisedLinear
 
+LEAST_DEVIATION = 1e-3  # a feature that varies less is left out: it says nothing, and float16 must hold its scale
+
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
@@ -65,7 +67,8 @@ def fit_embedding(
     torch.manual_seed(config.seed)
     head.linear.reset_parameters()
     head.mean.copy_(features.mean((0, 1)))
-    head.scale.copy_(1 / features.std((0, 1)).clamp(min=1e-6))
+    deviations = features.std((0, 1))
+    head.scale.copy_(torch.where(deviations > LEAST_DEVIATION, 1 / deviations, 0))
     optimizer = torch.optim.AdamW(head.linear.parameters(), weight_decay=config.weight_decay)
     numbers = torch.from_numpy(labels)
     for step in range(config.steps):

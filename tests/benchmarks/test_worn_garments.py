@@ -114,6 +114,9 @@ def test_the_embedding_is_fitted_on_both_precisions(
     rendered: FashionData, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(photo_embedding, "CALIBRATION", 16)
+    monkeypatch.setattr(
+        photo_embedding, "LABELS", (("category",), ("category", "texture"))
+    )  # rendered ones have others
     network, spec = load_checkpoint(start)
     network = photo_embedding.with_stages(network, spec)
     files = photo_embedding.both_precisions(network, spec, rendered, tmp_path)

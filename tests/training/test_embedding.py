@@ -79,6 +79,15 @@ def test_a_view_finds_its_photo_and_photos_find_their_kind() -> None:
     np.testing.assert_allclose(1 / head.scale, features.std((0, 1)), rtol=1e-4)
 
 
+def test_a_feature_that_never_varies_is_left_out() -> None:
+    features, kind = views_of()
+    features[..., 3] = 7.0
+    features[..., 4] = 1e-5 * features[..., 4]
+    head = fit_embedding(StandardisedLinear(48, 16), features, kind[None], dataclasses.replace(QUICK, steps=2))
+    assert (head.scale[3:5] == 0).all() and (head.scale[5:] > 0).all()
+    assert head.scale.max() < np.finfo(np.float16).max
+
+
 def test_labels_bring_kinds_together() -> None:
     features, kind = views_of()
     alone = dataclasses.replace(QUICK, label_weight=0.0)
