@@ -142,7 +142,7 @@ def bench_network(
 ) -> None:
     """Check every contender, then time those that passed, batch by batch."""
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
-    from fashion_infer.export.parity import compare, read_pictures
+    from fashion_infer.evaluation.parity import compare, read_pictures
     from fashion_infer.export.steps import write_onnx
 
     name = checkpoint.stem

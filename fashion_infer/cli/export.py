@@ -15,7 +15,7 @@ from fashion_infer.errors import UsageError
 from fashion_infer.models import FOLDER, find_model
 
 if TYPE_CHECKING:
-    from fashion_infer.export.parity import ParityReport
+    from fashion_infer.evaluation.parity import ParityReport
     from fashion_infer.export.quantize import Int8Options, Int8Report
     from fashion_infer.tensorrt.build import BuildOptions
     from fashion_infer.tensorrt.engine_file import EngineFile
@@ -52,7 +52,13 @@ def export(
     flavour: Annotated[
         str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
     ] = None,
-    batch: Annotated[str, typer.Option(help="Smallest, best and greatest batch of the engine.")] = "1:8:64",
+    batch: Annotated[
+        str,
+        typer.Option(
+            help="Smallest, best and greatest batch of the engine, or several such ranges: each gets kernels that are "
+            "fastest for its best."
+        ),
+    ] = "1:1:4,5:32:32",
     as_json: Json = False,
 ) -> None:
     """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
@@ -158,8 +164,8 @@ def _print_parity(report: "ParityReport") -> None:
 
 def _print_engine(engine: "EngineFile") -> None:
     out.print(
-        f"{engine.precision}, TensorRT {engine.tensorrt} ({engine.flavour}), {len(engine.layers)} layers, of them "
-        f"{engine.pooling_layers} for LandmarkPool; {engine.activation_bytes / 2**20:.0f} MiB of activations"
+        f"{engine.precision}, TensorRT {engine.tensorrt} ({engine.flavour}), {len(engine.products)} products; "
+        f"{engine.activation_bytes / 2**20:.0f} MiB of activations for each session"
     )
 
 
@@ -167,7 +173,7 @@ def _build_options(flavour: str | None, batch: str) -> "BuildOptions":
     """What to build for; what is missing for that is said now, not after minutes of exporting."""
     from fashion_infer.tensorrt.build import BuildOptions, resolve
 
-    options = BuildOptions(flavour, _batch_range(batch))
+    options = BuildOptions(flavour, tuple(_batch_range(part) for part in batch.split(",")))
     resolve(options)
     return options
 
