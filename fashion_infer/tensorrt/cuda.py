@@ -135,9 +135,7 @@ def current_gpu(index: int) -> Iterator[None]:
         rt.cudaGetLastError()  # TensorRT's failures leave one too
         raise
     finally:
-        _try(
-            cu.cuCtxPopCurrent()
-        )  # what it may return are errors of earlier work, and whoever waited for that was told
+        _try(cu.cuCtxPopCurrent())  # its errors are those of earlier work, and whoever waited for that was told
 
 
 @cache

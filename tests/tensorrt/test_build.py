@@ -344,7 +344,7 @@ def test_no_engine_is_cached_in_a_precision_that_needs_more_or_does_not_agree(
 ) -> None:
     from fashion_infer import precision
 
-    with pytest.raises(PrecisionError, match="no int8 engine can be built .* --calibration"):
+    with pytest.raises(PrecisionError, match=r"no int8 engine can be built .* --calibration"):
         cached_engine(onnx_model, SMALL, precision="int8", folder=tmp_path)
     monkeypatch.setitem(precision.TOLERANCES, "fp16", 1e-9)
     with pytest.raises(ParityError, match="parity failed"):
@@ -362,7 +362,7 @@ def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
-@pytest.mark.parametrize("module", ["export.steps", "export.precision", "tensorrt.build", "onnx_file"])
+@pytest.mark.parametrize("module", ["export.steps", "precision", "tensorrt.build", "onnx_file"])
 def test_a_missing_onnx_is_named(module: str) -> None:
     code = f"import sys; sys.modules['onnx'] = None; import fashion_infer.{module}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

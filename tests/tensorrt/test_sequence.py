@@ -170,7 +170,7 @@ def test_a_gpu_that_failed_for_good_stays_dead(stand_in: Any) -> None:
     backend = TensorRTBackend(stand_in.plan, sessions=1)
     stand_in.sticky = CODES.cudaErrorIllegalAddress
     for _ in range(2):
-        with pytest.raises(DeviceError, match="cudaErrorIllegalAddress.*in this process: start a new one"):
+        with pytest.raises(DeviceError, match=r"cudaErrorIllegalAddress.*in this process: start a new one"):
             backend.run(_pictures(1))
     stand_in.sticky = None
     with pytest.raises(DeviceError, match="cuda:0: CUDA failed"):
