@@ -5,13 +5,15 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 EXTRAS := cpu,rtx,openvino,export,train,bench,dev
+LIGHT_VENV = .venv-light-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+LIGHT_TESTS := batching devices drawing errors files images interrupts machine model_spec prediction preprocess
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.
 ABOUT_INT8 := fashionnet-lite in 8 bits, for CPUs.
 WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-.PHONY: setup test check demo demo-train pretrained clean
+.PHONY: setup test test-light check demo demo-train pretrained clean
 
 setup: $(VENV)/installed ## .venv with all that a machine without a GPU can use
 
@@ -30,6 +32,13 @@ check: setup ## ruff, mypy and import-linter
 
 test: check ## check, then the tests
 	$(BIN)/pytest
+
+test-light: ## the runtime's tests without torch, on another Python: make test-light PYTHON=python3.13
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(LIGHT_VENV)
+	$(LIGHT_VENV)/bin/pip install --disable-pip-version-check -q -c constraints.txt -e ".[demo]" hypothesis psutil pytest
+	$(LIGHT_VENV)/bin/python -m pytest $(LIGHT_TESTS:%=tests/test_%.py)
+	$(LIGHT_VENV)/bin/fashion-infer predict fashionnet-lite docs/results.jpg
 
 demo: $(DEMO_VENV)/installed ## the built-in model on pictures, timed: demo/report.html; PHOTOS=DIR adds your own
 	$(DEMO_VENV)/bin/fashion-infer demo -o demo $(WITH_PHOTOS)
@@ -57,4 +66,4 @@ pretrained: setup ## train, export and judge fashionnet-lite: hours; DATA=DIR ho
 	$(BIN)/python benchmarks/frozen_trunk.py build/real-photos build/pretrained/rendered/model.safetensors
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) demo build *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) .venv-light-* demo build *.egg-info

@@ -167,6 +167,8 @@ def _more(sources: dict[str, list[str]], seconds: float) -> dict[str, dict[str, 
     cores, decoded = usable_cores(), sources["decoded"][0]
     return {
         "overhead": {"source": decoded, "seconds": 20 * seconds},
+        "floor": {"sources": {name: sources[name] for name in WORKLOADS[:3]}, "seconds": 20 * seconds},
+        "sparse": {"source": decoded, "pauses": [0.0, 0.03], "count": 50},
         "layouts": {"sources": 4 * sources[STREAMED], "cores": cores, "rounds": 5},
         "ceiling": {"source": decoded, "cores": cores, "rounds": 5},
     }

@@ -6,10 +6,8 @@ a runner) -> answer (a Future).
 """
 
 import atexit
-import ctypes
 import logging
 import math
-import os
 import threading
 import weakref
 from collections import deque
@@ -24,6 +22,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
+from fashion_infer.forks import in_each_child, never_free
 
 Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
@@ -423,11 +422,10 @@ def _close_all() -> None:
 
 
 def _abandon_all() -> None:
-    """In a forked child: no thread of a pool lives here, and a runtime that is freed would wait for its own forever."""
+    """In a forked child, where no thread of a pool lives."""
     for pool in list(_live):
         pool._forked = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))  # never freed, nor what it holds, not even at exit
+        never_free(pool)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+in_each_child(_abandon_all)

@@ -9,12 +9,11 @@ def parse_device(device: str) -> tuple[str, int]:
     Raises:
         DeviceError: it names something else.
     """
-    kind, colon, index = device.partition(":")
     if device == "cpu":
         return "cpu", 0
-    if kind != "cuda" or not (index.isdecimal() if colon else True):
+    if (index := _cuda_index(device)) is None:
         raise DeviceError(f"unknown device {device!r}: it is cpu, cuda, cuda:0, cuda:1, ...")
-    return "cuda", int(index or "0")
+    return "cuda", index
 
 
 def gpu_index(device: str) -> int:
@@ -23,7 +22,13 @@ def gpu_index(device: str) -> int:
     Raises:
         DeviceError: it is no GPU.
     """
-    kind, index = parse_device(device)
-    if kind != "cuda":
+    if (index := _cuda_index(device)) is None:
         raise DeviceError(f"an engine runs on cuda, cuda:0, cuda:1, ..., not on {device!r}")
     return index
+
+
+def _cuda_index(device: str) -> int | None:
+    kind, colon, index = device.partition(":")
+    if kind != "cuda" or (colon and not index.isdecimal()):
+        return None
+    return int(index or "0")

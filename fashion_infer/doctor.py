@@ -4,13 +4,14 @@ import platform
 from dataclasses import dataclass
 
 from fashion_infer.errors import FashionInferError
-from fashion_infer.machine import package_version
+from fashion_infer.machine import cpu_name, has_vnni, package_version, usable_cores
 from fashion_infer.tensorrt.api import MODULES, load_tensorrt
 
 PACKAGES = {
     "numpy": "",
     "opencv-python-headless": "",
     "pillow": "",
+    "platformdirs": "",
     "typer": "",
     "rich": "",
     "onnxruntime": "cpu",
@@ -18,6 +19,7 @@ PACKAGES = {
     "tensorrt": "gpu",
     "tensorrt-rtx-cu13": "rtx",
     "cuda-python": "rtx",
+    "filelock": "rtx",
     "openvino": "openvino",
     "onnx": "export",
     "onnxscript": "export",
@@ -40,6 +42,17 @@ class BackendStatus:
 def installed() -> dict[str, str | None]:
     """Version of each package this project can use, None where it is not installed."""
     return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
+
+
+def cpu() -> str:
+    """The CPU's model, the cores that this process may use, and what the CPU's kind means for int8 models."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        kind = f"a {platform.machine()} CPU, on which int8 is not tested"
+    elif has_vnni():
+        kind = "with VNNI: int8 models run at their full speed"
+    else:
+        kind = "without VNNI: int8 models give the same answers as with it, and gain less speed"
+    return f"{cpu_name()}, {usable_cores()} usable cores, {kind}"
 
 
 def conflicts() -> list[str]:

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from fashion_infer import doctor
+from fashion_infer.machine import usable_cores
 
 
 def _status(name: str) -> doctor.BackendStatus:
@@ -75,3 +76,13 @@ def test_doctor_prints_its_tables() -> None:
     assert result.returncode == 0, result.stderr
     assert "onnxruntime on cpu" in result.stdout
     assert "tensorrt (rtx)" in result.stdout
+
+
+def test_the_kind_of_cpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"{usable_cores()} usable cores" in doctor.cpu()
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    for vnni, words in ((True, "with VNNI: int8"), (False, "without VNNI: int8")):
+        monkeypatch.setattr(doctor, "has_vnni", lambda vnni=vnni: vnni)
+        assert words in doctor.cpu()
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    assert "not tested" in doctor.cpu()

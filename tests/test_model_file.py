@@ -79,5 +79,5 @@ def test_inputs_and_outputs_must_be_those_of_the_spec(onnx_model: Path) -> None:
     shapes = {"images": (64, 64, 3), **spec.output_shapes()}
     check_shapes(onnx_model, spec, shapes)
     for name in OUTPUT_NAMES:
-        with pytest.raises(ModelError, match="has inputs and outputs .*, its ModelSpec says"):
+        with pytest.raises(ModelError, match=r"has inputs and outputs .*, its ModelSpec says"):
             check_shapes(onnx_model, spec, {**shapes, name: (3, 3, 3)})

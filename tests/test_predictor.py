@@ -9,17 +9,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -157,6 +154,76 @@ def test_boxes(predictor: Predictor) -> None:
     for box, prediction in zip(boxes, predictions, strict=True):
         assert same(prediction, predictor.predict(image, boxes=np.array([box]))[0])
     assert same(predictor.predict(image, boxes=[[0, 0, 400, 300]])[0], predictor.predict(image))
+
+
+def test_boxes_of_a_stream_a_future_and_a_task(predictor: Predictor) -> None:
+    image, boxes = photo(3, 400, 300), [[0, 0, 100, 100], [9, 9, 9, 9], [50, 60, 350, 290]]
+    expected = predictor.predict(image, boxes=boxes)
+    assert [p.error is None for p in expected] == [True, False, True]
+
+    def agree(found: list[Prediction]) -> bool:
+        return len(found) == 3 and same(found[0], expected[0]) and same(found[2], expected[2])
+
+    assert agree(predictor.submit(image, boxes).result(SOON))
+    assert agree(asyncio.run(predictor.apredict(image, boxes, deadline_ms=1e6)))
+    assert predictor.submit(image, []).result(SOON) == []
+    first, none, bad, last = predictor.stream([image, image, b"bad", image], [boxes, [], boxes, boxes])
+    assert agree(first) and agree(last)
+    assert none == []
+    assert [type(p.error) for p in bad] == [ImageError] * 3 and bad[0].source == b"bad"
+
+
+@pytest.mark.parametrize(("images", "boxes"), [(2, 3), (3, 2), (0, 1), (1, 0)])
+def test_a_stream_takes_the_boxes_of_each_image(images: int, boxes: int, predictor: Predictor) -> None:
+    stream = predictor.stream([photo(1)] * images, [[[0, 0, 9, 9]]] * boxes)
+    for _ in range(min(images, boxes)):
+        assert len(next(stream)) == 1
+    with pytest.raises(UsageError, match="images and boxes are not equally many"):
+        next(stream)
+
+
+def test_what_the_images_of_a_stream_raise_comes_after_the_results_before_it(predictor: Predictor) -> None:
+    def images() -> Iterator[Any]:
+        yield photo(1)
+        yield b"bad"
+        raise ZeroDivisionError
+
+    stream = predictor.stream(images())
+    assert [next(stream).error is None, next(stream).error is None] == [True, False]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+
+
+def test_a_stream_that_is_left_cancels_what_it_read_ahead(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=1, threads=1, max_batch=1) as predictor:
+        for _ in predictor.stream(photo(i) for i in range(1000)):
+            break
+        start = monotonic()
+        assert predictor.predict(photo(1)).error is None
+        assert monotonic() - start < SOON
+
+
+def test_all_sessions_work_on_a_stream_of_small_batches(onnx_model: Path) -> None:
+    with Predictor(onnx_model, sessions=8, threads=1, max_batch=1) as predictor:
+        running, most, lock = 0, 0, threading.Lock()
+        backend = predictor.backends[0]
+        run = backend.run
+
+        def counted(batch: np.ndarray, session: int = 0) -> Any:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            sleep(0.05)
+            try:
+                return run(batch, session)
+            finally:
+                with lock:
+                    running -= 1
+
+        backend.run = counted  # type: ignore[method-assign]
+        assert len(list(predictor.stream([photo(1)] * 64))) == 64
+    assert most == 8
 
 
 def test_boxes_go_with_one_image(predictor: Predictor) -> None:
@@ -537,54 +604,3 @@ predictor.predict(image)
     command = [sys.executable, "-c", head + SCRIPTS[name], str(onnx_model)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-# ---- more than it can do
-
-
-def test_at_twice_the_capacity_every_request_is_answered_or_refused_and_memory_stays_flat(onnx_model: Path) -> None:
-    requests, senders = 10_000, 32
-    images = [photo(seed, 64, 64) for seed in range(16)]
-    lock = threading.Lock()
-    offered, sizes = 0, []
-    outcomes: dict[int, str] = {}
-    counts: Counter[str] = Counter()
-
-    def settle(number: int, outcome: str) -> None:
-        with lock:
-            outcomes[number] = outcome
-            counts[outcome] += 1
-            if len(outcomes) % 500 == 0:
-                sizes.append(psutil.Process().memory_info().rss)
-
-    def check(number: int, future: Future[Prediction]) -> None:
-        error = future.exception()
-        if error is None:
-            settle(number, "answered" if same(future.result(), expected[number % 16]) else "wrong")
-        else:
-            settle(number, type(error).__name__)
-
-    def send(sender: int) -> None:
-        nonlocal offered
-        for number in range(sender, requests, senders):
-            # two are offered for each that is answered, and 200 more: 64 may wait and 2 x 16 be computed
-            while 2 * counts["answered"] + 200 < offered and len(outcomes) < offered:
-                sleep(0.001)
-            with lock:
-                offered += 1
-            try:
-                future = predictor.submit(images[number % 16], deadline_ms=50 if number % 2 else None)
-            except QueueFullError:
-                settle(number, "QueueFullError")
-            else:
-                future.add_done_callback(partial(check, number))
-
-    with Predictor(onnx_model, sessions=2, threads=1, max_queue=64, max_batch=16) as predictor:
-        expected = [predictor.predict(image) for image in images]
-        with ThreadPoolExecutor(senders) as threads:
-            list(threads.map(send, range(senders)))
-    assert counts.total() == len(outcomes) == requests
-    assert set(counts) <= {"answered", "QueueFullError", "DeadlineExceededError"}
-    assert 0.45 * requests < counts["answered"] < 0.99 * requests
-    early, late = max(sizes[: len(sizes) // 2]), max(sizes[len(sizes) // 2 :])
-    assert late - early < 16 * 2**20, [size >> 20 for size in sizes]

@@ -1,6 +1,14 @@
-"""Peer 6: fashion-infer itself, and what only it is asked: overhead, choice of threads, share of the ceiling."""
+"""Peer 6: fashion-infer itself, and what only it is asked.
 
-from time import perf_counter
+That is its time over a bare session, its time against the floor of decoder and network, the choice of threads, what a
+prediction costs after a pause, and the share of the ceiling.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import numpy as np
@@ -24,6 +32,8 @@ def load(options: dict[str, Any]) -> Peer:
 
     more = {
         "overhead": lambda _, request: overhead(predictor, model, **request["options"]),
+        "floor": lambda _, request: floor(predictor, model, **request["options"]),
+        "sparse": lambda _, request: sparse(predictor, model, **request["options"]),
         "layouts": lambda _, request: layouts(model, **request["options"]),
         "ceiling": lambda _, request: ceiling(predictor, model, **request["options"]),
     }
@@ -32,11 +42,7 @@ def load(options: dict[str, Any]) -> Peer:
 
 def overhead(predictor: Predictor, model: str, source: str, seconds: float) -> dict[str, list[float]]:
     """Milliseconds of `predict` on a decoded picture and of a bare ONNX Runtime session, in turn."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # it would disturb the other's turn
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = bare_session(model, stop=True)  # its threads would disturb the other's turn
     pixels = np.load(source)
     batch, names = pixels[None], [output.name for output in session.get_outputs()]
     times: dict[str, list[float]] = {"predict": [], "session.run": []}
@@ -51,18 +57,95 @@ def overhead(predictor: Predictor, model: str, source: str, seconds: float) -> d
     return {name: values[3:] for name, values in times.items()}
 
 
-def layouts(model: str, sources: list[str], cores: int, rounds: int) -> dict[str, list[float]]:
-    """Images a second of `stream` with sessions x threads by hand, and as chosen by the machine, in turn."""
+def bare_session(model: str, *, stop: bool) -> Any:
+    """ONNX Runtime as it comes; with `stop` its threads stop spinning when a run ends."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    if stop:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def floor(
+    predictor: Predictor, model: str, sources: dict[str, list[str]], seconds: float
+) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds of `predict` on a JPEG, of the JPEG decoder alone at that scale and of a bare session, in turn."""
+    import cv2
+
+    from fashion_infer.images import read_image
+
+    session = bare_session(model, stop=True)
+    names, size = [output.name for output in session.get_outputs()], predictor.spec.image_size
+    batch = np.zeros((1, size, size, 3), np.uint8)
+    times: dict[str, dict[str, list[float]]] = {}
+    for name, paths in sources.items():
+        photos = [Path(path).read_bytes() for path in paths]
+        whole = read_image(photos[0], side=size)
+        scale = round(whole.height / whole.pixels.shape[0])
+        flags = cv2.IMREAD_COLOR if scale == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{scale}")
+        taken = times[name] = {"predict": [], "decoder": [], "session.run": []}
+        until = perf_counter() + seconds
+        while len(taken["predict"]) < 10 or perf_counter() < until:
+            photo = photos[len(taken["predict"]) % len(photos)]
+            start = perf_counter()
+            predictor.predict(photo)
+            predicted = perf_counter()
+            cv2.imdecode(np.frombuffer(photo, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+            decoded = perf_counter()
+            session.run(names, {"images": batch})
+            marks = [start, predicted, decoded, perf_counter()]
+            for kind, ms in zip(taken, np.diff(marks) * 1e3, strict=True):
+                taken[kind].append(round(ms, 3))
+    return times
+
+
+def sparse(predictor: Predictor, model: str, source: str, pauses: list[float], count: int) -> list[dict[str, Any]]:
+    """Median milliseconds of a run after a pause, and CPU time an image; of us, and of sessions that spin or not."""
+    pixels = np.load(source)
+    rows = [{"what": "predict", **after_pause(lambda: predictor.predict(pixels), p, count)} for p in pauses]
+    for name, stop in (("session.run as it comes", False), ("session.run that stops spinning", True)):
+        session = bare_session(model, stop=stop)
+        run = partial(session.run, [output.name for output in session.get_outputs()], {"images": pixels[None]})
+        rows += [{"what": name, **after_pause(run, pause, count)} for pause in pauses]
+        del session, run  # with it its threads, which would take the next one's cores
+    return rows
+
+
+def after_pause(run: Callable[[], object], pause: float, count: int) -> dict[str, float]:
+    """Median milliseconds of runs that each follow a pause in seconds, and the mean CPU time of both."""
+    for _ in range(5):
+        run()
+    times: list[float] = []
+    cpu = process_time()
+    for _ in range(count):
+        sleep(pause)
+        start = perf_counter()
+        run()
+        times.append((perf_counter() - start) * 1e3)
+    return {"pause_ms": pause * 1e3, "ms": median(times), "cpu_ms": (process_time() - cpu) / count * 1e3}
+
+
+def layouts(model: str, sources: list[str], cores: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Images a second of `stream`, and of one `predict` after the other, by layout.
+
+    The layouts are those by hand, sessions x threads, and the automatic one; they take turns.
+    """
     choices = {f"{cores // threads} x {threads}": (cores // threads, threads) for threads in range(1, cores + 1)}
     predictors = {name: Predictor(model, sessions=s, threads=t) for name, (s, t) in choices.items() if s * t == cores}
     predictors["automatic"] = Predictor(model)
-    rates: dict[str, list[float]] = {name: [] for name in predictors}
+    rates: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in predictors} for kind in ("stream", "lone")}
     for number in range(rounds + 1):
         for name in list(predictors)[:: 1 - 2 * (number % 2)]:  # there and back: none always comes after the same
             start = perf_counter()
             done = sum(1 for _ in predictors[name].stream(sources))
+            middle = perf_counter()
+            alone = sources[: max(3, len(sources) // 4)]
+            for source in alone:
+                predictors[name].predict(source)
             if number:  # the first round is warm-up
-                rates[name].append(done / (perf_counter() - start))
+                rates["stream"][name].append(done / (middle - start))
+                rates["lone"][name].append(len(alone) / (perf_counter() - middle))
     for predictor in predictors.values():
         predictor.close()
     return rates

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs, joined, run_in_parts
 from fashion_infer.errors import DeviceError, ModelError, missing_extra
+from fashion_infer.forks import in_each_child, never_free
 from fashion_infer.machine import usable_cores
 from fashion_infer.model_file import ModelFile, check_shapes, parse_onnx, read_model
 from fashion_infer.model_spec import INPUT_NAME, ModelSpec
@@ -99,7 +100,9 @@ def _core() -> ov.Core:
     Each one gives the thread a stack for its signals, and puts the one before it back when it goes. Of two that do not
     go in reverse order a freed stack is left behind, and the next signal, Ctrl-C for one, ends the process.
     """
-    return ov.Core()
+    core = ov.Core()
+    in_each_child(lambda: never_free(core))
+    return core
 
 
 def _read(file: ModelFile) -> tuple[ModelSpec, ov.Model]:

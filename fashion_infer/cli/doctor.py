@@ -6,12 +6,12 @@ import typer
 from rich.table import Table
 
 from fashion_infer.cli.shared import Json, out
-from fashion_infer.doctor import PACKAGES, backends, conflicts, installed
+from fashion_infer.doctor import PACKAGES, backends, conflicts, cpu, installed
 from fashion_infer.errors import MissingExtraError
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed and which backends work. Exit code 3 when none does.
+    """Say what is installed, what the CPU means for int8, and which backends work. Exit code 3 when none does.
 
     Example:
 
@@ -19,8 +19,8 @@ def doctor(as_json: Json = False) -> None:
     """
     packages, statuses, clashes = installed(), backends(), conflicts()
     if as_json:
-        facts = {"installed": packages, "backends": [vars(status) for status in statuses], "conflicts": clashes}
-        typer.echo(json.dumps(facts))
+        working_ones = [vars(status) for status in statuses]
+        typer.echo(json.dumps({"cpu": cpu(), "installed": packages, "backends": working_ones, "conflicts": clashes}))
     else:
         versions = Table("package", "version", "extra")
         for name, version in packages.items():
@@ -28,6 +28,6 @@ def doctor(as_json: Json = False) -> None:
         working = Table("backend", "works", "detail")
         for status in statuses:
             working.add_row(status.name, "yes" if status.works else "no", status.detail)
-        out.print(versions, working, *clashes)
+        out.print(versions, working, cpu(), *clashes)
     if not any(status.works for status in statuses):
         raise MissingExtraError('no backend works here: pip install "fashion-infer[cpu]"')

@@ -169,6 +169,34 @@ def test_a_signal_still_finds_its_stack_after_backends_are_gone(onnx_model: Path
     assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
 
 
+FORKED = """
+import os, sys, time, warnings
+import numpy as np
+from fashion_infer import Predictor
+warnings.simplefilter("ignore")
+predictor = Predictor(sys.argv[1], backend="openvino")
+predictor.predict([np.zeros((64, 64, 3), np.uint8)] * 9)
+if sys.argv[2] == "closed":
+    predictor.close()
+child = os.fork()
+if child == 0:
+    sys.exit(7)
+deadline = time.monotonic() + 40
+while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+    time.sleep(0.01)
+if not ended[0]:
+    os.kill(child, 9)
+print(os.waitstatus_to_exitcode(ended[1]) if ended[0] else "the child hangs")
+"""
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+def test_a_forked_child_ends_by_itself(when: str, onnx_model: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(onnx_model), when]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "7\n", "")
+
+
 # ---- what cannot be run
 
 
