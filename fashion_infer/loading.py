@@ -21,7 +21,6 @@ def open_backends(
     device: str | Sequence[str] | None,
     sessions: int | None,
     threads: int | None,
-    *,
     max_batch: int,
     precision: str | None = None,
 ) -> list[Backend]:

@@ -127,9 +127,8 @@ class Predictor:
                 that is alone has all cores, and where there are more each core runs its own on one thread.
             max_pixels: images with more pixels are refused from their header.
             require_hash: sha256 that the file must have, in hexadecimal.
-            precision: "fp16" or "bf16": of the TensorRT engine that is built from an fp32 .onnx file for a GPU. It must
-                pass the same check as `fashion-infer export --precision`. The engine has the file's own when None:
-                fp32 runs without tensor cores.
+            precision: "fp16" or "bf16" for the TensorRT engine that is built from an fp32 .onnx file, checked as
+                `fashion-infer export --precision` checks it. When None the file's own: fp32 uses no tensor cores.
 
         Raises:
             ModelNotFoundError: no such file, and no built-in model of that name.
@@ -137,7 +136,6 @@ class Predictor:
             EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
-            PrecisionError, ParityError: the model cannot have the precision asked for, or answers otherwise in it.
             UsageError: an unknown backend or precision, no device, or a number that must be larger.
         """
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
@@ -145,9 +143,7 @@ class Predictor:
         file = read_model(find_model(model), require_hash=require_hash)
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
-            self._backends = open_backends(
-                file, backend, device, sessions, threads, max_batch=max_batch, precision=precision
-            )
+            self._backends = open_backends(file, backend, device, sessions, threads, max_batch, precision)
         self.sha256: str = hashed.result()  # of the model file, in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_pixels, self._max_batch, self._max_delay = max_pixels, max_batch, max_delay_ms / 1e3

@@ -7,6 +7,7 @@ same time, so that one copies while another computes.
 
 import logging
 import os
+import weakref
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fashion_infer.backends import Outputs, joined
 from fashion_infer.devices import gpu_index
 from fashion_infer.errors import DeviceError, FashionInferError
+from fashion_infer.forks import in_each_child, never_free
 from fashion_infer.model_file import ModelFile, read_model
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
 from fashion_infer.tensorrt import cuda
@@ -75,6 +77,7 @@ class TensorRTBackend:
         self._sizes = batch_sizes(engine_file.profiles, max_batch)
         self._sessions: list[_Session] = []
         self._engine: Engine | None = None
+        _open.add(self)
         graphs = os.environ.get(GRAPHS) != "0" if graphs is None else graphs
         try:
             with cuda.current_gpu(index):
@@ -123,9 +126,13 @@ class TensorRTBackend:
             raise
 
     def close(self) -> None:
-        """Free everything, in the order in which it depends on each other. Nothing may run any more."""
-        if self._engine is None and not self._sessions:
+        """Free everything, in the order in which it depends on each other. Nothing may run any more.
+
+        In a forked child it does nothing: CUDA works only in the process that began to use it.
+        """
+        if self not in _open:
             return
+        _open.discard(self)
         try:
             with cuda.current_gpu(self._index):
                 self._free()
@@ -138,6 +145,18 @@ class TensorRTBackend:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+
+
+_open: weakref.WeakSet[TensorRTBackend] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for backend in list(_open):
+        never_free(backend)
+    _open.clear()
+
+
+in_each_child(_abandon_all)
 
 
 @dataclass

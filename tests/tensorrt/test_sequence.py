@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -281,5 +282,30 @@ def test_what_rtx_says_of_an_engine_is_passed_on(stand_in: Any, caplog: pytest.L
     trt.validity = (trt.EngineValidity.INVALID, int(trt.EngineInvalidityDiagnostics.INSUFFICIENT_GPU_MEMORY))
     with pytest.raises(DeviceError, match="does not fit in the memory"):
         TensorRTBackend(stand_in.plan, sessions=1)
+    assert stand_in.violations == []
+    assert stand_in.left == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_frees_nothing(stand_in: Any) -> None:
+    backend = TensorRTBackend(stand_in.plan, sessions=1)
+    before = len(stand_in.calls)
+    child = os.fork()
+    if child == 0:
+        backend.close()
+        held = backend
+        del backend, held
+        os._exit(0 if len(stand_in.calls) == before and stand_in.contexts else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    backend.close()
+    assert stand_in.left == []
+    assert stand_in.violations == []
+
+
+def test_what_was_closed_is_closed_once(stand_in: Any) -> None:
+    backend = TensorRTBackend(stand_in.plan, sessions=1)
+    backend.close()
+    backend.close()
     assert stand_in.violations == []
     assert stand_in.left == []
