@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
-EXTRAS := cpu,rtx,openvino,export,train,bench,dev
+EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,dev
 LIGHT_VENV = .venv-light-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-LIGHT_TESTS := batching devices drawing errors files images interrupts machine model_spec prediction preprocess
+LIGHT_TESTS := batching decoding devices drawing errors files images inputs interrupts machine model_spec pictures \
+	prediction preprocess text
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 ABOUT := A FashionNet on EfficientNet-Lite0, taught by 3,000 public-domain photos of garments that lie or hang.

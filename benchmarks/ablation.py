@@ -60,7 +60,7 @@ COLUMNS = {  # of the table: metric -> heading; all but the landmark error are p
     "category_top3": "top-3",
     "attribute_recall3_all": "attributes top-3",
     "attribute_recall3_local": "local details top-3",
-    "landmark_error": "landmark NE",
+    "landmark_error_image": "landmark NE of the photo",
     "in_shop_hit1": "in-shop hit@1",
     "consumer_hit20": "consumer hit@20",
 }
@@ -173,7 +173,7 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         cells = []
         for name in COLUMNS:
             values = np.array([run["metrics"][name] for run in runs])
-            scale, digits = (1, 3) if name == "landmark_error" else (100, 1)
+            scale, digits = (1, 3) if name == "landmark_error_image" else (100, 1)
             cells.append(f"{scale * values.mean():.{digits}f} ± {scale * values.std(ddof=1):.{digits}f}")
         yield f"| {variant} | " + " | ".join(cells) + " |"
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error
+from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error_box
 from fashion_infer.files import write_atomically
 from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop
@@ -183,7 +183,8 @@ def measure(net: FashionNet, cached: Cached, data: FashionData, rows: NDArray[An
     outputs = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     categories = category_accuracy(outputs["category"], data.categories[rows], (1, 3))
     recall = attribute_recall(outputs["attributes"], data.attributes[rows], data.attribute_groups, (3,))
-    error = landmark_error(outputs["landmarks"], cached.landmarks[rows], cached.visibility[rows])
+    points = outputs["landmarks"], cached.landmarks[rows], cached.visibility[rows]
+    error = landmark_error_box(*points, np.ones((len(points[0]), 2)))  # they are in [0, 1] of the box already
     return {
         "category_top1": categories[1],
         "category_top3": categories[3],

@@ -1,5 +1,6 @@
 """A checkpoint in, one self-describing ONNX file out, checked against the network it was made from."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fashion_infer.embedding_space import hash_of_embedding
 from fashion_infer.errors import ModelError, missing_extra
 from fashion_infer.evaluation.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.export.landmark_pool import DOMAIN, NAME, OPSET, VERSION, add_landmark_pool
@@ -88,6 +90,7 @@ def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
     _strip_traces(model.graph)
     model.ir_version = IR_VERSION
     model.producer_name = "fashion-infer"
+    spec = dataclasses.replace(spec, embedding_sha256=hash_of_embedding(model.graph), embedding_cosine=None)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -132,7 +132,16 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
     in_float = [node for node in quantized.graph.node if node.op_type in LAYERS and node.name not in chosen]
     for node in in_float:
         _shield_bias(quantized.graph, node) if target == "cpu" else _read_unrounded(quantized.graph, node)
+    _drop_unused(quantized.graph)
     return quantized
+
+
+def _drop_unused(graph: GraphProto) -> None:
+    """Drop the constants that no node reads any more: ONNX Runtime would warn of each at every start."""
+    used = {name for node in graph.node for name in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dict[str, Any]]]:

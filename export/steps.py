@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fashion_infer.errors import UsageError
 from fashion_infer.evaluation.parity import ParityReport
+from fashion_infer.files import check_place
 from fashion_infer.onnx_file import load_onnx, precision_of
 from fashion_infer.precision import convert_file
 
@@ -69,6 +70,7 @@ def _convert(
 
 def _place(output: Path | None, source: Path, suffix: str) -> Path:
     """The file to write: as it is given, or named after the source in a folder or beside it."""
-    if output is not None and not output.is_dir():
-        return output
-    return (output or source.parent) / source.with_suffix(suffix).name
+    if output is None or output.is_dir():
+        output = (output or source.parent) / source.with_suffix(suffix).name
+    check_place(output)  # now, not after minutes of exporting
+    return output

@@ -8,10 +8,14 @@ from fashion_infer.errors import (
     EngineBuildError,
     EngineMismatchError,
     FashionInferError,
+    GalleryError,
+    GalleryLockedError,
+    GalleryMismatchError,
     ImageError,
     MissingExtraError,
     ModelError,
     ModelNotFoundError,
+    OutputError,
     ParityError,
     PrecisionError,
     PredictorClosedError,
@@ -19,6 +23,7 @@ from fashion_infer.errors import (
     TrainingError,
     UsageError,
 )
+from fashion_infer.gallery import Gallery
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Label, Landmark, Prediction
 from fashion_infer.predictor import Predictor
@@ -36,6 +41,10 @@ __all__ = [
     "EngineBuildError",
     "EngineMismatchError",
     "FashionInferError",
+    "Gallery",
+    "GalleryError",
+    "GalleryLockedError",
+    "GalleryMismatchError",
     "ImageError",
     "Label",
     "Landmark",
@@ -43,6 +52,7 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "ModelSpec",
+    "OutputError",
     "ParityError",
     "PrecisionError",
     "Prediction",

@@ -11,6 +11,7 @@ PACKAGES = {
     "numpy": "",
     "opencv-python-headless": "",
     "pillow": "",
+    "simplejpeg": "",
     "platformdirs": "",
     "typer": "",
     "rich": "",

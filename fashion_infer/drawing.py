@@ -46,5 +46,6 @@ def draw(
     strip = np.full((_LINE * len(lines) + 10, canvas.shape[1], 3), 32, np.uint8)
     for i, line in enumerate(lines):
         origin = (8, _LINE * (i + 1))
-        cv2.putText(strip, line, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        letters = line.encode("ascii", "replace").decode()  # the only ones that cv2's fonts have
+        cv2.putText(strip, letters, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return np.concatenate([canvas, strip])

@@ -8,10 +8,14 @@ FashionInferError
 ├── DataError               1   a malformed or missing annotation file
 ├── TrainingError           1   a run that cannot go on
 ├── BenchError              1   a benchmark that broke off, or slower than was allowed
+├── OutputError             1   a file that cannot be written
 ├── ModelError              3   not a model of ours, or a damaged one
 ├── EngineBuildError        3   TensorRT could not build an engine
 ├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
 ├── DeviceError             3   the device asked for cannot be used
+├── GalleryError            3   a gallery that cannot be opened, read or written
+│   ├── GalleryMismatchError    a model of another embedding space than the gallery's
+│   └── GalleryLockedError      another process writes to the gallery
 ├── MissingExtraError       3   an optional package is not installed
 ├── ImageError              4   an image or a box that cannot be used
 ├── QueueFullError              too many requests wait already
@@ -62,6 +66,10 @@ class BenchError(FashionInferError):
     """A benchmark broke off, or a model became slower than was allowed."""
 
 
+class OutputError(FashionInferError, OSError):
+    """A file cannot be written: no room, no permission, no such folder; nothing half-written is left."""
+
+
 class ModelError(FashionInferError):
     """A file is not a FashionNet of ours, is damaged, or was made for another release."""
 
@@ -84,6 +92,20 @@ class DeviceError(FashionInferError):
     """The device that was asked for cannot be used here; nothing falls back to another."""
 
     exit_code = 3
+
+
+class GalleryError(FashionInferError):
+    """A gallery is none, damaged, of another release, or cannot be read or written."""
+
+    exit_code = 3
+
+
+class GalleryMismatchError(GalleryError):
+    """A model's embeddings cannot be compared with a gallery's; the message names both and what to run."""
+
+
+class GalleryLockedError(GalleryError):
+    """Another process writes to the gallery; the message names it and its host."""
 
 
 class MissingExtraError(FashionInferError):

@@ -1,8 +1,10 @@
 """Files that are whole or not there, and their hashes."""
 
 import atexit
+import contextlib
 import hashlib
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import platformdirs
+
+from fashion_infer.errors import OutputError
 
 logger = logging.getLogger("fashion_infer")
 
@@ -23,14 +27,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the file's own name.
         write: is called with the temporary name, which is no other call's.
+
+    Raises:
+        OutputError: the file or its folder cannot be written, or the path is no file's, such as that of a device.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, whatever the length of the file's name
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path at which there is something that no file may replace, such as a folder or a device.
+
+    Raises:
+        OutputError: it is refused.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 a Path raises on long names
+        raise OutputError(f"{path} cannot be written: there is something that is no regular file")
 
 
 def sha256_of(path: Path) -> str:

@@ -2,7 +2,10 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,24 +13,30 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fashion_infer.decoding import (
+    Pixels as Pixels,
+)
+from fashion_infer.decoding import (
+    check_size,
+    decode_jpeg,
+    decode_other,
+    jpeg_size,
+    open_header,
+    to_8_bits,
+    to_rgb,
+    untrusted,
+)
 from fashion_infer.errors import ImageError
 
-Pixels = NDArray[np.uint8]
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
 
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+MAX_BYTES = 400_000_000
 
 _EXIF_ORIENTATION = 0x0112
-_REDUCED = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    1: cv2.IMREAD_COLOR,
-}
+_LOCKS = tuple(threading.Lock() for _ in range(61))  # two sources may have one, which only costs time
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -60,11 +69,13 @@ def read_image(
     side: int | None = None,
     boxes: Sequence[ArrayLike] | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Picture:
     """Decode a picture to upright RGB.
 
-    Transparency is composited on white, an animation gives its first frame, 16 bits a channel become 8. Colour
-    profiles are not applied.
+    JPEG, PNG, WebP, GIF, BMP and TIFF are read, by what the file holds and not by its name. Transparency is composited
+    on white, an animation gives its first frame, 16 bits a channel become 8. Colour profiles are not applied. A JPEG
+    that libjpeg would only warn about is refused, but not every damage shows: the wrong pixels may be valid code.
 
     Args:
         source: a path, encoded bytes, a binary file, a PIL image, or an RGB array [H, W, 3] (or [H, W], [H, W, 1],
@@ -73,6 +84,7 @@ def read_image(
             still has this many pixels a side.
         boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright picture; the whole picture when None.
         max_pixels: larger pictures are refused from their header. Pillow's own limit, about 179 million, holds too.
+        max_bytes: larger files are refused before they are read.
 
     Raises:
         ImageError: missing, unreadable, empty, damaged, truncated, too large, or of an unknown kind.
@@ -83,94 +95,104 @@ def read_image(
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
     try:
         if isinstance(source, Image.Image):
-            return _from_pillow(source, max_pixels)
-        return _from_bytes(read_bytes(source), side, boxes, max_pixels)
+            with _alone(source):
+                return _from_pillow(source, max_pixels)
+        with _open(source, max_bytes) as (file, size):
+            return _decode(file, size, side, boxes, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error.__cause__
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name} is above the limit of {max_pixels} pixels, or above Pillow's own: {error}") from error
-    except Exception as error:  # decoders meet untrusted bytes and raise nearly anything on them
-        raise ImageError(f"{name} is damaged or truncated: {str(error).strip()}") from error
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than is free: set a lower max_pixels") from error
 
 
-def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
-    """The encoded bytes of a path, a file or bytes, never none.
+def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int = MAX_BYTES) -> bytes:
+    """The encoded bytes of a path, a file or bytes, never none; a file that can seek is left where it was.
 
     Raises:
-        ImageError: missing, unreadable or empty; its message goes on from the name of the image.
+        ImageError: missing, unreadable, empty or above `max_bytes`; its message goes on from the name of the image.
     """
+    with _open(source, max_bytes) as (file, _):
+        return file.read()
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+    """A binary file that can seek, at its start, and its size in bytes. Only what cannot seek is read beforehand."""
     if isinstance(source, bytes):
-        data = source
-    elif isinstance(source, str | os.PathLike) or hasattr(source, "read"):
-        try:
-            data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
-        except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a closed file
-            raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        file: BinaryIO = io.BytesIO(_checked(source, max_bytes))
+        yield file, len(source)
+    elif isinstance(source, str | os.PathLike):
+        with untrusted("cannot be read"):
+            opened = Path(source).open("rb")  # noqa: SIM115 closed below
+        with opened:
+            with untrusted("cannot be read"):
+                facts = os.fstat(opened.fileno())
+            if stat.S_ISREG(facts.st_mode):
+                yield opened, _checked_size(facts.st_size, max_bytes)
+            else:  # a pipe or a device has no size beforehand
+                data = _read(opened, max_bytes)
+                yield io.BytesIO(data), len(data)
+    elif hasattr(source, "read"):
+        with _alone(source):
+            data = _read(source, max_bytes)
+        yield io.BytesIO(data), len(data)
     else:
         raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
+
+
+def _alone(source: object) -> threading.Lock:
+    """One lock for each source: threads that are given one open file, or one lazy PIL image, take turns."""
+    return _LOCKS[id(source) // 16 % len(_LOCKS)]
+
+
+def _read(file: BinaryIO, max_bytes: int) -> bytes:
+    """What is left of a file, read once and at most as far as the limit; its place is kept where it has one."""
+    with untrusted("cannot be read"):
+        place = file.tell() if hasattr(file, "seekable") and file.seekable() else None
+        data = file.read(max_bytes + 1)
+        if place is not None:
+            file.seek(place)
     if not isinstance(data, bytes):
         raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
-    if not data:
-        raise ImageError("is empty")
+    return _checked(data, max_bytes)
+
+
+def _checked(data: bytes, max_bytes: int) -> bytes:
+    _checked_size(len(data), max_bytes)
     return data
 
 
-def expand_paths(inputs: Sequence[str]) -> list[str]:
-    """Files as they are, the pictures below each folder and the matches of each glob pattern, sorted."""
-    paths: list[str] = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            found = [str(p) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-        elif any(c in given for c in "*?[") and not path.exists():
-            anchor = Path(path.anchor)
-            try:
-                found = [str(p) for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file()]
-            except ValueError as error:
-                raise ImageError(f"{given} is not a pattern: {error}") from error
-        else:
-            found = [given]
-        if not found:
-            raise ImageError(f"{given} holds no images ({', '.join(SUFFIXES)})")
-        paths += sorted(found)
-    return paths
+def _checked_size(size: int, max_bytes: int) -> int:
+    if size > max_bytes:
+        raise ImageError(f"has more than {max_bytes} bytes, the limit (max_bytes)")
+    if size == 0:
+        raise ImageError("is empty")
+    return size
 
 
-def _from_bytes(data: bytes, side: int | None, boxes: Sequence[ArrayLike] | None, max_pixels: int) -> Picture:
-    try:
-        header = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        kinds = ", ".join(FORMATS)
-        raise ImageError(f"is not an image of a kind read here ({kinds}), or its header is damaged") from error
-    if header.format not in ("JPEG", "MPO") or header.mode not in ("RGB", "L"):
-        return _from_pillow(header, max_pixels)
-    _check_size(header, max_pixels)
-    _check_complete(data)
+def _decode(file: BinaryIO, size: int, side: int | None, boxes: Sequence[ArrayLike] | None, max_pixels: int) -> Picture:
+    header = open_header(file, size, max_pixels)
+    if header.format not in ("JPEG", "MPO"):
+        pixels = decode_other(header, file)
+        pixels = _upright(pixels, _orientation(header))
+        return Picture(pixels, pixels.shape[1], pixels.shape[0])
     orientation = _orientation(header)
-    width, height = header.size if orientation < 5 else header.size[::-1]
-    reduction = _reduction(width, height, side, boxes)
-    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if decoded is None:
-        raise ImageError("is damaged")
-    pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-    pixels = _even(pixels, header.width / reduction, header.height / reduction)
-    return Picture(_upright(pixels, orientation), width, height)
+    with untrusted("cannot be read"):
+        file.seek(0)
+        data = file.read()
+    width, height = jpeg_size(data)
+    check_size(width, height, max_pixels)
+    upright = (width, height) if orientation < 5 else (height, width)
+    reduction = _reduction(*upright, side, boxes)
+    pixels = _even(decode_jpeg(data, width, height, reduction), width / reduction, height / reduction)
+    return Picture(_upright(pixels, orientation), *upright)
 
 
 def _from_pillow(image: Image.Image, max_pixels: int) -> Picture:
-    _check_size(image, max_pixels)
-    image.load()  # only now has a TIFF turned itself upright
-    if image.mode.startswith("I"):  # greyscale of 16 bits, which Pillow's own conversion clips at 255
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise ImageError("has 32-bit pixels outside 0 to 65535: give it as an array")
-        pixels = _from_array(grey.astype(np.uint16))
-    elif image.mode == "F":
-        raise ImageError("has floating-point pixels: give it as an array in [0, 1]")
-    else:
-        pixels = _on_white(image)
-    pixels = _upright(pixels, _orientation(image))
+    check_size(image.width, image.height, max_pixels)
+    with untrusted():
+        image.load()  # only now has a TIFF turned itself upright
+    pixels = _upright(to_rgb(image), _orientation(image))
     return Picture(pixels, pixels.shape[1], pixels.shape[0])
 
 
@@ -180,45 +202,19 @@ def _from_array(array: NDArray[np.generic]) -> Pixels:
     eight_bits = _to_uint8(array)
     if eight_bits.shape[2:] == (3,):
         return np.ascontiguousarray(eight_bits)
-    return _on_white(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
+    return to_rgb(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
 
 
 def _to_uint8(array: NDArray[np.generic]) -> Pixels:
     if array.dtype == np.uint8:
         return np.asarray(array, np.uint8)
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return to_8_bits(np.asarray(array, np.uint16))
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
             raise ImageError("a float image must hold values in [0, 1]")
         return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
     raise ImageError(f"an array image must be uint8, uint16 or float in [0, 1], got {array.dtype}")
-
-
-def _on_white(image: Image.Image) -> Pixels:
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.copy().convert("RGBA"))  # a copy: it may spoil the palette
-    return np.array(image.convert("RGB"))
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise ImageError(f"has {image.width} x {image.height} pixels, above the limit of {max_pixels} (max_pixels)")
-    if image.width * image.height == 0:
-        raise ImageError("has no pixels")
-
-
-def _check_complete(data: bytes) -> None:
-    """Refuse a JPEG without an end-of-image marker after its first scan: cv2 would fill the rest with grey."""
-    position = data.find(b"\xff", 2)
-    while position >= 0 and (marker := data[position + 1 : position + 2]) != b"\xda":
-        # walk the header's segments, so that a thumbnail's markers are passed over; fill bytes have no length
-        filling = marker in (b"", b"\x00", b"\xff")
-        position += 1 if filling else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        position = data.find(b"\xff", position)
-    if position < 0 or data.rfind(b"\xff\xd9", position) < 0:
-        raise ImageError("is truncated: the JPEG ends before its last rows")
 
 
 def _reduction(width: int, height: int, side: int | None, boxes: Sequence[ArrayLike] | None) -> int:
@@ -252,10 +248,11 @@ def _even(pixels: Pixels, width: float, height: float) -> Pixels:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; damaged EXIF and a number outside 2 to 8 are taken as upright, as viewers do."""
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
-        return orientation if orientation in _UPRIGHT else 1
-    except Exception:  # Pillow's reader raises nearly anything on damaged EXIF
+        with untrusted():
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except ImageError:
         return 1
+    return orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -65,6 +65,8 @@ def _open_backend(
     if backend not in (None, *fitting):
         raise UsageError(f"there is no backend {backend!r} for {suffix} files: it is {' or '.join(fitting)}")
     if suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
+        if threads is not None:
+            raise UsageError(f"threads={threads} are of a CPU, and {file.path} runs as an engine: leave them out")
         return _open_engine(file, device, sessions, max_batch, precision)
     if precision is not None:
         raise UsageError(

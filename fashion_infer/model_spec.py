@@ -1,6 +1,7 @@
 """ModelSpec: what a model file says about itself, written by the exporter and read by every backend."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from fashion_infer.errors import ModelError
 
 SPEC_VERSION = 1
+PREPROCESSING_VERSION = 1  # of `preprocess.crop`: raised when the network gets other pixels for the same box
+MIN_EMBEDDING_COSINE = 0.99  # on average over real pictures, of two files whose embeddings may be compared
 METADATA_KEY = "fashion_infer.model_spec"
 PARITY_KEY = "fashion_infer.parity"
 INPUT_NAME = "images"
@@ -50,6 +53,10 @@ class ModelSpec:
         garment_weights: D numbers. That there is a garment at all scores 1 / (1 + exp(-(weights . embedding + bias))),
             calibrated so that 0.5 is the threshold; None for a model that was not taught to tell.
         garment_bias: of that score.
+        embedding_sha256: hash of the weights that reach the embedding, in hexadecimal; empty in a checkpoint and in
+            files of earlier releases.
+        embedding_cosine: of a file in another precision than the one it was converted from, the mean cosine of the two
+            files' embeddings on real pictures; None where it was not converted, or not compared.
         version: of this layout.
     """
 
@@ -66,6 +73,8 @@ class ModelSpec:
     landmarks: tuple[str, ...] = LANDMARK_NAMES
     garment_weights: tuple[float, ...] | None = None
     garment_bias: float = 0.0
+    embedding_sha256: str = ""
+    embedding_cosine: float | None = None
     version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:
@@ -95,6 +104,17 @@ class ModelSpec:
     def garment_vector(self) -> NDArray[np.float32] | None:
         """`garment_weights` as float32 [D]."""
         return None if self.garment_weights is None else np.array(self.garment_weights, np.float32)
+
+    @property
+    def embedding_space(self) -> str:
+        """The name of the space of the embeddings, 16 hexadecimal digits: only those of one space can be compared.
+
+        It hangs on the weights that reach the embedding, the embedding's size and the version of the preprocessing. A
+        file without `embedding_sha256` is named after all of its weights, so files made from one checkpoint share one.
+        """
+        weights = self.embedding_sha256 or self.weights_sha256
+        facts = f"{weights} {self.embedding_dim} {self.image_size} {PREPROCESSING_VERSION}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output without its batch axis."""
@@ -149,6 +169,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "landmarks": (list,),
     "garment_weights": (list, NoneType),
     "garment_bias": (int, float),
+    "embedding_sha256": (str,),
+    "embedding_cosine": (int, float, NoneType),
     "version": (int,),
 }
 _ITEMS: dict[str, tuple[type, ...]] = {"garment_weights": (int, float)}  # of a list; else words

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fashion_infer.embedding_space import converted_spec
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
 from fashion_infer.evaluation.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
-from fashion_infer.model_spec import PARITY_KEY
+from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY
 from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
 
 try:
@@ -39,7 +40,8 @@ def convert_file(source: Path, output: Path, precision: str, photos: Path | None
         source: an fp32 .onnx file that `fashion-infer export` wrote.
         output: the .onnx file to write; on any failure nothing is left there.
         precision: "fp16" or "bf16".
-        photos: a folder of pictures to compare on; rendered garments when None.
+        photos: a folder of pictures to compare on; rendered garments when None, and then the file gets an embedding
+            space of its own, since nothing was measured on real pictures.
 
     Returns:
         How closely they agree, per output.
@@ -62,6 +64,9 @@ def convert_file(source: Path, output: Path, precision: str, photos: Path | None
         nonlocal report
         onnx.save_model(narrow if precision == "fp16" else computed_in_fp32(narrow), temporary)
         report = check_parity(temporary, images, expected, TOLERANCES[precision])
+        embeddings = OnnxRuntimeBackend(temporary).run(images)["embedding"]
+        new_spec = converted_spec(spec, expected["embedding"], embeddings, precision=precision, real=photos is not None)
+        set_metadata(narrow, METADATA_KEY, new_spec.to_json())
         set_metadata(narrow, PARITY_KEY, report.to_json())
         onnx.save_model(narrow, temporary)
 

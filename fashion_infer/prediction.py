@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fashion_infer.drawing import draw
 from fashion_infer.errors import FashionInferError, ImageError
-from fashion_infer.images import ImageSource, Pixels, read_image
+from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, read_image
 from fashion_infer.model_spec import VISIBILITY_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop
 
@@ -42,7 +43,7 @@ class Prediction:
     """One garment of one image.
 
     An image that could not be used, among others of a list, gives a Prediction whose `error` says why; reading any
-    other field of it but `source` raises that error.
+    other field of it but `source` and `picture` raises that error, as one that is an AttributeError too.
 
     Attributes:
         source: the image as it was given; not pickled or copied unless it is a path.
@@ -57,6 +58,7 @@ class Prediction:
         is_garment: score in [0, 1] that there is a garment at all, in doubt below 0.5; None where the model has none.
         timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is that of the batch.
         error: None, or what was wrong with this image.
+        picture: what was decoded of the image, where the Predictor keeps pictures; not pickled or copied.
     """
 
     source: ImageSource
@@ -71,6 +73,7 @@ class Prediction:
     is_garment: float | None
     timing: dict[str, float]
     error: FashionInferError | None = None
+    picture: Picture | None = None
 
     @classmethod
     def failed(cls, source: ImageSource, error: FashionInferError) -> "Prediction":
@@ -82,11 +85,11 @@ class Prediction:
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is not there: the fields of a failed prediction, or no field at all.
         if name in _FIELDS and (error := self.__dict__.get("error")) is not None:
-            raise error
+            raise _as_attribute_error(type(error))(str(error)) from error
         raise AttributeError(f"Prediction has no {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "source": self.image}
+        return {**self.__dict__, "source": self.image, "picture": None}
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -124,7 +127,7 @@ class Prediction:
         """Draw box, landmarks, category and attributes on the image.
 
         Args:
-            image: to draw on; by default the source is read again.
+            image: to draw on; by default `picture`, and where that was not kept the source, which is read again.
 
         Returns:
             uint8 RGB array.
@@ -134,14 +137,29 @@ class Prediction:
         """
         categories = ", ".join(f"{label.name} {label.score:.2f}" for label in self.categories[:3])
         attributes = ", ".join(f"{label.name} {label.score:.2f}" for label in self.attributes[:6])
-        points = [(point.x, point.y, point.visibility) for point in self.landmarks]
+        picture = self._picture(image)
+        (height, width), box = picture.pixels.shape[:2], self.box
+        across, down = width / picture.width, height / picture.height
+        corners = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        points = [(point.x * across, point.y * down, point.visibility) for point in self.landmarks]
+        return draw(picture.pixels, corners, points, [categories, attributes])
+
+    def _picture(self, image: ImageSource | None) -> Picture:
+        if image is None and self.picture is not None:
+            return self.picture
         image = self.source if image is None else image
         if image is None:
             raise ImageError("this prediction was pickled or copied without its image: pass the image to plot")
-        return draw(read_image(image).pixels, self.box, points, [categories, attributes])
+        # what was accepted once is accepted again, whatever the limits were
+        return read_image(image, max_pixels=max(MAX_PIXELS, self.width * self.height), max_bytes=sys.maxsize)
 
 
-_FIELDS = {field.name for field in dataclasses.fields(Prediction)}
+_FIELDS = {"category", *(field.name for field in dataclasses.fields(Prediction))}
+
+
+def _as_attribute_error(kind: type[FashionInferError]) -> type[FashionInferError]:
+    """The same kind of error, for which `hasattr` is False and `getattr` gives its default."""
+    return type(kind.__name__, (kind, AttributeError), {"__reduce__": lambda error: (kind, error.args)})
 
 
 def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts: Any) -> Prediction:

@@ -21,14 +21,14 @@ from PIL import Image
 from fashion_infer.backends import Backend, Outputs, Runner, joined, no_outputs
 from fashion_infer.batching import Done, Part, Pool
 from fashion_infer.errors import ImageError, UsageError
-from fashion_infer.images import MAX_PIXELS, ImageSource, Pixels, read_bytes, read_image
+from fashion_infer.images import MAX_BYTES, MAX_PIXELS, ImageSource, Picture, Pixels, read_bytes, read_image
 from fashion_infer.loading import close_backends, open_backends
 from fashion_infer.machine import usable_cores
 from fashion_infer.model_file import read_model
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction, from_outputs
-from fashion_infer.preprocess import Box, Crop, crop
+from fashion_infer.preprocess import Box, Crop, crop, shrunk
 
 logger = logging.getLogger("fashion_infer")
 
@@ -42,6 +42,7 @@ class _Garment:
         width: of the upright image, pixels.
         height: likewise.
         crop: what the network gets.
+        picture: what was decoded, where it is kept.
         timing: milliseconds of each stage so far; `queue` is the time before it was decoded.
         ready: when the crop was, seconds on the performance counter.
     """
@@ -50,6 +51,7 @@ class _Garment:
     width: int
     height: int
     crop: Crop
+    picture: Picture | None
     timing: dict[str, float]
     ready: float = field(default_factory=perf_counter)
 
@@ -71,6 +73,7 @@ class _Garment:
             width=self.width,
             height=self.height,
             timing=timing,
+            picture=self.picture,
         )
         timing["post"] = (perf_counter() - began) * 1e3
         return prediction
@@ -106,6 +109,8 @@ class Predictor:
         sessions: int | None = None,
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        keep_pictures: bool = False,
         require_hash: str | None = None,
         precision: str | None = None,
     ) -> None:
@@ -126,6 +131,9 @@ class Predictor:
             threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, a batch
                 that is alone has all cores, and where there are more each core runs its own on one thread.
             max_pixels: images with more pixels are refused from their header.
+            max_bytes: larger files are refused before they are read.
+            keep_pictures: each Prediction keeps what was decoded of its image, at most 960 pixels on the shorter side,
+                so that `plot` does not read the image again.
             require_hash: sha256 that the file must have, in hexadecimal.
             precision: "fp16" or "bf16" for the TensorRT engine that is built from an fp32 .onnx file, checked as
                 `fashion-infer export --precision` checks it. When None the file's own: fp32 uses no tensor cores.
@@ -136,6 +144,7 @@ class Predictor:
             EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
+            PrecisionError, ParityError: the model cannot have the precision asked for, or answers otherwise in it.
             UsageError: an unknown backend or precision, no device, or a number that must be larger.
         """
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
@@ -144,9 +153,11 @@ class Predictor:
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
             self._backends = open_backends(file, backend, device, sessions, threads, max_batch, precision)
-        self.sha256: str = hashed.result()  # of the model file, in hexadecimal
+        self.path = file.path  # of the model file
+        self.sha256: str = hashed.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
-        self._max_pixels, self._max_batch, self._max_delay = max_pixels, max_batch, max_delay_ms / 1e3
+        self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
+        self._max_pixels, self._max_bytes, self._keep_pictures = max_pixels, max_bytes, keep_pictures
         runs = [
             partial(_run, Runner(opened, session), self.spec)
             for opened in self._backends
@@ -208,7 +219,8 @@ class Predictor:
 
         Images are decoded by a pool of threads while the network runs. At most twice `max_batch` images, or twice as
         many as there are sessions where that is more, are read ahead of the last result, so a live source wants a
-        small `max_batch`. What `images` raises is raised after the results of the images before it.
+        small `max_batch`. Files are read and arrays and PIL images are cut before the next image is asked for, so a
+        buffer may be filled again. What `images` raises is raised after the results of the images before it.
 
         Args:
             images: as `predict` takes each.
@@ -218,9 +230,12 @@ class Predictor:
             A Prediction an image; with boxes a list an image, a Prediction a box.
 
         Raises:
+            TypeError: one image instead of several.
             UsageError: there are more images than boxes, or fewer.
             PredictorClosedError: after `close()`.
         """
+        if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image) or hasattr(images, "read"):
+            raise TypeError(f"stream takes an iterable of images, not one {type(images).__name__}: see predict")
         return self._stream(_in_step(images, boxes))
 
     def _stream(self, inputs: Iterator[tuple[ImageSource, Sequence[Box] | None]]) -> Iterator[Any]:
@@ -262,7 +277,7 @@ class Predictor:
         """Recognise an image in the background, in one batch with what other threads submit meanwhile.
 
         Args:
-            image: as `predict` takes it; not to be changed before the result is there.
+            image: as `predict` takes it. A file is read, and an array or a PIL image is cut, before this returns.
             boxes: of several garments, as `predict` takes them.
             deadline_ms: milliseconds from now by which the network must have started on it.
 
@@ -350,13 +365,16 @@ class Predictor:
     ) -> Future[Any]:
         self._pool.check_open()  # before a file is read
         try:
-            source = _keep_bytes(image)
+            source = _keep_bytes(image, self._max_bytes)
+            prepare = partial(self._prepare, source, boxes, perf_counter())
+            if isinstance(source, np.ndarray | Image.Image):  # what may change once the caller goes on
+                prepare = partial(_as_it_is, prepare())
         except ImageError as error:
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
         return self._pool.submit(
-            partial(self._prepare, source, boxes, perf_counter()),
+            prepare,
             _the_only if boxes is None else list,
             wait=wait,
             max_delay=max_delay,
@@ -380,7 +398,9 @@ class Predictor:
             return []
         size = self.spec.image_size
         start = perf_counter()
-        picture = read_image(source, side=size, boxes=boxes, max_pixels=self._max_pixels)
+        limits = {"max_pixels": self._max_pixels, "max_bytes": self._max_bytes}
+        picture = read_image(source, side=size, boxes=boxes, **limits)
+        kept = shrunk(picture) if self._keep_pictures else None
         timing = {"decode": (perf_counter() - start) * 1e3, "preprocess": 0.0, "queue": (start - accepted) * 1e3}
         parts: list[Part | Done] = []
         for box in [None] if boxes is None else boxes:
@@ -393,7 +413,7 @@ class Predictor:
                 parts.append(Done(Prediction.failed(source, error)))
             else:
                 own = {**timing, "preprocess": (perf_counter() - start) * 1e3}
-                parts.append(Part(_Garment(source, picture.width, picture.height, cut, own)))
+                parts.append(Part(_Garment(source, picture.width, picture.height, cut, kept, own)))
         return parts
 
 
@@ -409,6 +429,10 @@ def _run(runner: Runner, spec: ModelSpec, items: list[_Garment | _Rows]) -> list
         rows = {name: values[begin:end] for name, values in outputs.items()}
         results.append(item.result(rows, spec, start, compute_ms))
     return results
+
+
+def _as_it_is(parts: list[Part | Done]) -> list[Part | Done]:
+    return parts
 
 
 def _the_only(results: list[Any]) -> Any:
@@ -429,12 +453,12 @@ def _in_step(
         yield pair  # type: ignore[misc]
 
 
-def _keep_bytes(source: ImageSource) -> ImageSource:
-    """A file can be read once only, and a Prediction's plot reads its source again."""
+def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
+    """A file is read once, by the thread that gives it: another may move its place meanwhile."""
     if isinstance(source, str | os.PathLike | bytes | np.ndarray | Image.Image):
         return source
     try:
-        return read_bytes(source)
+        return read_bytes(source, max_bytes)
     except ImageError as error:
         raise ImageError(f"the image {error}") from error.__cause__
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,9 @@ from fashion_infer.images import ImageSource, Picture, Pixels, read_image
 
 Floats = NDArray[np.floating]
 Box = Sequence[float] | Floats
+
+_SMALLEST_BOX = 2  # pixels a side
+_KEPT_SIDE = 960
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,12 @@ def crop(picture: Picture, box: Box | None, size: int) -> Crop:
         size: side S of the result, pixels.
 
     Raises:
-        ImageError: the box is not four finite numbers, has no area, or lies outside the picture.
+        ImageError: the box is not four finite numbers, or covers less than 2 pixels of the picture a side
+            (a picture of one pixel a side may have such a box).
     """
     decoded_height, decoded_width = picture.pixels.shape[:2]
     scale_x, scale_y = decoded_width / picture.width, decoded_height / picture.height
-    x1, y1, x2, y2 = _clip(box, picture.width, picture.height)
+    x1, y1, x2, y2 = clip_box(box, picture.width, picture.height)
     left = min(math.floor(x1 * scale_x + 1e-6), decoded_width - 1)
     top = min(math.floor(y1 * scale_y + 1e-6), decoded_height - 1)
     cut = picture.pixels[
@@ -100,7 +104,21 @@ def resize(pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _clip(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+def shrunk(picture: Picture) -> Picture:
+    """A copy of the picture with at most 960 pixels on its shorter side: enough to look at, and to keep many."""
+    height, width = picture.pixels.shape[:2]
+    if (scale := _KEPT_SIDE / min(height, width)) >= 1:
+        return replace(picture, pixels=picture.pixels.copy())  # it may be somebody's buffer
+    pixels = cv2.resize(picture.pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    return replace(picture, pixels=pixels.astype(np.uint8, copy=False))
+
+
+def clip_box(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+    """The part of a box that lies on a picture of this size, x1 y1 x2 y2 in pixels.
+
+    Raises:
+        ImageError: as `crop` does.
+    """
     if box is None:
         return 0.0, 0.0, width, height
     try:
@@ -112,4 +130,9 @@ def _clip(box: Box | None, width: int, height: int) -> tuple[float, float, float
     x1, y1, x2, y2 = np.clip(corners, 0, [width, height, width, height]).tolist()
     if not (x2 > x1 and y2 > y1):
         raise ImageError(f"the box {corners.tolist()} has no area inside the {width} x {height} image")
+    if x2 - x1 < min(_SMALLEST_BOX, width) or y2 - y1 < min(_SMALLEST_BOX, height):
+        raise ImageError(
+            f"the box {corners.tolist()} covers less than {_SMALLEST_BOX} pixels a side of the {width} x {height} "
+            "image: boxes are x1 y1 x2 y2 in pixels of the upright image, not shares of it"
+        )
     return x1, y1, x2, y2

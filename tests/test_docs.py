@@ -27,7 +27,7 @@ ELSEWHERE = (  # too long for a test, or for a machine that CI is not
 
 def help_examples() -> list[str]:
     """The example lines below every command's help."""
-    commands = (*cli.app.registered_commands, *cli.data.app.registered_commands)
+    commands = (*cli.app.registered_commands, *cli.data.app.registered_commands, *cli.gallery.app.registered_commands)
     texts = [command.callback.__doc__ or "" for command in commands if command.callback]
     assert all(" fashion-infer " in text for text in texts), "every command's help has an example"
     return [line.strip() for text in texts for line in text.splitlines() if line.startswith("        fashion-infer ")]
@@ -52,6 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, onnx_mode
     (folder / "fashionnet.onnx").write_bytes(onnx_model.read_bytes())
     for index, name in enumerate(("photo.jpg", "a.jpg", "b.jpg", *(f"photos/{i}.jpg" for i in range(16)))):
         (folder / name).write_bytes(to_jpeg(render(1, index, size=600)))
+    (folder / "photos" / "dress.jpg").write_bytes(to_jpeg(render(1, 40, size=600)))
+    products = [f"photos/{name}.jpg,{price},i{price // 20}" for price, name in enumerate((*range(16), "dress"))]
+    (folder / "products.csv").write_text("\n".join(["path,price,item", *products]) + "\n")
     command = folder / "bin" / "fashion-infer"
     command.parent.mkdir()
     command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from fashion_infer.cli import main; main()' \"$@\"\n")

@@ -25,7 +25,7 @@ def test_exit_codes_are_those_of_the_drawing() -> None:
     assert set(drawn) == {kind.__name__ for kind in CLASSES} - {"FashionInferError"}
     for name, code in drawn.items():
         kind = getattr(errors, name)
-        assert kind.__bases__ == (errors.FashionInferError,)
+        assert kind.__bases__[0] is errors.FashionInferError
         if code:
             assert kind.exit_code == int(code), name
 

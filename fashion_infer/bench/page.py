@@ -37,7 +37,9 @@ def write_page(result: BenchResult, path: Path) -> None:
         f"<h2>Identity</h2><pre>{html.escape(json.dumps(_identity(result), indent=2))}</pre>",
         f"<script type='application/json' id='{RAW_ID}'>{raw}</script></html>\n",
     ]
-    write_atomically(path, lambda temporary: temporary.write_text("\n".join(parts), encoding="utf-8"))
+    write_atomically(
+        path, lambda temporary: temporary.write_text("\n".join(parts), encoding="utf-8", errors="backslashreplace")
+    )
 
 
 def _identity(result: BenchResult) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def _identity(result: BenchResult) -> dict[str, Any]:
 
 
 def _text(result: BenchResult) -> str:
-    console = Console(file=io.StringIO(), width=150, color_system=None)
+    console = Console(file=io.StringIO(), width=150, color_system=None, markup=False, emoji=False)
     console.print(*tables(result))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 

@@ -22,7 +22,8 @@ from fashion_infer.bench.scenarios import WARM_UP
 from fashion_infer.bench.start import Start, Task
 from fashion_infer.bench.statistics import MAX_STARTS
 from fashion_infer.errors import BenchError, ModelError, UsageError, missing_extra
-from fashion_infer.images import expand_paths, read_image
+from fashion_infer.images import read_image
+from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import PARITY_KEY
 from fashion_infer.models import find_model
 from fashion_infer.synthetic.dataset import to_jpeg

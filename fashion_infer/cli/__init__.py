@@ -1,27 +1,67 @@
 """The command line, one file a command: its arguments, one call, and how the result is shown. Wired together here."""
 
 import logging
+import os
 import sys
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, cast
 
 import typer
 
 from fashion_infer import __version__
-from fashion_infer.cli import bench, data, demo, doctor, evaluate, export, models, predict, train
+from fashion_infer.cli import (
+    bench,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    gallery,
+    index,
+    models,
+    predict,
+    search,
+    train,
+)
 from fashion_infer.cli.shared import say
-from fashion_infer.errors import FashionInferError
+from fashion_infer.errors import FashionInferError, OutputError
+from fashion_infer.text import shown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's name
+        return shown(super().formatMessage(record))
+
+
 def main() -> None:
-    """Run the command line; errors of ours become one line on stderr and their exit code."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    """Run the command line; errors become one line on stderr and their exit code."""
+    logs = logging.StreamHandler(sys.stderr)
+    logs.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(handlers=[logs])
     try:
-        app()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a letter that their encoding lacks ends no command
+            cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # None where it was closed
+                sys.stdout.flush()  # now, while it can be said that the disk is full
     except FashionInferError as error:
         say(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):  # whoever reads the output has seen enough
+            place = "" if error.filename is None else f"{error.filename}: "
+            say(OutputError(f"{place}{error.strerror or error}"))
+        sys.exit(OutputError.exit_code)
+
+
+def _drop_output() -> None:
+    """Let nothing more be written to stdout, or Python would try again at its end and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)
@@ -43,4 +83,7 @@ app.command()(doctor.doctor)
 app.command()(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command()(demo.demo)
+app.command()(index.index)
+app.command()(search.search)
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fashion_infer.bench.result import BenchResult
 
 RESULT, PAGE, LOGS = "result.json", "report.html", "loadgen"
+STARTS = 3
 
 
 def bench(
@@ -25,7 +26,9 @@ def bench(
     fail_if: Annotated[list[str] | None, typer.Option(help="With --compare: a change that exits with code 1.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20 seconds, one process start, no load generator.")] = False,
     mlperf: Annotated[bool, typer.Option("--mlperf", help="MLPerf's own minimum durations: hours.")] = False,
-    starts: Annotated[int, typer.Option(help="Process starts, 1 to 10: more make the intervals narrower.")] = 3,
+    starts: Annotated[
+        int | None, typer.Option(help="Process starts, 1 to 10: more make the intervals narrower; 3 by default.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Of measuring in all; about two minutes by default.")] = None,
     device: Device = None,
     backend: Backend = None,
@@ -52,13 +55,15 @@ def bench(
     gates = [parse_gate(text) for text in fail_if or []]
     if gates and old is None:
         raise UsageError("--fail-if compares with an earlier result: give it with --compare")
+    if quick and starts is not None:
+        raise UsageError("--quick has one process start: leave --starts or --quick out")
     if report is not None:
         _check_folder(report)
     result = bench_model(
         Path(model),
         images,
         logs=None if report is None else report / LOGS,
-        starts=starts,
+        starts=STARTS if starts is None else starts,
         seconds=seconds,
         quick=quick,
         mlperf=mlperf,

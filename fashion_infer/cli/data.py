@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fashion_infer.cli.shared import Json, out
+from fashion_infer.cli.shared import Highres, Json, errors, out
 
 app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFashion's layout.")
 
@@ -16,8 +16,12 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Of one benchmark, or of several.")],
     as_json: Json = False,
     images: Annotated[bool, typer.Option(help="Decode every image; the full set takes many minutes.")] = True,
+    highres: Highres = None,
 ) -> None:
-    """Say what is there of DeepFashion, what is missing and what is broken. Exit code 1 with findings.
+    """Say what is there, what is missing and what is broken, of the sets that eval and train read.
+
+    Those are DeepFashion's four benchmarks, DeepFashion2, and photos with a retrieval.csv. Exit code 1 with findings;
+    files without which something else can still be trained or judged are notes.
 
     Examples:
 
@@ -27,11 +31,11 @@ def check(
     """
     from fashion_infer.data.deepfashion_check import check as check_folder
 
-    report = check_folder(folder, images=images, progress=True)
+    report = check_folder(folder, images=images, progress=True, highres=highres)
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:
-        out.print(*report.lines(), sep="\n", soft_wrap=True, markup=False, highlight=False)
+        out.print(*report.lines(), sep="\n", soft_wrap=True)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -51,4 +55,8 @@ def synth(
     """
     from fashion_infer.synthetic.dataset import write_dataset
 
-    write_dataset(folder, images=images, seed=seed, size=size)
+    try:
+        write_dataset(folder, images=images, seed=seed, size=size)
+    except KeyboardInterrupt as stop:
+        errors.print(f"stopped: nothing is left in {folder}")
+        raise typer.Exit(130) from stop

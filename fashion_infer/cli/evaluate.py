@@ -5,26 +5,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.progress import track
 from rich.table import Table
 
-from fashion_infer.cli.shared import Backend, Device, Json, Threads, errors, out
+from fashion_infer.cli.shared import Backend, Device, Highres, Json, Threads, errors, out
+from fashion_infer.data.benchmarks import READERS
 from fashion_infer.errors import UsageError
-from fashion_infer.evaluation.judging import Judgement, Run, judge_folder
+from fashion_infer.evaluation.judging import FolderJudgement, Gallery, Judgement, Run, judge_folder
+from fashion_infer.evaluation.protocols import Number
+from fashion_infer.evaluation.views import ViewsJudgement, judge_views_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="An exported model, a built-in name, or a checkpoint.")],
-    data: Annotated[Path, typer.Option(help="Folder of one of DeepFashion's benchmarks, or of several.")],
+    data: Annotated[Path, typer.Option(help="Folder of a benchmark, or of several; with --views of any photos, too.")],
     split: Annotated[str, typer.Option(help="Of the images; In-shop's test are its queries and gallery.")] = "test",
     benchmark: Annotated[
-        str | None,
-        typer.Option(help="category, category_fine, in_shop, consumer_to_shop or landmarks; all by default."),
+        str | None, typer.Option(help=f"The only one to judge on: {', '.join(READERS)}; by default all.")
+    ] = None,
+    gallery: Annotated[
+        str, typer.Option(help="Consumer-to-shop's: the shop photos of the test items (as published), or val+test.")
+    ] = "test",
+    highres: Highres = None,
+    views: Annotated[
+        bool, typer.Option("--views", help="Instead: a changed view of each photo must find its original among all.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the views.")] = 0,
+    senders: Annotated[
+        Path | None, typer.Option(help="With --views: a CSV of image and sender, whose photos are no neighbours.")
     ] = None,
     as_json: Json = False,
     device: Device = None,
@@ -34,24 +47,41 @@ def evaluate(
 ) -> None:
     """Measure a model by the paper's protocols; the paper's own numbers stand beside them on the real DeepFashion only.
 
+    A benchmark that cannot be judged stops no other; exit code 1 then. docs/evaluation.md says what each number means.
+
     Examples:
 
         fashion-infer eval fashionnet.onnx --data data
 
         fashion-infer eval run/model.safetensors --data data --benchmark in_shop --json
+
+        fashion-infer eval fashionnet-lite --data photos --views
     """
+    if gallery not in get_args(Gallery):
+        raise UsageError(f"--gallery is {' or '.join(get_args(Gallery))}, got {gallery!r}")
+    if not views and (senders or seed):
+        raise UsageError("--seed and --senders go with --views")
+    if views and (gallery != "test" or highres is not None):
+        raise UsageError("--gallery and --highres do not go with --views, which looks among all photos")
     progress = partial(track, description="judging", console=errors, transient=True)
     with _runner(model, device, backend, threads, batch_size) as (run, spec):
-        judgements = judge_folder(
-            run, spec, data, benchmark=benchmark, split=split, batch_size=batch_size, progress=progress
-        )
+        settings: dict[str, Any] = {"benchmark": benchmark, "split": split, "batch_size": batch_size}
+        found: FolderJudgement[Judgement] | FolderJudgement[ViewsJudgement]
+        if views:
+            found = judge_views_folder(run, spec, data, senders=senders, seed=seed, progress=progress, **settings)
+        else:
+            found = judge_folder(
+                run, spec, data, gallery=cast(Gallery, gallery), highres=highres, progress=progress, **settings
+            )
     if as_json:
-        typer.echo(json.dumps({name: judgement.to_dict() for name, judgement in judgements.items()}))
-        return
-    for name, judgement in judgements.items():
-        out.print(_judgement_table(name, judgement))
-        for what, names in judgement.remarks():
-            out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True, markup=False)
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        for name, judgement in found.judgements.items():
+            _print(name, judgement)
+    for name, why in found.failed.items():
+        errors.print(f"{name} could not be judged: {why}", soft_wrap=True)
+    if found.failed:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -63,8 +93,8 @@ def _runner(
         with Predictor(model, device=device, backend=backend, threads=threads, max_batch=batch_size) as predictor:
             yield predictor.run, predictor.spec
         return
-    if backend is not None:
-        raise UsageError(f"{model} is a checkpoint, which torch runs: export it, or leave --backend out")
+    if backend is not None or threads is not None:
+        raise UsageError(f"{model} is a checkpoint, which torch runs: export it, or leave --backend and --threads out")
     from fashion_infer.training.checkpoint import load_checkpoint
     from fashion_infer.training.trainer import network_run
 
@@ -72,7 +102,36 @@ def _runner(
     yield network_run(network, spec, device or "cpu"), spec
 
 
-def _judgement_table(name: str, judgement: Judgement) -> Table:
+def _print(name: str, judgement: Judgement | ViewsJudgement) -> None:
+    """A table of the measures, and below it what a reader of them must know."""
+    out.print(_views_table(name, judgement) if isinstance(judgement, ViewsJudgement) else _table(name, judgement))
+    retrieval = judgement.evaluation.retrieval if isinstance(judgement, Judgement) else None
+    if retrieval and (by_kind := retrieval.by_kind()):
+        out.print(_kinds_table(by_kind))
+    for what, names in judgement.remarks():
+        out.print(f"{len(names)} {what}: {', '.join(names[:5])}", soft_wrap=True)
+
+
+def _views_table(name: str, judgement: ViewsJudgement) -> Table:
+    title = f"{name}: views of {judgement.queries} photos among {judgement.photos}"
+    table = Table("measure", "value", title=title, title_justify="left")
+    for measure, value in judgement.rows():
+        table.add_row(measure, f"{value:.4f}")
+    return table
+
+
+def _kinds_table(by_kind: dict[str, dict[str, Number]]) -> Table:
+    columns = next(iter(by_kind.values()))
+    table = Table("kind of garment", *columns, title="retrieval by kind", title_justify="left")
+    for kind, measures in by_kind.items():
+        table.add_row(
+            kind,
+            *("" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in measures.values()),
+        )
+    return table
+
+
+def _table(name: str, judgement: Judgement) -> Table:
     table = Table("measure", "value", title=f"{name}, {judgement.images} images", title_justify="left")
     if judgement.published:
         table.add_column("FashionNet in the paper")

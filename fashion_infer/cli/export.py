@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fashion_infer.tensorrt.build import BuildOptions
     from fashion_infer.tensorrt.engine_file import EngineFile
 
+BATCH, BUDGET = "1:1:4,5:32:32", 0.02
+
 
 def export(
     model: Annotated[
@@ -46,19 +48,22 @@ def export(
         Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; its val split is judged.")
     ] = None,
     budget: Annotated[
-        float, typer.Option(help="For int8: how much worse than fp32's a metric on --data may be, as a share of it.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            help=f"For int8: how much worse than fp32's a metric on --data may be, as a share; {BUDGET} by default."
+        ),
+    ] = None,
     engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
     flavour: Annotated[
         str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
     ] = None,
     batch: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Smallest, best and greatest batch of the engine, or several such ranges: each gets kernels that are "
-            "fastest for its best."
+            help="Smallest, best and greatest batch of the engine, or several such ranges, each with kernels that are "
+            f"fastest for its best; {BATCH} by default."
         ),
-    ] = "1:1:4,5:32:32",
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
@@ -77,6 +82,10 @@ def export(
     """
     from fashion_infer.export.steps import write_onnx
 
+    if not engine and (flavour or batch):
+        raise UsageError("--flavour and --batch are of an engine: add --engine")
+    if images is not None and precision == "int8":
+        raise UsageError("--images is for the parity check: int8 is compared with fp32 on --calibration")
     int8 = _int8_options(precision, calibration, data, budget, engine)
     source = find_model(model)
     if source.parent == FOLDER:
@@ -124,16 +133,19 @@ def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: 
 
 
 def _int8_options(
-    precision: str | None, calibration: Path | None, data: Path | None, budget: float, engine: bool
+    precision: str | None, calibration: Path | None, data: Path | None, budget: float | None, engine: bool
 ) -> "Int8Options | None":
     if precision != "int8" and (calibration or data):
         raise UsageError("--calibration and --data go with --precision int8")
+    if budget is not None and data is None:
+        raise UsageError("--budget is of the metrics on --data: give both")
     if precision != "int8" or calibration is None:
         return None
     from fashion_infer.data.deepfashion import read_category
     from fashion_infer.export.quantize import Int8Options
 
     labelled = None if data is None else read_category(data).split("val")
+    budget = BUDGET if budget is None else budget
     return Int8Options(calibration, "tensorrt" if engine else "cpu", labelled, budget)
 
 
@@ -169,11 +181,11 @@ def _print_engine(engine: "EngineFile") -> None:
     )
 
 
-def _build_options(flavour: str | None, batch: str) -> "BuildOptions":
+def _build_options(flavour: str | None, batch: str | None) -> "BuildOptions":
     """What to build for; what is missing for that is said now, not after minutes of exporting."""
     from fashion_infer.tensorrt.build import BuildOptions, resolve
 
-    options = BuildOptions(flavour, tuple(_batch_range(part) for part in batch.split(",")))
+    options = BuildOptions(flavour, tuple(_batch_range(part) for part in (batch or BATCH).split(",")))
     resolve(options)
     return options
 

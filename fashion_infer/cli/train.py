@@ -5,16 +5,19 @@ from typing import Annotated
 
 import typer
 
-from fashion_infer.cli.shared import errors, out
+from fashion_infer.cli.shared import Highres, errors, out
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute Prediction benchmark, unpacked.")],
+    data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute benchmark, or DeepFashion2.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     arch: Annotated[
         str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
     ] = "tf_efficientnet_lite0",
-    pairs: Annotated[Path | None, typer.Option(help="A retrieval benchmark, for the triplet loss.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A retrieval benchmark, or photos with a retrieval.csv, for the triplet loss.")
+    ] = None,
+    highres: Highres = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
     width: Annotated[float, typer.Option(help="Of the heads and of vgg16, 1 is the paper's.")] = 1.0,
@@ -66,7 +69,9 @@ def train(
         seed=seed,
     )
     try:
-        checkpoint = train_folder(config, data, output, pairs=pairs, backbone_weights=weights, resume=resume)
+        checkpoint = train_folder(
+            config, data, output, pairs=pairs, highres=highres, backbone_weights=weights, resume=resume
+        )
     except KeyboardInterrupt as stop:
         errors.print(str(stop) or "stopped at once: --resume goes on from the last saved state")
         raise typer.Exit(130) from stop

@@ -5,6 +5,9 @@ of an image or item and values in columns padded with spaces. Numbers may be pad
 """
 
 import array
+import contextlib
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.data.fashion_data import ABSENT
 from fashion_infer.errors import DataError
 from fashion_infer.model_spec import LANDMARK_NAMES
 
@@ -25,8 +29,10 @@ SLOTS = {
     2: (4, 5, 6, 7),
     3: (0, 1, 2, 3, 4, 5, 6, 7),
 }  # of a clothes type's landmarks, in file order
-ABSENT, TRUNCATED = -1, 2
+TRUNCATED = 2  # of a visibility
 
+PLAIN_NUMBERS = re.compile(r"[-+0-9]*")
+SPACES = re.compile(r"[ \t\r\n\f\v]+")
 DIGITS = bytes(
     byte - 48 if byte in b"01" else byte if byte == 45 else 63 for byte in range(256)
 )  # - stays, the rest is ?
@@ -65,13 +71,15 @@ def fail(path: Path, line: int, message: str) -> None:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file; bad bytes pass, for some files hold Chinese names in an encoding of their own.
+    """The lines of a text file, without a byte order mark; bytes that are no UTF-8 stay what they are.
+
+    They are kept as in the names of files on disk: some files hold Chinese names in an encoding of their own.
 
     Raises:
         DataError: the file is missing or cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from file
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
@@ -101,8 +109,9 @@ def read_rows(path: Path, header: int, report: Report) -> Iterator[tuple[int, st
 
 def read_count(path: Path, text: str, report: Report) -> int:
     """The number of rows that the first line gives, -1 when it is none."""
-    if text.strip().isdecimal():
-        return int(text)
+    with contextlib.suppress(ValueError):
+        (number,) = whole_numbers(text.split())
+        return number
     report(path, 1, f"the number of rows expected, found {text.strip()[:40]!r}")
     return -1
 
@@ -115,7 +124,7 @@ def read_table(path: Path, parse: ParseRow, width: int, *, header: int = 2, repo
     names: list[str] = []
     values, seen = array.array("i"), set[str]()
     for line, text in read_rows(path, header, report):
-        name, *cells = text.split()
+        name, *cells = split_cells(text)
         if name in seen:
             report(path, line, f"{name} has a row already")
             continue
@@ -135,7 +144,7 @@ def read_unnamed(path: Path, parse: ParseRow, width: int, *, report: Report = fa
     values = array.array("i")
     for line, text in read_rows(path, 0, report):
         try:
-            values.extend(array.array("i", parse(text.split())))
+            values.extend(array.array("i", parse(split_cells(text))))
         except (ValueError, OverflowError) as error:
             report(path, line, str(error))
     return np.array(values, dtype=np.int32).reshape(-1, width)
@@ -157,14 +166,22 @@ def integers(count: int, limits: dict[int, tuple[int, int]] | None = None) -> Pa
 
 
 def whole_numbers(cells: list[str]) -> list[int]:
-    """The cells as numbers, which may be padded with zeros."""
+    """The cells as numbers of plain digits, which may be padded with zeros; `int` alone would take 1_0 for 10."""
+    plain = PLAIN_NUMBERS.fullmatch("".join(cells)) is not None
     numbers = []
     for cell in cells:
         try:
-            numbers.append(int(cell))
+            numbers.append(int(cell if plain or PLAIN_NUMBERS.fullmatch(cell) else ""))
         except ValueError:
             raise ValueError(f"{cell[:40]!r} is not a whole number") from None
     return numbers
+
+
+def split_cells(text: str) -> list[str]:
+    """The cells of a row. Other spaces than those of ASCII belong to the names, as they do on disk."""
+    if text.isascii():
+        return text.split()
+    return [os.fsdecode(cell) for cell in os.fsencode(text).split()]
 
 
 def parse_landmarks(cells: list[str]) -> list[int]:
@@ -175,7 +192,7 @@ def parse_landmarks(cells: list[str]) -> list[int]:
     numbers = whole_numbers(cells)
     slots = SLOTS.get(numbers[0]) if numbers else None
     if slots is None:
-        raise ValueError(f"clothes type {cells[0] if cells else 'missing'}, not 1, 2 or 3")
+        raise ValueError(f"clothes type {numbers[0] if numbers else 'missing'}, not 1, 2 or 3")
     extra = len(numbers) - 1 - 3 * len(slots)
     if extra not in (0, 1):
         raise ValueError(
@@ -193,14 +210,14 @@ def parse_landmarks(cells: list[str]) -> list[int]:
 def parse_split(cells: list[str]) -> list[int]:
     """The index of a split's name in SPLITS."""
     if len(cells) != 1 or cells[0] not in SPLITS:
-        raise ValueError(f"a split expected, found {' '.join(cells)!r}")
+        raise ValueError(f"a split expected, found {' '.join(cells)[:40]!r}")
     return [SPLITS.index(cells[0])]
 
 
 def parse_item_split(cells: list[str]) -> list[int]:
     """Item number and split of an in-shop image."""
     if len(cells) != 2:
-        raise ValueError(f"an item and a split expected, found {' '.join(cells)!r}")
+        raise ValueError(f"an item and a split expected, found {' '.join(cells)[:40]!r}")
     return [item_number(cells[0]), *parse_split(cells[1:])]
 
 
@@ -211,11 +228,17 @@ def parse_pair(cells: list[str]) -> tuple[str, str, int, int]:
     return cells[0], cells[1], item_number(cells[2]), parse_split(cells[3:])[0]
 
 
+def type_number(text: str) -> int | None:
+    """A number of at most nine plain digits, None where the text is something else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
+
+
 def item_number(text: str) -> int:
     """17 of `id_00000017`."""
-    if not text.startswith("id_") or not text[3:].isdecimal() or int(text[3:]) >= 2**31:
-        raise ValueError(f"an item such as id_00000017 expected, found {text!r}")
-    return int(text[3:])
+    digits = text.removeprefix("id_")
+    if digits == text or type_number(digits) is None:
+        raise ValueError(f"an item such as id_00000017 expected, found {text[:40]!r}")
+    return int(digits)
 
 
 def read_pairs(path: Path, *, report: Report = fail) -> list[tuple[str, str, int, int]]:
@@ -223,7 +246,7 @@ def read_pairs(path: Path, *, report: Report = fail) -> list[tuple[str, str, int
     pairs = []
     for line, text in read_rows(path, 2, report):
         try:
-            pairs.append(parse_pair(text.split()))
+            pairs.append(parse_pair(split_cells(text)))
         except ValueError as error:
             report(path, line, str(error))
     return pairs
@@ -240,6 +263,20 @@ def read_items(path: Path, *, report: Report = fail) -> list[int]:
     return items
 
 
+def read_colors(path: Path, *, report: Report = fail) -> dict[str, str]:
+    """The colours of a `list_color_cloth` file by the name of the image; a colour may be several words."""
+    colors: dict[str, str] = {}
+    for line, text in read_rows(path, 2, report):
+        name, *words = text.split()
+        if not words:
+            report(path, line, f"an image and its colour expected, found {text.strip()!r}")
+        elif name in colors:
+            report(path, line, f"{name} has a row already")
+        else:
+            colors[name] = " ".join(words)
+    return colors
+
+
 def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, report: Report = fail) -> Table:
     """Reads attribute rows, int8 [N, width] of -1, 0 and 1.
 
@@ -248,7 +285,7 @@ def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, 
     names: list[str] = []
     values, seen = bytearray(), set[str]()
     for line, text in read_rows(path, header, report):
-        name, cells = (*text.split(None, 1), "")[:2] if named else ("", text)
+        name, cells = (*SPACES.split(text.lstrip(), 1), "")[:2] if named else ("", text)
         if named and name in seen:
             report(path, line, f"{name} has a row already")
             continue
@@ -268,7 +305,7 @@ def label_codes(text: str, width: int) -> bytes:
     codes = cells.translate(DIGITS, b" \t\r\n").replace(b"-\x01", b"\xff")
     if len(codes) == width and not codes.translate(None, b"\x00\x01\xff") and b"11" not in cells.translate(TOUCHING):
         return codes
-    numbers = whole_numbers(text.split())
+    numbers = whole_numbers(split_cells(text))
     if len(numbers) != width:
         raise ValueError(f"{width} attributes expected, found {len(numbers)}")
     wrong = [number for number in numbers if number not in (-1, 0, 1)]
@@ -282,12 +319,13 @@ def read_typed_names(path: Path, *, report: Report = fail) -> tuple[tuple[str, .
     names, types = [], []
     typed = "type" in next(islice(read_lines(path), 1, 2), "")
     for line, text in read_rows(path, 2, report):
-        cells = english(text.split())
-        if typed and (len(cells) < 2 or not cells[-1].isdecimal()):
-            report(path, line, f"a name and the number of its type expected, found {text.strip()!r}")
+        cells = english(split_cells(text))
+        number = type_number(cells[-1]) if typed and len(cells) > 1 else 0
+        if number is None or (typed and len(cells) < 2):
+            report(path, line, f"a name and the number of its type expected, found {text.strip()[:40]!r}")
             continue
         names.append(" ".join(cells[:-1] if typed else cells))
-        types.append(int(cells[-1]) if typed else 0)
+        types.append(number)
     return tuple(names), tuple(types)
 
 
@@ -295,9 +333,9 @@ def read_type_names(path: Path, *, report: Report = fail) -> dict[int, str]:
     """The attribute types of consumer-to-shop by number: the one that ends a row, or the row's place, from 1."""
     names: dict[int, str] = {}
     for place, (line, text) in enumerate(read_rows(path, 2, report), start=1):
-        cells = english(text.split())
-        numbered = len(cells) > 1 and cells[-1].isdecimal()
-        number, name = (int(cells[-1]), " ".join(cells[:-1])) if numbered else (place, " ".join(cells))
+        cells = english(split_cells(text))
+        number = type_number(cells[-1]) if len(cells) > 1 else None
+        number, name = (place, " ".join(cells)) if number is None else (number, " ".join(cells[:-1]))
         if number in names:
             report(path, line, f"type {number} has a row already")
         names.setdefault(number, name)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.files import write_atomically
 
-VERSION = 1  # of the copy's layout: an older copy is rebuilt
+VERSION = 2  # of the copy's layout: an older copy is rebuilt
 COLUMNS = tuple(field.name for field in dataclasses.fields(FashionData) if field.name != "image_root")
-TEXTS = ("images", "category_names", "attribute_names", "attribute_groups")
+TEXTS = ("images", "category_names", "attribute_names", "attribute_groups", "colors", "missing")
 WORTH_KEEPING = 4_000_000  # bytes of text; less is read in a moment
 
 
@@ -25,6 +25,7 @@ def cached(folder: Path, name: str, sources: Sequence[Path], read: Callable[[], 
     """What `read` gives, or the copy in `folder` where that was made from these very files (by size and time).
 
     Small sets are not copied, and where the folder cannot be written nothing is kept.
+    Sources that are not there count as such: once they are, the copy is made anew.
     """
     stamp = stamp_of(sources)
     if not stamp:
@@ -39,11 +40,8 @@ def cached(folder: Path, name: str, sources: Sequence[Path], read: Callable[[], 
 
 
 def stamp_of(sources: Sequence[Path]) -> str:
-    """Name, size and time of every source, as JSON; empty when they are too small to copy or one is missing."""
-    try:
-        states = [(path, path.stat()) for path in sources]
-    except OSError:
-        return ""
+    """Name, size and time of every source that is there, as JSON; empty when they are too small to copy."""
+    states = [(path, path.stat()) for path in sources if path.exists()]
     if sum(state.st_size for _, state in states) < WORTH_KEEPING:
         return ""
     return json.dumps([VERSION, *((path.name, state.st_size, state.st_mtime_ns) for path, state in states)])
@@ -83,10 +81,10 @@ def load(path: Path, stamp: str) -> FashionData:
 
 
 def to_bytes(strings: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Strings, none of which holds a line break, as one array of UTF-8."""
-    return np.frombuffer("".join(text + "\n" for text in strings).encode(), np.uint8)
+    """Strings, none of which holds a line break, as one array of UTF-8, or of the bytes that a name has on disk."""
+    return np.frombuffer("".join(text + "\n" for text in strings).encode(errors="surrogateescape"), np.uint8)
 
 
 def to_strings(array: NDArray[np.uint8]) -> tuple[str, ...]:
     """The way back."""
-    return tuple(array.tobytes().decode().split("\n")[:-1])
+    return tuple(array.tobytes().decode(errors="surrogateescape").split("\n")[:-1])

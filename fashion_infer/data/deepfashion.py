@@ -1,10 +1,12 @@
 """DeepFashion's four benchmarks, each read from its download into one FashionData.
 
 A benchmark's folder is what its download unpacks to: `Img/`, `Eval/`, and the annotations in `Anno/`, `Anno_coarse/` or
-`Anno_fine/`. The files' rows are described in `annotations`.
+`Anno_fine/`. The files' rows are described in `annotations`. Less is enough: without boxes the photos are used whole,
+and without landmarks, attributes or colours there are none; `FashionData.missing` says so.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.data import annotations
-from fashion_infer.data.annotations import ABSENT, SPLITS, TRUNCATED
+from fashion_infer.data.annotations import SPLITS, TRUNCATED
 from fashion_infer.data.cache import cached
-from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.data.columns import are_there, build, partition_file, read_boxes, read_listed_landmarks
+from fashion_infer.data.fashion_data import ABSENT, CONSUMER, SHOP, FashionData
+from fashion_infer.data.highres import IN_SHOP_SIDE, at_true_size, longest_side
 from fashion_infer.errors import DataError
 
 __all__ = ["CATEGORY_NAMES", "FashionData", "read_category", "read_consumer_to_shop", "read_inshop", "read_landmarks"]
@@ -33,23 +37,27 @@ FINE_GROUPS = {1: "texture", 2: "sleeve", 3: "length", 4: "neckline", 5: "fabric
 READY_SPLITS = ("train", "val", "test")
 
 
-def read_category(root: Path, *, layout: Layout | None = None) -> FashionData:
-    """Reads the Category and Attribute Prediction benchmark.
+def read_category(root: Path, *, layout: Layout | None = None, highres: bool | None = None) -> FashionData:
+    """Reads the Category and Attribute Prediction benchmark; needs its categories, and its splits.
 
     Args:
         root: the benchmark's folder.
         layout: the 1000 attributes of `Anno/` or `Anno_coarse/`, or the 26 of `Anno_fine/`; None: the first there is.
+        highres: whether the photos are the high-resolution ones, see `highres.at_true_size`; None: where only those
+            are there.
 
     Raises:
-        DataError: a file is missing or a row malformed.
+        DataError: a file that is needed is missing, or a row malformed.
     """
     root = Path(root)
     folder = category_folder(root, layout)
     if folder.name == "Anno_fine" and (folder / "train.txt").exists():
-        return cached(folder, "fine", fine_files(folder), lambda: read_fine(root, folder))
-    lists = ("category_cloth", "category_img", "attr_cloth", "attr_img", "bbox", "landmarks")
-    files = [*(folder / f"list_{name}.txt" for name in lists), partition_file(root)]
-    return cached(folder, "category", files, lambda: read_coarse(root, folder))
+        data = cached(folder, "fine", fine_files(folder), lambda: read_fine(root, folder))
+    else:
+        lists = ("category_cloth", "category_img", "attr_cloth", "attr_img", "bbox", "landmarks")
+        files = [*(folder / f"list_{name}.txt" for name in lists), partition_file(root)]
+        data = cached(folder, "category", files, lambda: read_coarse(root, folder))
+    return at_true_size(data, root, highres, longest_side)
 
 
 def category_folder(root: Path, layout: Layout | None) -> Path:
@@ -63,39 +71,46 @@ def category_folder(root: Path, layout: Layout | None) -> Path:
     raise DataError(f"{root}: no list_category_img.txt in {' or '.join(names)}")
 
 
-def partition_file(root: Path) -> Path:
-    """Every benchmark has its splits at the same place."""
-    return root / "Eval" / "list_eval_partition.txt"
-
-
-def image_root(root: Path) -> Path:
-    """The folder that image names start from: `Img/`, or the root where the images were unpacked beside it."""
-    return root if (root / "img").is_dir() and not (root / "Img" / "img").is_dir() else root / "Img"
-
-
 def read_coarse(root: Path, folder: Path) -> FashionData:
     """The category benchmark from its list files; Anno_fine's zeros are negatives."""
     fine = folder.name == "Anno_fine"
     partition = annotations.read_table(partition_file(root), annotations.parse_split, 1)
     names = partition.names
-    attribute_names, groups = read_attribute_names(folder, FINE_GROUPS if fine else COARSE_GROUPS)
+    missing: list[str] = []
+    attribute_names, groups, attributes = read_image_attributes(folder, names, missing)
     category_names, _ = annotations.read_typed_names(folder / "list_category_cloth.txt")
     categories = annotations.read_table(
         folder / "list_category_img.txt", annotations.integers(1, {0: (1, len(category_names))}), 1
     )
-    attributes = annotations.read_labels(folder / "list_attr_img.txt", len(attribute_names)).aligned(names)
     return build(
         root,
         names,
         splits=partition.values[:, 0],
-        boxes=annotations.read_table(folder / "list_bbox.txt", annotations.integers(4), 4).aligned(names),
-        landmarks=annotations.read_table(folder / "list_landmarks.txt", annotations.parse_landmarks, 25).aligned(names),
+        boxes=read_boxes(folder / "list_bbox.txt", names, missing),
+        landmarks=read_listed_landmarks(folder / "list_landmarks.txt", names, missing),
         categories=categories.aligned(names)[:, 0] - 1,
         attributes=zeros_are_negative(attributes) if fine else attributes,
         category_names=category_names,
         attribute_names=attribute_names,
         attribute_groups=groups,
+        missing=missing,
     )
+
+
+def read_image_attributes(
+    folder: Path, names: list[str], missing: list[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.integer]]:
+    """Attribute names, groups, and the labels of the images [N, A]; A is 0 where there are none."""
+    files = folder / "list_attr_cloth.txt", folder / "list_attr_img.txt"
+    if not are_there(files, "attributes", missing):
+        return (), (), np.zeros((len(names), 0), np.int8)
+    attribute_names, groups = read_attribute_names(folder, groups_of(folder))
+    return attribute_names, groups, annotations.read_labels(files[1], len(attribute_names)).aligned(names)
+
+
+def groups_of(folder: Path) -> Mapping[int, str]:
+    """The names of the attribute groups by number, which the category benchmark's files leave out."""
+    return FINE_GROUPS if folder.name == "Anno_fine" else COARSE_GROUPS
 
 
 def zeros_are_negative(attributes: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -115,57 +130,64 @@ def fine_files(folder: Path) -> list[Path]:
 
 def read_fine(root: Path, folder: Path) -> FashionData:
     """Anno_fine from its ready splits; clothes types and visibilities come from `list_landmarks.txt`."""
-    attribute_names, groups = read_attribute_names(folder, FINE_GROUPS)
+    missing: list[str] = []
     category_names, _ = annotations.read_typed_names(folder / "list_category_cloth.txt")
-    names: list[str] = []
-    splits: list[int] = []
-    for split in READY_SPLITS:
-        images = read_image_names(folder / f"{split}.txt")
-        names += images
-        splits += [SPLITS.index(split)] * len(images)
+    images = {
+        split: read_image_names(folder / f"{split}.txt") for split in READY_SPLITS if (folder / f"{split}.txt").exists()
+    }
+    names = [name for some in images.values() for name in some]
 
-    def columns(part: str, read: Callable[[Path], NDArray[np.integer]]) -> NDArray[np.integer]:
+    def column(part: str, read: Callable[[Path], NDArray[np.integer]]) -> NDArray[np.integer]:
         return np.concatenate(
-            [same_length(folder, split, part, read, splits.count(SPLITS.index(split))) for split in READY_SPLITS]
+            [same_length(folder / f"{split}_{part}.txt", read, some) for split, some in images.items()]
         )
 
-    points = columns("landmarks", lambda path: annotations.read_unnamed(path, annotations.integers(16), 16)).reshape(
-        -1, 8, 2
-    )
-    listed = annotations.read_table(folder / "list_landmarks.txt", annotations.parse_landmarks, 25).aligned(
-        names, more=True
-    )
-    attributes = columns(
-        "attr", lambda path: annotations.read_labels(path, len(attribute_names), header=0, named=False).values
-    )
+    def is_whole(part: str, kind: str) -> bool:
+        return are_there([folder / f"{split}_{part}.txt" for split in images], kind, missing)
+
+    attribute_names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    attributes = boxes = None
+    if are_there([folder / "list_attr_cloth.txt"], "attributes", missing) and is_whole("attr", "attributes"):
+        attribute_names, groups = read_attribute_names(folder, FINE_GROUPS)
+        width = len(attribute_names)
+        attributes = column("attr", lambda path: annotations.read_labels(path, width, header=0, named=False).values)
+    if is_whole("bbox", "boxes"):
+        boxes = column("bbox", lambda path: annotations.read_unnamed(path, annotations.integers(4), 4))
+    landmarks: NDArray[np.integer] | None = None
+    if are_there([folder / "list_landmarks.txt"], "landmarks", missing):
+        listed = annotations.read_table(folder / "list_landmarks.txt", annotations.parse_landmarks, 25)
+        landmarks = listed.aligned(names, more=True)
+        if all((folder / f"{split}_landmarks.txt").exists() for split in images):
+            points = column("landmarks", lambda path: annotations.read_unnamed(path, annotations.integers(16), 16))
+            landmarks = with_points(landmarks, points.reshape(-1, 8, 2))
     category = annotations.integers(1, {0: (1, len(category_names))})
     return build(
         root,
         names,
-        splits=np.array(splits),
-        boxes=columns("bbox", lambda path: annotations.read_unnamed(path, annotations.integers(4), 4)),
-        landmarks=with_points(listed, points),
-        categories=columns("cate", lambda path: annotations.read_unnamed(path, category, 1))[:, 0] - 1,
-        attributes=zeros_are_negative(attributes),
+        splits=np.array([SPLITS.index(split) for split, some in images.items() for _ in some]),
+        boxes=boxes,
+        landmarks=landmarks,
+        categories=column("cate", lambda path: annotations.read_unnamed(path, category, 1))[:, 0] - 1,
+        attributes=None if attributes is None else zeros_are_negative(attributes),
         category_names=category_names,
         attribute_names=attribute_names,
         attribute_groups=groups,
+        missing=missing,
     )
 
 
 def read_image_names(path: Path) -> list[str]:
     """One image a line."""
-    return [text.strip() for _, text in annotations.read_rows(path, 0, annotations.fail)]
+    return [text.strip(" \t\r\n\f\v") for _, text in annotations.read_rows(path, 0, annotations.fail)]
 
 
-def same_length(
-    folder: Path, split: str, part: str, read: Callable[[Path], NDArray[np.integer]], count: int
-) -> NDArray[np.integer]:
-    """One of a split's ready files, which goes with its `split.txt` line by line."""
-    path = folder / f"{split}_{part}.txt"
+def same_length(path: Path, read: Callable[[Path], NDArray[np.integer]], images: list[str]) -> NDArray[np.integer]:
+    """One of a split's ready files, which goes with the split's list of images line by line."""
     rows = read(path)
-    if len(rows) != count:
-        raise DataError(f"{path}: {len(rows)} rows, but {split}.txt names {count} images")
+    if len(rows) != len(images):
+        split = path.name.split("_")[0]
+        raise DataError(f"{path}: {len(rows)} rows, but {split}.txt names {len(images)} images")
     return rows
 
 
@@ -180,17 +202,20 @@ def with_points(listed: NDArray[np.integer], points: NDArray[np.integer]) -> NDA
     return np.concatenate([listed[:, :1], merged.reshape(-1, 24)], axis=1)
 
 
-def read_inshop(root: Path) -> FashionData:
-    """Reads the In-shop Clothes Retrieval benchmark; its attributes belong to items.
+def read_inshop(root: Path, *, highres: bool | None = None) -> FashionData:
+    """Reads the In-shop Clothes Retrieval benchmark; needs its partition only. Attributes belong to items.
+
+    Args:
+        root: the benchmark's folder.
+        highres: see `read_category`.
 
     Raises:
-        DataError: a file is missing or a row malformed.
+        DataError: the partition is missing, or a row malformed.
     """
     root = Path(root)
-    folder = root / "Anno"
-    lists = [folder / f"list_{name}_inshop.txt" for name in ("bbox", "landmarks")]
-    files = [*lists, partition_file(root), *attribute_files(folder), *item_files(folder)]
-    return cached(folder, "inshop", files, lambda: read_inshop_text(root, folder))
+    files = [*retrieval_files(root / "Anno", "inshop"), partition_file(root)]
+    data = cached(partition_file(root).parent, "inshop", files, lambda: read_inshop_text(root, root / "Anno"))
+    return at_true_size(data, root, highres, lambda width, height: (IN_SHOP_SIDE, IN_SHOP_SIDE))
 
 
 def read_inshop_text(root: Path, folder: Path) -> FashionData:
@@ -198,83 +223,135 @@ def read_inshop_text(root: Path, folder: Path) -> FashionData:
     partition = annotations.read_table(partition_file(root), annotations.parse_item_split, 2)
     names = partition.names
     check_items(folder, partition.values[:, 0])
-    attribute_names, groups, attributes = read_item_attributes(folder, partition.values[:, 0])
+    missing: list[str] = []
+    attribute_names, groups, attributes = read_item_attributes(folder, partition.values[:, 0], missing)
+    boxes = None
+    if are_there([folder / "list_bbox_inshop.txt"], "boxes", missing):
+        table = annotations.read_table(folder / "list_bbox_inshop.txt", annotations.integers(6, {0: (1, 3)}), 6)
+        boxes = table.aligned(names)[:, 2:]
     return build(
         root,
         names,
         splits=partition.values[:, 1],
-        boxes=annotations.read_table(folder / "list_bbox_inshop.txt", annotations.integers(6, {0: (1, 3)}), 6).aligned(
-            names
-        )[:, 2:],
-        landmarks=annotations.read_table(folder / "list_landmarks_inshop.txt", annotations.parse_landmarks, 25).aligned(
-            names
-        ),
+        boxes=boxes,
+        landmarks=read_listed_landmarks(folder / "list_landmarks_inshop.txt", names, missing),
         items=partition.values[:, 0],
-        domains=np.ones(len(names), np.int8),
+        domains=np.full(len(names), SHOP, np.int8),
         attributes=attributes,
         attribute_names=attribute_names,
         attribute_groups=groups,
+        colors=read_colors(folder, names),
+        missing=missing,
     )
 
 
-def read_consumer_to_shop(root: Path) -> FashionData:
+def read_consumer_to_shop(root: Path, *, highres: bool | None = None) -> FashionData:
     """Reads the Consumer-to-shop Clothes Retrieval benchmark, every image once however many pairs it is in.
 
+    It needs its partition only. A shop photo that is in no pair belongs to the split of its item, which its folder
+    names: it is in the gallery, too.
+
+    Args:
+        root: the benchmark's folder.
+        highres: see `read_category`.
+
     Raises:
-        DataError: a file is missing, a row malformed, or an image in two items or splits.
+        DataError: the partition is missing, a row malformed, or an image in two items or splits.
     """
     root = Path(root)
-    folder = root / "Anno"
-    lists = [folder / f"list_{name}_consumer2shop.txt" for name in ("bbox", "landmarks")]
-    lists += folder.glob("list_attr_type.txt")
-    files = [*lists, partition_file(root), *attribute_files(folder), *item_files(folder)]
-    return cached(folder, "consumer_to_shop", files, lambda: read_consumer_to_shop_text(root, folder))
+    files = [*retrieval_files(root / "Anno", "consumer2shop"), partition_file(root)]
+    data = cached(
+        partition_file(root).parent, "consumer_to_shop", files, lambda: read_consumer_to_shop_text(root, root / "Anno")
+    )
+    return at_true_size(data, root, highres, longest_side)
 
 
 def read_consumer_to_shop_text(root: Path, folder: Path) -> FashionData:
     """The consumer-to-shop benchmark from its text files."""
-    boxes = annotations.read_table(
-        folder / "list_bbox_consumer2shop.txt", annotations.integers(6, {0: (1, 3), 1: (1, 2)}), 6
-    )
-    names = boxes.names
-    paired = members_of_pairs(partition_file(root), set(names))
-    items = np.array([paired.get(name, (-1, 0))[0] for name in names])
+    missing: list[str] = []
+    pairs = annotations.read_pairs(partition_file(root))
+    table = None
+    if are_there([folder / "list_bbox_consumer2shop.txt"], "boxes", missing):
+        limits = {0: (1, 3), 1: (SHOP, CONSUMER)}
+        table = annotations.read_table(folder / "list_bbox_consumer2shop.txt", annotations.integers(6, limits), 6)
+        names, domains = table.names, table.values[:, 1]
+    else:
+        sides = {name: side for pair in pairs for name, side in ((pair[0], CONSUMER), (pair[1], SHOP))}
+        names, domains = list(sides), np.array(list(sides.values()))
+    members = members_of_pairs(partition_file(root), pairs, set(names))
+    members |= unpaired_shop_photos(names, domains, members)
+    items = np.array([members.get(name, (-1, 0))[0] for name in names], np.int32)
     check_items(folder, items)
-    attribute_names, groups, attributes = read_item_attributes(folder, items)
-    landmarks = annotations.read_table(folder / "list_landmarks_consumer2shop.txt", annotations.parse_landmarks, 25)
+    attribute_names, groups, attributes = read_item_attributes(folder, items, missing)
     return build(
         root,
         names,
-        splits=np.array([paired.get(name, (-1, 0))[1] for name in names]),
-        boxes=boxes.values[:, 2:],
-        landmarks=landmarks.aligned(names),
+        splits=np.array([members.get(name, (-1, 0))[1] for name in names], np.int8),
+        boxes=None if table is None else table.values[:, 2:],
+        landmarks=read_listed_landmarks(folder / "list_landmarks_consumer2shop.txt", names, missing),
         items=items,
-        domains=boxes.values[:, 1],
+        domains=domains,
         attributes=attributes,
         attribute_names=attribute_names,
         attribute_groups=groups,
+        colors=read_colors(folder, names),
+        missing=missing,
     )
 
 
-def members_of_pairs(path: Path, known: set[str]) -> dict[str, tuple[int, int]]:
+def retrieval_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a retrieval benchmark but for its partition, whether they are there or not."""
+    lists = [folder / f"list_{name}_{suffix}.txt" for name in ("bbox", "landmarks")]
+    inner = attribute_folder(folder)
+    names = ("list_attr_cloth", "list_attr_items", "list_attr_type", "list_color_cloth")
+    return [*lists, *(inner / f"{name}.txt" for name in names), *item_files(folder)]
+
+
+def members_of_pairs(
+    path: Path, pairs: Sequence[tuple[str, str, int, int]], boxed: set[str]
+) -> dict[str, tuple[int, int]]:
     """Item and split of every image that is in a pair."""
     members: dict[str, tuple[int, int]] = {}
-    for consumer, shop, item, split in annotations.read_pairs(path):
+    for consumer, shop, item, split in pairs:
         for name in (consumer, shop):
-            if name not in known:
+            if name not in boxed:
                 raise DataError(f"{path}: {name} has no box")
             if members.setdefault(name, (item, split)) != (item, split):
                 raise DataError(f"{path}: {name} is in two items or two splits")
     return members
 
 
-def read_landmarks(root: Path) -> FashionData:
-    """Reads the Fashion Landmark Detection benchmark.
+def unpaired_shop_photos(
+    names: Sequence[str], domains: NDArray[np.integer], members: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """Item and split of the shop photos that no pair names, by the item's folder `id_00000218`."""
+    split_of: dict[int, set[int]] = {}
+    for item, split in members.values():
+        split_of.setdefault(item, set()).add(split)
+    found = {}
+    for name, domain in zip(names, domains.tolist(), strict=True):
+        folder = name.split("/")[-2:-1]
+        if domain != SHOP or name in members or not (folder and re.fullmatch(r"id_\d{1,9}", folder[0])):
+            continue
+        item = annotations.item_number(folder[0])
+        if len(splits := split_of.get(item, set())) == 1:
+            found[name] = (item, min(splits))
+    return found
+
+
+def read_landmarks(root: Path, *, highres: bool | None = None) -> FashionData:
+    """Reads the Fashion Landmark Detection benchmark; needs its landmarks and its partition.
+
+    Args:
+        root: the benchmark's folder.
+        highres: must not be True: there are no high-resolution photos of it.
 
     Raises:
-        DataError: a file is missing or a row malformed.
+        DataError: a file that is needed is missing, a row malformed, or high-resolution photos were asked for.
     """
     root = Path(root)
+    if highres:
+        raise DataError(f"{root}: the landmark benchmark has no high-resolution photos")
     folder = root / "Anno"
     files = [folder / "list_bbox.txt", folder / "list_landmarks.txt", partition_file(root)]
     return cached(folder, "landmarks", files, lambda: read_landmarks_text(root, folder))
@@ -284,48 +361,14 @@ def read_landmarks_text(root: Path, folder: Path) -> FashionData:
     """The landmark benchmark from its text files."""
     partition = annotations.read_table(partition_file(root), annotations.parse_split, 1)
     names = partition.names
+    missing: list[str] = []
     return build(
         root,
         names,
         splits=partition.values[:, 0],
-        boxes=annotations.read_table(folder / "list_bbox.txt", annotations.integers(4), 4).aligned(names),
+        boxes=read_boxes(folder / "list_bbox.txt", names, missing),
         landmarks=annotations.read_table(folder / "list_landmarks.txt", annotations.parse_landmarks, 25).aligned(names),
-    )
-
-
-def build(
-    root: Path,
-    names: list[str],
-    *,
-    splits: NDArray[np.integer],
-    boxes: NDArray[np.integer],
-    landmarks: NDArray[np.integer],
-    categories: NDArray[np.integer] | None = None,
-    attributes: NDArray[np.integer] | None = None,
-    items: NDArray[np.integer] | None = None,
-    domains: NDArray[np.integer] | None = None,
-    category_names: tuple[str, ...] = (),
-    attribute_names: tuple[str, ...] = (),
-    attribute_groups: tuple[str, ...] = (),
-) -> FashionData:
-    """Puts the columns of one benchmark together; what a benchmark does not say is -1, or 0 for domains."""
-    count = len(names)
-    slots = landmarks[:, 1:].reshape(count, 8, 3)
-    return FashionData(
-        image_root=image_root(root),
-        images=tuple(names),
-        splits=np.array(SPLITS)[splits],
-        boxes=boxes.astype(np.float32),
-        categories=np.full(count, -1, np.int16) if categories is None else categories.astype(np.int16),
-        attributes=np.zeros((count, 0), np.int8) if attributes is None else attributes.astype(np.int8, copy=False),
-        landmarks=slots[:, :, 1:].astype(np.float32),
-        visibility=slots[:, :, 0].astype(np.int8),
-        clothes_types=landmarks[:, 0].astype(np.int8),
-        items=np.full(count, -1, np.int32) if items is None else items.astype(np.int32),
-        domains=np.zeros(count, np.int8) if domains is None else domains.astype(np.int8),
-        category_names=category_names,
-        attribute_names=attribute_names,
-        attribute_groups=attribute_groups,
+        missing=missing,
     )
 
 
@@ -335,11 +378,18 @@ def read_attribute_names(folder: Path, groups: Mapping[int, str]) -> tuple[tuple
     return names, tuple(groups.get(number, str(number or "")) for number in types)
 
 
-def attribute_files(folder: Path) -> list[Path]:
-    """A retrieval benchmark's attribute files, in `Anno/attributes/` in some downloads; [] where it has none."""
-    inner = folder / "attributes" if (folder / "attributes").is_dir() else folder
-    files = [inner / "list_attr_cloth.txt", inner / "list_attr_items.txt"]
-    return files if any(file.exists() for file in files) else []
+def attribute_folder(folder: Path) -> Path:
+    """Where a retrieval benchmark's attribute files lie: in `Anno/attributes/` in some downloads."""
+    return folder / "attributes" if (folder / "attributes").is_dir() else folder
+
+
+def read_colors(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """The colour of each image where a file says it; () where there is none."""
+    path = attribute_folder(folder) / "list_color_cloth.txt"
+    if not path.exists():
+        return ()
+    colors = annotations.read_colors(path)
+    return tuple(colors.get(name, "") for name in names)
 
 
 def item_files(folder: Path) -> list[Path]:
@@ -356,17 +406,20 @@ def check_items(folder: Path, items: NDArray[np.integer]) -> None:
 
 
 def read_item_attributes(
-    folder: Path, items: NDArray[np.integer]
+    folder: Path, items: NDArray[np.integer], missing: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int8]]:
     """Attribute names, groups, and the labels of the items shown, int8 [N, A]; images of no item have 0 throughout."""
-    files = attribute_files(folder)
-    if not files:
+    files = [attribute_folder(folder) / f"list_attr_{name}.txt" for name in ("cloth", "items")]
+    if not are_there(files, "attributes", missing):
         return (), (), np.zeros((len(items), 0), np.int8)
     types = files[0].with_name("list_attr_type.txt")
     group_names = annotations.read_type_names(types) if types.exists() else {}
     names, groups = read_attribute_names(files[0].parent, group_names)
     table = annotations.read_labels(files[1], len(names))
-    row_of = {annotations.item_number(name): row for row, name in enumerate(table.names)}
+    try:
+        row_of = {annotations.item_number(name): row for row, name in enumerate(table.names)}
+    except ValueError as error:
+        raise DataError(f"{table.path}: {error}") from error
     row_of[-1] = len(row_of)
     missing = sorted(set(items.tolist()) - row_of.keys())
     if missing:

@@ -15,8 +15,9 @@ from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
 from fashion_infer.demo import report as demo_report
 from fashion_infer.demo.report import REPORT
+from fashion_infer.demo.search import searches
 from fashion_infer.errors import missing_extra
-from fashion_infer.images import expand_paths
+from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import BuiltIn, built_in
 from fashion_infer.prediction import Prediction
@@ -62,13 +63,15 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
     own = [] if photos is None else expand_paths([str(photos)])
     start = perf_counter()
     with Predictor(MODEL) as predictor:
-        console.rule("1 of 3: predict on rendered garments")
+        console.rule("1 of 4: predict on rendered garments")
         shown = examples(predictor, SHOWN)
-        console.rule("2 of 3: predict on photos")
+        console.rule("2 of 4: predict on photos")
         worn = predictor.predict(photos_of_skimage.astronaut())
         others = predictor.predict([getattr(photos_of_skimage, name)() for name in WITHOUT_GARMENT])
         mine = predictor.predict(list(own))
-        console.rule("3 of 3: time it")
+        console.rule("3 of 4: search in a gallery")
+        searched = searches(predictor, console)
+        console.rule("4 of 4: time it")
         latency = quick(predictor, [to_jpeg(example.garment) for example in shown], seconds=BENCH_SECONDS)
         predictions = [example.prediction for example in shown]
         sections = [
@@ -77,6 +80,7 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
             demo_report.pictures("Rendered garments", predictions, [f"drawn as {example.name}" for example in shown]),
             demo_report.pictures("A worn garment: Eileen Collins in her flight suit (NASA, public domain)", [worn]),
             demo_report.pictures("Pictures without a garment, from scikit-image", others, WITHOUT_GARMENT),
+            searched,
             demo_report.latency(latency),
             demo_report.machine(environment()),
         ]

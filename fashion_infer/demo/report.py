@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from fashion_infer.bench.report import COLUMNS, NAMES
 from fashion_infer.bench.statistics import Estimate
 from fashion_infer.files import write_atomically
 from fashion_infer.images import Pixels
+from fashion_infer.pictures import encode_jpeg
 from fashion_infer.prediction import Prediction
+from fashion_infer.text import shown
 
 REPORT = "report.html"
 
@@ -26,7 +26,7 @@ def write_report(path: Path, sections: Iterable[str]) -> None:
     """Write the page; each section is HTML."""
     page = f"<!doctype html><meta charset=utf-8><title>fashion-infer demo</title><style>{_STYLE}</style>"
     text = page + "<h1>fashion-infer demo</h1>" + "\n".join(sections) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def pictures(title: str, predictions: Sequence[Prediction], names: Sequence[str] | None = None) -> str:
@@ -38,16 +38,17 @@ def pictures(title: str, predictions: Sequence[Prediction], names: Sequence[str]
 
 def _figure(prediction: Prediction, name: str) -> str:
     if prediction.error is not None:
-        return f"<figure><figcaption>{html.escape(str(prediction.error))}</figcaption></figure>"
+        return f"<figure><figcaption>{html.escape(shown(str(prediction.error)))}</figcaption></figure>"
     words = ", ".join(f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
-    picture = f"<img alt='{html.escape(words)}' src='{_data_uri(prediction.plot())}'>"
-    garment = "" if prediction.is_garment is None else f"; a garment: {prediction.is_garment:.2f}"
-    return f"<figure>{picture}<figcaption>{html.escape(name + garment)}</figcaption></figure>"
+    picture = f"<img alt='{html.escape(words)}' src='{data_uri(prediction.plot())}'>"
+    garment = "" if prediction.is_garment is None else f"a garment: {prediction.is_garment:.2f}"
+    caption = "; ".join(words for words in (shown(name), garment) if words)
+    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _data_uri(pixels: Pixels) -> str:
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+def data_uri(pixels: Pixels) -> str:
+    """A picture as the address of an image inside the page."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels)).decode()
 
 
 def latency(found: Mapping[str, Mapping[str, Estimate | None]]) -> str:

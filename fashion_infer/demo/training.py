@@ -23,7 +23,8 @@ from fashion_infer.errors import missing_extra
 from fashion_infer.evaluation.judging import Judgement, judge
 from fashion_infer.evaluation.parity import ParityReport
 from fashion_infer.export.onnx_model import export_onnx
-from fashion_infer.images import Pixels, expand_paths
+from fashion_infer.images import Pixels
+from fashion_infer.inputs import expand_paths
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.synthetic.dataset import write_dataset
@@ -107,7 +108,7 @@ def _on_box(predictor: Predictor, data: FashionData, row: int) -> Prediction:
 
 def _introduction(seconds: float, held_out: FashionData, judgement: Judgement) -> str:
     metrics = judgement.evaluation.to_dict()
-    top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error"))
+    top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error_image"))
     return f"""<p>A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered
 garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On {len(held_out)}
 rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the best three in {top3:.0%};

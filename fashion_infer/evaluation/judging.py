@@ -1,29 +1,32 @@
 """A network judged on a labelled set: the same code for a checkpoint, an ONNX file and an engine.
 
-images -> the crop that deployment makes of each box -> network -> landmarks brought back to the photo -> `measures`
+images -> the crop that deployment makes of each box -> network -> landmarks brought back to the photo -> `protocols`
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data.deepfashion_check import READERS, count, find_benchmarks, has_official_counts
-from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.data.benchmarks import READERS, count, find_benchmarks, has_official_counts
+from fashion_infer.data.fashion_data import CONSUMER, SHOP, UNLABELLED, FashionData
 from fashion_infer.errors import DataError, ImageError
-from fashion_infer.evaluation.measures import PUBLISHED, Evaluation, Labels, evaluate
+from fashion_infer.evaluation.protocols import PUBLISHED, Evaluation, Labels, evaluate
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop, read_crop
 
 Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
+T = TypeVar("T")
+Gallery = Literal["test", "val+test"]
 Progress = Callable[[Sequence[int]], Iterable[int]]  # gives the rows back one by one, and shows how far it is
 
 
@@ -37,6 +40,9 @@ class Judgement:
         skipped: the images that could not be used -> why.
         unknown_categories: in the labels, but not the model's: each such label counts as a miss.
         unknown_attributes: likewise; where the model has none of them, attributes are not evaluated.
+        missing: what the set does not have, and what therefore was not judged.
+        ranks: of a retrieval set, for every query the image, item and kind of garment, and the ranks of its item's
+            images in the gallery, from 1: hit@k and mAP can be computed from them again.
         published: FashionNet's row of the paper's tables, where the data are the paper's; keyed as the evaluation.
     """
 
@@ -45,6 +51,8 @@ class Judgement:
     skipped: dict[str, str]
     unknown_categories: tuple[str, ...]
     unknown_attributes: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    ranks: tuple[Mapping[str, Any], ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,12 +74,13 @@ class Judgement:
             "images could not be used": self.skipped,
             "categories are not the model's, each label counts as a miss": self.unknown_categories,
             "attributes are not the model's": self.unknown_attributes,
+            "things are missing": self.missing,
         }
         return [(what, list(names)) for what, names in remarks.items() if names]
 
 
 @dataclass(frozen=True)
-class _View:
+class _Cut:
     """One row's crop and the size of its photo (width, height), pixels; or why there is none."""
 
     row: int
@@ -108,24 +117,52 @@ def judge(
     """
     categories, unknown_categories = _match_categories(spec, data)
     columns, unknown_attributes = _match_attributes(spec, data)
-    good: list[_View] = []
+    good: list[_Cut] = []
     skipped: dict[str, str] = {}
     batches: list[Outputs] = []
-    for views in _batches(data, spec.image_size, batch_size, threads, progress):
-        skipped |= {data.images[view.row]: view.error for view in views if view.crop is None}
-        if crops := [view.crop for view in views if view.crop is not None]:
+    for cuts in decoded(partial(_cut, data, spec.image_size), len(data), batch_size, threads, progress):
+        skipped |= {data.images[cut.row]: cut.error for cut in cuts if cut.crop is None}
+        if crops := [cut.crop for cut in cuts if cut.crop is not None]:
             batches.append(_run(run, crops))
-            good += [replace(view, crop=None) for view in views if view.crop is not None]
+            good += [replace(cut, crop=None) for cut in cuts if cut.crop is not None]
     if not good:
         raise DataError(f"no image of the set can be read: {next(iter(skipped.values()), 'it has none')}")
     outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     outputs["category"] = _with_missing(outputs["category"], len(unknown_categories))
     outputs["attributes"] = _with_missing(outputs["attributes"], 1)[:, columns]
-    rows, sizes = [view.row for view in good], np.array([[view.size] for view in good], np.float64)
+    rows, sizes = [cut.row for cut in good], np.array([cut.size for cut in good], np.float64)
     known = len(unknown_attributes) < len(columns)
     labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=known)
-    evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"] / sizes)
-    return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes)
+    evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"])
+    ranks = _ranks(data.select(rows), evaluation)
+    return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes, data.missing, ranks)
+
+
+class Told(Protocol):
+    """Something that says itself in plain Python values."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Said = TypeVar("Said", bound=Told)
+
+
+@dataclass(frozen=True)
+class FolderJudgement(Generic[Said]):
+    """What was found of the benchmarks of a folder.
+
+    Attributes:
+        judgements: by the benchmark's name; where several folders hold the same benchmark, `name in folder`.
+        failed: the benchmarks that could not be judged, named likewise -> why.
+    """
+
+    judgements: dict[str, Said]
+    failed: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, ready for JSON; of a benchmark that failed its error."""
+        judged = {name: judgement.to_dict() for name, judgement in self.judgements.items()}
+        return judged | {name: {"error": why} for name, why in self.failed.items()}
 
 
 def judge_folder(
@@ -135,45 +172,95 @@ def judge_folder(
     *,
     benchmark: str | None = None,
     split: str = "test",
+    gallery: Gallery = "test",
+    highres: bool | None = None,
     batch_size: int = 32,
     threads: int | None = None,
     progress: Progress = iter,
-) -> dict[str, Judgement]:
-    """Judge a network on the benchmarks of DeepFashion that lie in a folder or in the folders in it.
+) -> FolderJudgement[Judgement]:
+    """Judge a network on the benchmarks that lie in a folder or in the folders in it; one that fails stops no other.
 
     Args:
         run: see `judge`.
         spec: of the network.
         root: the folder.
-        benchmark: the only one to judge on; see `deepfashion_check.READERS` for the names.
-        split: of the images; the In-shop benchmark's "test" are its queries and its gallery.
+        benchmark: the only one to judge on; see `benchmarks.READERS` for the names.
+        split: of the images; "test" of a set with the splits query and gallery are these two.
+        gallery: among which shop photos the Consumer-to-shop benchmark's test queries are looked up: `test`, those of
+            the test items, is the protocol of 2016 and of the published row; `val+test` is that of later papers.
+        highres: which photos go with the labels, see `highres.at_true_size`.
         batch_size: see `judge`.
         threads: see `judge`.
         progress: see `judge`.
 
-    Returns:
-        The judgement by the benchmark's name.
+    Raises:
+        DataError: there is no such benchmark, or none of those there are can be judged.
+    """
+
+    def judge_one(folder: Path, name: str) -> Judgement:
+        whole = READERS[name](folder, highres=highres)
+        data = select_split(whole, split, gallery)
+        judgement = judge(run, spec, data, batch_size=batch_size, threads=threads, progress=progress)
+        official = (split, gallery) == ("test", "test") and has_official_counts(name, count(folder, name, whole))
+        return replace(judgement, published=PUBLISHED.get(name, {}) if official else {})
+
+    return each_benchmark(root, benchmark, judge_one)
+
+
+def each_benchmark(root: Path, benchmark: str | None, judge_one: Callable[[Path, str], Said]) -> FolderJudgement[Said]:
+    """Judge every benchmark in a folder or in the folders in it.
+
+    Args:
+        root: the folder.
+        benchmark: the name of the only one to judge on.
+        judge_one: takes a benchmark's folder and name; a DataError of it stops no other.
 
     Raises:
-        DataError: there is no such benchmark or split, a file is missing or malformed, or as `judge` does.
+        DataError: there is no such benchmark, or none of those there are can be judged.
     """
-    found = {name: folder for folder, name in find_benchmarks(root) if benchmark in (None, name)}
-    if not found:
+    places = [(folder, name) for folder, name in find_benchmarks(root) if benchmark in (None, name)]
+    if not places:
         raise DataError(f"{root} holds no benchmark {benchmark or 'of DeepFashion'}: fashion-infer data check {root}")
-    judgements = {}
-    for name, folder in found.items():
-        whole = READERS[name](folder)
-        data = whole.split("query", "gallery") if (name, split) == ("in_shop", "test") else whole.split(split)
-        judgement = judge(run, spec, data, batch_size=batch_size, threads=threads, progress=progress)
-        official = split == "test" and has_official_counts(name, count(folder, name, whole))
-        judgements[name] = replace(judgement, published=PUBLISHED.get(name, {}) if official else {})
-    return judgements
+    names = [name for _, name in places]
+    found: FolderJudgement[Said] = FolderJudgement({}, {})
+    for folder, name in places:
+        title = f"{name} in {folder.relative_to(root)}" if names.count(name) > 1 else name
+        try:
+            found.judgements[title] = judge_one(folder, name)
+        except DataError as error:
+            found.failed[title] = str(error)
+    if not found.judgements:
+        raise DataError("; ".join(found.failed.values()))
+    return found
+
+
+def select_split(data: FashionData, split: str, gallery: Gallery = "test") -> FashionData:
+    """The rows to judge on; see `judge_folder`. Shop photos that are only looked through keep no other labels.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if split == "test" and {"query", "gallery"} <= set(data.splits.tolist()):
+        return data.split("query", "gallery")
+    if gallery == "test" or split != "test" or not (data.domains == CONSUMER).any():
+        return data.split(split)
+    rows = np.isin(data.splits, (split, "val")) & ((data.splits == split) | (data.domains == SHOP))
+    chosen = data.select(np.flatnonzero(rows))
+    other = chosen.splits != split
+    return replace(
+        chosen,
+        categories=np.where(other, -1, chosen.categories),
+        attributes=np.where(other[:, None], 0, chosen.attributes),
+        visibility=np.where(other[:, None], UNLABELLED, chosen.visibility),
+    )
 
 
 def _match_categories(spec: ModelSpec, data: FashionData) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The labels [N] as columns of the model's output, where the ones it lacks are appended in the order returned."""
     used = [data.category_names[i] for i in np.unique(data.categories[data.categories >= 0])]
     if used and set(data.category_names).isdisjoint(spec.categories):
+        if (data.items >= 0).any():  # a retrieval set, whose categories are by the way
+            return np.full(len(data), -1), tuple(used)
         raise DataError(
             f"the model knows none of the set's categories ({_some(used)}): it has {_some(spec.categories)}"
         )
@@ -199,15 +286,23 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
 
 
-def _batches(
-    data: FashionData, size: int, batch_size: int, threads: int | None, progress: Progress
-) -> Iterator[list[_View]]:
-    """The views of all rows in order, decoded by a pool of threads while the network runs."""
-    waiting: deque[Any] = deque()
+def decoded(
+    load: Callable[[int], T], count: int, batch_size: int, threads: int | None = None, progress: Progress = iter
+) -> Iterator[list[T]]:
+    """What `load` gives for the rows 0 to `count` - 1, in order and in batches, while the caller runs the network.
+
+    Args:
+        load: reads one row; called by a pool of threads.
+        count: of rows.
+        batch_size: rows a list; twice as many are read ahead.
+        threads: in the pool; one for each core when None.
+        progress: see `judge`.
+    """
+    waiting: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="fashion-infer-judge")
     try:
-        for row in progress(range(len(data))):
-            waiting.append(pool.submit(_view, data, row, size))
+        for row in progress(range(count)):
+            waiting.append(pool.submit(load, row))
             if len(waiting) == 3 * batch_size:
                 yield [waiting.popleft().result() for _ in range(batch_size)]
         while waiting:
@@ -216,13 +311,13 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _view(data: FashionData, row: int, size: int) -> _View:
-    box = data.boxes[row].astype(np.float64)
+def _cut(data: FashionData, size: int, row: int) -> _Cut:
+    box = data.box(row)
     try:
         picture, cut = read_crop(data.image_root / data.images[row], size, box)
-        return _View(row, cut, (picture.width, picture.height))
+        return _Cut(row, cut, (picture.width, picture.height))
     except ImageError as error:
-        return _View(row, error=str(error))
+        return _Cut(row, error=str(error))
 
 
 def _run(run: Run, crops: list[Crop]) -> Outputs:
@@ -238,14 +333,31 @@ def _with_missing(scores: Floats, count: int) -> Any:
 
 
 def _labels(data: FashionData, categories: NDArray[np.int64], sizes: Floats, keep_attributes: bool) -> Labels:
-    in_shop = np.isin(data.splits, ("query", "gallery"))  # else consumers' pictures are looked up among shops'
+    """The labels of these rows, whose photos have these widths and heights [N, 2]."""
+    queried = np.isin(data.splits, ("query", "gallery"))  # else consumers' photos are looked up among the shops'
+    whole = np.isnan(data.boxes).any(axis=1, keepdims=True)
+    corners = np.clip(data.boxes.astype(np.float64).reshape(-1, 2, 2), 0, sizes[:, None])
     return Labels(
         categories=categories,
         attributes=data.attributes if keep_attributes else np.zeros_like(data.attributes),
         attribute_groups=data.attribute_groups,
-        landmarks=data.landmarks / sizes,
+        landmarks=data.landmarks,
         visibility=data.visibility,
+        image_sizes=sizes,
+        box_sizes=np.where(whole, sizes, corners[:, 1] - corners[:, 0]),
         items=data.items,
-        queries=np.where(in_shop, data.splits == "query", data.domains == 2),
-        gallery=np.where(in_shop, data.splits == "gallery", data.domains == 1),
+        queries=np.where(queried, data.splits == "query", data.domains == CONSUMER),
+        gallery=np.where(queried, data.splits == "gallery", data.domains == SHOP),
+        kinds=data.kinds(),
+    )
+
+
+def _ranks(data: FashionData, evaluation: Evaluation) -> tuple[Mapping[str, Any], ...]:
+    """What `Judgement.ranks` says of every query."""
+    if (found := evaluation.retrieval) is None:
+        return ()
+    queries = zip(found.queries.tolist(), found.kinds.tolist(), found.ranks, strict=True)
+    return tuple(
+        {"image": data.images[row], "item": int(data.items[row]), "kind": kind, "ranks": ranks.tolist()}
+        for row, kind, ranks in queries
     )

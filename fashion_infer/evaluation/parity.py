@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fashion_infer.backends import Outputs
 from fashion_infer.errors import ParityError
-from fashion_infer.images import ImageSource, expand_paths
+from fashion_infer.images import ImageSource
+from fashion_infer.inputs import expand_paths
 from fashion_infer.preprocess import read_inputs
 from fashion_infer.synthetic.rendering import render
 

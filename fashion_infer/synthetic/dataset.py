@@ -1,11 +1,16 @@
 """Rendered garments as a data set on disk: JPEGs and the annotation files of all four DeepFashion benchmarks."""
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
@@ -72,14 +77,27 @@ def write_dataset(
     try:
         if root.exists() and any(root.iterdir()):
             raise DataError(f"{root} is not empty")
-        photos = render_all(root, images, seed, size, jobs, progress)
-        link_images(root, photos)
-        write_category(root / "category_attribute", photos)
-        write_in_shop(root / "in_shop", photos, seed)
-        write_consumer_to_shop(root / "consumer_to_shop", photos, seed)
-        write_landmarks(root / "landmarks", photos)
+        root.mkdir(parents=True, exist_ok=True)
+        with emptied_on_failure(root):
+            photos = render_all(root, images, seed, size, jobs, progress)
+            link_images(root, photos)
+            write_category(root / "category_attribute", photos)
+            write_in_shop(root / "in_shop", photos, seed)
+            write_consumer_to_shop(root / "consumer_to_shop", photos, seed)
+            write_landmarks(root / "landmarks", photos)
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror}") from error
+
+
+@contextmanager
+def emptied_on_failure(folder: Path) -> Iterator[None]:
+    """A set that could not be finished, or was stopped by Ctrl-C, is removed: half of one would pass for a whole."""
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, progress: bool) -> list[Photo]:
@@ -111,22 +129,48 @@ def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, worker
         yield from (render_chunk(root, chunk, seed, size) for chunk in chunks)
         return
     # Spawned, not forked: a fork would copy the caller's threads' locks (OpenCV's, torch's) without the threads.
-    pool: Executor
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        tasks = [pool.submit(render_chunk, root, chunk, seed, size) for chunk in chunks]
+    context = get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(stop,)) as pool:
+        with children_deaf_to_ctrl_c():
+            tasks = [pool.submit(render_chunk, root, chunk, seed, size) for chunk in chunks]
         try:
             for task in as_completed(tasks):
                 yield task.result()
         finally:
+            stop.set()  # whoever still renders has been stopped, and need not finish the chunk
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+@contextmanager
+def children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C, which a terminal sends to them too: they are told by an event."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_stop: Event | None = None  # of a worker process
+
+
+def start_worker(stop: Event) -> None:
+    """Set up a process that renders."""
+    global _stop
+    _stop = stop
+    cv2.setNumThreads(1)
+
+
 def render_chunk(root: Path, indices: range, seed: int, size: int) -> dict[int, Garment]:
-    """Renders and writes some images; gives their labels."""
+    """Renders and writes some images; gives their labels, of fewer where it was told to stop."""
     labels = {}
     for index in indices:
+        if _stop is not None and _stop.is_set():
+            break
         garment = render(seed, index, size=size)
         (root / "category_attribute" / "Img" / names_of(seed, index)[0]).write_bytes(to_jpeg(garment))
         labels[index] = replace(garment, image=np.empty((0, 0, 3), np.uint8))

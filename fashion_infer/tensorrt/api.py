@@ -1,7 +1,7 @@
 """TensorRT's two flavours behind one name: `tensorrt` for data-centre and Jetson GPUs, `tensorrt_rtx` for RTX.
 
 Their Python modules have one API. Each keeps the first logger it is given for the whole process, so there is one of
-ours a module: errors and warnings go to the logger "fashion_infer", and to `recording`, which keeps everything.
+ours a module: errors and warnings go to the logger "fashion_infer", or to `recording`, which keeps everything.
 """
 
 import importlib
@@ -88,25 +88,31 @@ def _does_not_know(flavour: str, trt: Any, compute_capability: tuple[int, int]) 
 def log_of(trt: Any) -> Any:
     """The one ILogger of a TensorRT module.
 
-    Its `lines` is a list while messages are recorded, else None; `reason` gives the last error's text, once.
+    Its `lines` is a list while messages are recorded, else None; `reason` gives the last error of the thread, once.
+
+    TensorRT does not say whose message it is. So those of other threads than the recording one, which may be of its
+    build or not, are recorded and logged.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.lines: list[str] | None = None
-            self.last_error = ""
+            self._last = threading.local()  # the last error of each thread
+            self.recorder = 0  # identifier of the thread that records
 
         def log(self, severity: Any, message: str) -> None:
             if int(severity) <= int(trt.ILogger.ERROR):
-                self.last_error = message
+                self._last.error = message
             if self.lines is not None:
                 self.lines.append(f"{severity.name}: {message}")
-            elif int(severity) <= int(trt.ILogger.WARNING):
+                if threading.get_ident() == self.recorder:
+                    return
+            if int(severity) <= int(trt.ILogger.WARNING):
                 logger.warning("TensorRT: %s", message)
 
         def reason(self) -> str:
-            text, self.last_error = self.last_error, ""
+            text, self._last.error = getattr(self._last, "error", ""), ""
             return text or "it gave no reason"
 
     return Log()
@@ -118,7 +124,7 @@ def recording(trt: Any) -> Iterator[list[str]]:
     log = log_of(trt)
     with _one_recording:
         lines: list[str] = []
-        log.lines = lines
+        log.recorder, log.lines = threading.get_ident(), lines
         try:
             yield lines
         finally:

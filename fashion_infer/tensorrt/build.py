@@ -133,7 +133,7 @@ def build_engine(
         try:
             data, products = _build(target, model, source, spec.image_size, options, report, lines)
         finally:
-            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode())
+            _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode(errors="backslashreplace"))
     engine_file = EngineFile(
         spec=spec,
         plan_sha256=hashlib.sha256(data).hexdigest(),

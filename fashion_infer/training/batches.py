@@ -50,9 +50,10 @@ class Samples(Dataset[Sample]):
         row, draw = key
         rng = np.random.default_rng([self.seed, row, draw])
         path = self.data.image_root / str(self.data.images[row])
-        box, points = self.data.boxes[row].astype(np.float64), self.data.landmarks[row]
+        labelled, points = self.data.box(row), self.data.landmarks[row]
         try:
-            picture = read_image(path, side=self.image_size, boxes=[box])
+            picture = read_image(path, side=self.image_size, boxes=None if labelled is None else [labelled])
+            box: Floats = np.array([0, 0, picture.width, picture.height]) if labelled is None else labelled
             if self.strong:
                 picture, box, points = turn(picture, box, points, rng)
                 box = loosen_box(box, (picture.width, picture.height), rng)
@@ -240,6 +241,6 @@ def mirror(image: Pixels, landmarks: Floats, visibility: NDArray[np.int8]) -> tu
 
 
 def cut_off(landmarks: Floats, visibility: NDArray[np.int8]) -> NDArray[np.int8]:
-    """A landmark that the crop leaves out is truncated, whatever it was in the photo; absent slots stay absent."""
+    """A landmark that the crop leaves out is truncated, whatever it was in the photo; what was none stays so."""
     outside = ((landmarks < 0) | (landmarks > 1)).any(1)
     return np.where(outside & (visibility >= 0), TRUNCATED, visibility).astype(np.int8)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fashion_infer.errors import ModelError, ModelNotFoundError, UsageError
+from fashion_infer.errors import ModelError, ModelNotFoundError, OutputError, UsageError
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import METADATA_KEY, ModelSpec
 from fashion_infer.training.model import Architecture, FashionNet, Vgg16
@@ -24,11 +24,19 @@ def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec) -> ModelSpec
 
     Returns:
         The spec as written, with the hash of these weights.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    spec = dataclasses.replace(spec, weights_sha256=hash_weights(weights))
+    spec = dataclasses.replace(
+        spec, weights_sha256=hash_weights(weights), embedding_sha256="", embedding_cosine=None
+    )  # the exporter finds out which of them reach the embedding
     metadata = {METADATA_KEY: spec.to_json(), ARCHITECTURE_KEY: json.dumps(dataclasses.asdict(model.arch))}
-    write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+    try:
+        write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+    except SafetensorError as error:  # it has no other error for a full disk
+        raise OutputError(f"{path} cannot be written: {error}") from error
     return spec
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fashion_infer.data.fashion_data import ABSENT, UNLABELLED
+
 TRIPLET_MARGIN = 0.3  # between unit-length embeddings, whose distances lie in [0, 2]
 LOSS_WEIGHTS = {"landmarks": 10.0, "visibility": 1.0, "category": 1.0, "attributes": 20.0, "triplet": 1.0}
 STAGE_WEIGHTS = {1: (5.0, 1.0), 2: (1.0, 5.0)}  # of the pose losses and of the others: stage 1 leads with the pose
@@ -23,7 +25,8 @@ class Batch:
     Attributes:
         images: uint8 [N, S, S, 3] RGB.
         landmarks: float32 [N, 8, 2] as (x, y) in [0, 1] of the image.
-        visibility: int64 [N, 8]: 0 visible, 1 occluded, 2 truncated, -1 a slot this type of clothes does not have.
+        visibility: int64 [N, 8]: 0 visible, 1 occluded, 2 truncated, -1 a slot this type of clothes does not have,
+            -2 not labelled.
         categories: int64 [N], -1 where unlabelled.
         attributes: int8 [N, A]: 1, -1, or 0 where unknown.
         items: int64 [N], -1 where the picture belongs to no known item.
@@ -82,9 +85,13 @@ def landmark_loss(predicted: Tensor, true: Tensor, visibility: Tensor, norm: str
 
 
 def visibility_loss(logits: Tensor, visibility: Tensor) -> Tensor:
-    """Softmax cross-entropy; a slot that the clothes do not have is to be reported as truncated."""
-    target = torch.where(visibility < 0, TRUNCATED, visibility)
-    return F.cross_entropy(logits.float().flatten(0, 1), target.flatten())
+    """Softmax cross-entropy; a slot that the clothes do not have is to be reported as truncated.
+
+    Slots that are not labelled are left out; 0 where none is.
+    """
+    target = torch.where(visibility == ABSENT, TRUNCATED, visibility).flatten()
+    losses = F.cross_entropy(logits.float().flatten(0, 1), target, ignore_index=UNLABELLED, reduction="sum")
+    return losses / (target != UNLABELLED).sum().clamp(min=1)
 
 
 def category_loss(logits: Tensor, categories: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class FashionNet(nn.Module):
         self.register_buffer("grid", torch.tensor(GRID), persistent=False)
         self.fc7_fusion = _dense(whole + local, fused, dropout)
         self.category = nn.Linear(fused, arch.num_categories)
-        self.attributes = nn.Linear(fused, arch.num_attributes)
+        self.attributes = _Head(fused, arch.num_attributes)
         self.embedding = nn.Linear(fused, arch.embedding_dim)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -293,6 +293,14 @@ def _convolutions(before: int, channels: list[int]) -> list[nn.Module]:
 
 def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout))
+
+
+class _Head(nn.Linear):
+    """A linear layer that may have no output: a set may have no attributes, and torch warns of starting nothing."""
+
+    def reset_parameters(self) -> None:
+        if self.out_features:
+            super().reset_parameters()
 
 
 def _open_gates(visibility: nn.Linear) -> None:

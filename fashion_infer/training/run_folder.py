@@ -105,8 +105,8 @@ def save_state(path: Path, state: State) -> None:
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    if (device := _device(state)).type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"step": str(state.step), "scaler": json.dumps(state.scaler.state_dict())}
     with naming_full_disk(path):
@@ -138,8 +138,13 @@ def load_state(path: Path, state: State) -> None:
         moments.setdefault(int(index), {})[moment] = tensor
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
     torch.set_rng_state(parts["random"]["cpu"])
-    if "cuda" in parts["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(parts["random"]["cuda"])
+    if "cuda" in parts["random"] and (device := _device(state)).type == "cuda":
+        torch.cuda.set_rng_state(parts["random"]["cuda"], device)
+
+
+def _device(state: State) -> torch.device:
+    """The device that the run draws random numbers on."""
+    return next(state.model.parameters()).device
 
 
 @contextmanager

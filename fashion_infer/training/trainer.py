@@ -21,8 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 
 from fashion_infer.backends import Outputs
-from fashion_infer.data.deepfashion import FashionData, read_category
-from fashion_infer.data.deepfashion_check import READERS, benchmarks_in
+from fashion_infer.data.benchmarks import READERS, benchmarks_in
+from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, DeviceError, TrainingError, UsageError
 from fashion_infer.evaluation.judging import Judgement, Run, judge
 from fashion_infer.interrupts import interruptible
@@ -60,7 +60,9 @@ ARCHITECTURE = (
     "pooled_size",
     "bin_size",
 )  # settings that are the network's own
-HEADLINES = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error")
+LABELLED = ("category", "category_fine", "deepfashion2")  # benchmarks to train on
+PAIRED = ("in_shop", "consumer_to_shop", "retrieval", "deepfashion2")  # benchmarks to learn the embedding from
+HEADLINES = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error_box")
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,18 @@ def train_folder(
     folder: Path,
     *,
     pairs: Path | None = None,
+    highres: bool | None = None,
     backbone_weights: Path | None = None,
     resume: bool = False,
 ) -> Path:
-    """Train on the Category and Attribute Prediction benchmark in `data`; its `val` split is for judging.
+    """Train on a set with labelled categories, whose `val` split is for judging.
 
     Args:
         config: the settings.
-        data: the benchmark's folder.
+        data: the folder of one of the benchmarks `LABELLED`.
         folder: of the run.
-        pairs: the folder of a retrieval benchmark, whose training items are for the triplet loss.
+        pairs: the folder of one of the benchmarks `PAIRED`, whose training items are for the triplet loss.
+        highres: which photos go with the labels of both, see `highres.at_true_size`.
         backbone_weights: see `train`.
         resume: see `train`.
 
@@ -164,13 +168,12 @@ def train_folder(
         DataError: a file of the data sets is missing or malformed.
         As `train` does.
     """
-    images = read_category(data)
+    images = _read(data, LABELLED, "labelled categories", highres)
     training = images.split("train")
     if pairs is not None:
-        found = [name for name in benchmarks_in(pairs) if name in ("in_shop", "consumer_to_shop")]
-        if not found:
-            raise DataError(f"{pairs} holds no retrieval benchmark: give the folder of In-shop or Consumer-to-shop")
-        training = training.append(READERS[found[0]](pairs).split("train"))
+        training = training.append(_read(pairs, PAIRED, "several photos of an item", highres).split("train"))
+    for lack in training.missing:
+        logger.warning("%s", lack)
     return train(config, training, images.split("val"), folder, backbone_weights=backbone_weights, resume=resume)
 
 
@@ -243,6 +246,14 @@ def train(
     finally:
         report_skipped(loader.skipped, folder)
     return folder / CHECKPOINT
+
+
+def _read(folder: Path, kinds: tuple[str, ...], what: str, highres: bool | None) -> FashionData:
+    """The first benchmark of these kinds in a folder."""
+    names = [name for name in kinds if name in benchmarks_in(folder)]
+    if not names:
+        raise DataError(f"{folder} holds no set with {what}: it would be one of {', '.join(kinds)}")
+    return READERS[names[0]](folder, highres=highres)
 
 
 def stage_at(step: int, steps: int, rounds: int) -> int | None:
@@ -419,7 +430,9 @@ def _positive_share(data: FashionData) -> Tensor:
 
 def _fingerprint(data: FashionData) -> str:
     """Tells whether a resumed run is given the same images and labels."""
-    digest = hashlib.sha256("\n".join((*data.images, *data.category_names, *data.attribute_names)).encode())
+    digest = hashlib.sha256(
+        "\n".join((*data.images, *data.category_names, *data.attribute_names)).encode(errors="surrogateescape")
+    )
     for column in (data.boxes, data.categories, data.attributes, data.landmarks, data.visibility, data.items):
         digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()

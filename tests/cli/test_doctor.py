@@ -11,4 +11,7 @@ def test_doctor(run: Callable[..., Any]) -> None:
     facts = json.loads(result.stdout)
     assert facts["installed"]["onnxruntime"]
     assert facts["backends"][0]["works"]
-    assert run("doctor").returncode == 0
+    shown = run("doctor")
+    assert shown.returncode == 0
+    for backend in facts["backends"]:  # to the letter: an extra's name is in brackets
+        assert f"{backend['name']}\t{'yes' if backend['works'] else 'no'}\t{backend['detail']}" in shown.stdout

@@ -1,6 +1,7 @@
 """`fashion-infer eval`."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def test_eval_says_the_same_of_a_checkpoint_and_of_its_exported_file(
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     one, two = (json.loads(result.stdout)["category"] for result in (first, second))
     assert one["images"] == two["images"] == 8
-    assert one["evaluation"]["landmark_error"] == pytest.approx(two["evaluation"]["landmark_error"], rel=1e-4)
+    assert one["evaluation"]["landmark_error_box"] == pytest.approx(two["evaluation"]["landmark_error_box"], rel=1e-4)
     assert one["evaluation"]["category_top3"] == two["evaluation"]["category_top3"]
     assert one["published"] == {}
 
@@ -27,7 +28,14 @@ def test_eval_prints_a_table_and_what_the_model_does_not_know(
 ) -> None:
     result = run("eval", onnx_model, "--data", data)
     assert result.returncode == 0, result.stderr
-    for words in ("category, 8 images", "retrieval_hit20", "attributes are not the model's", "each label counts as"):
+    for words in (
+        "category, 8 images",
+        "retrieval_hit1",
+        "retrieval by kind",
+        "TOPS/Blazer",
+        "attributes are not the model's",
+        "each label counts as",
+    ):
         assert words in result.stdout
     assert "FashionNet in the paper" not in result.stdout
 
@@ -45,5 +53,46 @@ def test_eval_in_another_runtime(
     words = ("--data", data, "--benchmark", "category", "--json", "--backend")
     one, two = (json.loads(run("eval", onnx_model, *words, name).stdout) for name in ("onnxruntime", "openvino"))
     one, two = (found["category"]["evaluation"] for found in (one, two))
-    assert one["landmark_error"] == pytest.approx(two["landmark_error"], rel=1e-3)
+    assert one["landmark_error_box"] == pytest.approx(two["landmark_error_box"], rel=1e-3)
     fails(run("eval", checkpoint, *words, "openvino"), 2, "is a checkpoint, which torch runs")
+
+
+def test_eval_goes_on_where_one_benchmark_fails(
+    run: Callable[..., Any], onnx_model: Path, data: Path, tmp_path: Path
+) -> None:
+    for name in ("category_attribute", "in_shop"):
+        shutil.copytree(data / name, tmp_path / name)
+    shutil.rmtree(tmp_path / "in_shop/Img")
+    result = run("eval", onnx_model, "--data", tmp_path, "--json")
+    assert result.returncode == 1
+    told = json.loads(result.stdout)
+    assert told["category"]["images"] == 8
+    assert "no image of the set can be read" in told["in_shop"]["error"]
+    assert "in_shop could not be judged: no image of the set" in result.stderr
+
+
+def test_eval_keeps_every_rank_in_json(run: Callable[..., Any], onnx_model: Path, data: Path) -> None:
+    result = run("eval", onnx_model, "--data", data, "--benchmark", "consumer_to_shop", "--json")
+    judged = json.loads(result.stdout)["consumer_to_shop"]
+    ranks = [query["ranks"] for query in judged["ranks"]]
+    assert judged["evaluation"]["retrieval_hit1"] == sum(own[0] <= 1 for own in ranks) / len(ranks)
+    precisions = [sum(i / rank for i, rank in enumerate(own, 1)) / len(own) for own in ranks]
+    assert judged["evaluation"]["retrieval_map"] == pytest.approx(sum(precisions) / len(precisions))
+
+
+def test_eval_of_views(
+    run: Callable[..., Any], fails: Callable[..., None], onnx_model: Path, data: Path, photos: Path
+) -> None:
+    result = run("eval", onnx_model, "--data", photos, "--views")
+    assert result.returncode == 0, result.stderr
+    for words in ("photos: views of 2 photos among 2", "views_recall1", "1 photos could not be used: b.jpg"):
+        assert words in result.stdout
+    result = run("eval", onnx_model, "--data", data, "--benchmark", "category", "--views", "--seed", 3, "--json")
+    told = json.loads(result.stdout)["category"]
+    assert (told["photos"], told["queries"]) == (40, 8)
+    assert 0 <= told["unlike_views_recall1"] <= told["unlike_views_recall10"] <= 1
+    assert 0 <= told["neighbours_same_category"] <= 1
+    settings = ("eval", onnx_model, "--data", data)
+    fails(run(*settings, "--seed", 3), 2, "--seed and --senders go with --views")
+    fails(run(*settings, "--views", "--highres"), 2, "do not go with --views")
+    fails(run(*settings, "--gallery", "all"), 2, "--gallery is test or val+test, got 'all'")

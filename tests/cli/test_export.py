@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def test_export_prints_its_parity_and_writes_beside_the_checkpoint(
     run: Callable[..., Any], checkpoint: Path, tmp_path: Path
@@ -15,3 +17,36 @@ def test_export_prints_its_parity_and_writes_beside_the_checkpoint(
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["parity"]["same_cells"] > 0.5
     assert (tmp_path / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "1:2:3"], "--flavour and --batch are of an engine: add --engine"),
+        (["--flavour", "rtx"], "--flavour and --batch are of an engine: add --engine"),
+        (["--precision", "int8", "--budget", "0.1"], "--budget is of the metrics on --data: give both"),
+        (["--precision", "int8", "--images", "."], "--images is for the parity check: int8 is compared"),
+        (["--calibration", "."], "--calibration and --data go with --precision int8"),
+    ],
+)
+def test_an_option_that_cannot_be_honoured_is_refused(
+    run: Callable[..., Any], fails: Callable[..., None], options: list[str], message: str, tmp_path: Path
+) -> None:
+    fails(run("export", "fashionnet-lite", *options, folder=tmp_path), 2, message)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "file/model.onnx"])
+def test_what_cannot_be_written_is_one_sentence(
+    run: Callable[..., Any], fails: Callable[..., None], checkpoint: Path, output: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    fails(run("export", checkpoint, "-o", output, folder=tmp_path), 1, f"{output} cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_files_name_is_printed_to_the_letter(run: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, "-o", "c[/red]/:heart:[bold].onnx", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "c[/red]/:heart:[bold].onnx (" in result.stdout
+    assert (tmp_path / "c[/red]" / ":heart:[bold].onnx").is_file()

@@ -35,6 +35,8 @@ def test_help_names_every_command(run: Callable[..., Any]) -> None:
         (["predict", "{onnx_model}"], 2, "Missing argument 'inputs'"),
         (["inspect", "nothing.onnx"], 2, "there is no model file nothing.onnx"),
         (["inspect", "{bad_model}"], 3, "is not an ONNX file"),
+        (["bench", "{onnx_model}", "--quick", "--starts", "5"], 2, "--quick has one process start"),
+        (["eval", "m.safetensors", "--data", ".", "--threads", "2"], 2, "leave --backend and --threads out"),
         (["export", "nothing.safetensors"], 2, "there is no model file nothing.safetensors"),
         (["export", "{bad_model}"], 3, "{bad_model} is not"),
     ],

@@ -1,6 +1,8 @@
 """The readers, on files written here line by line in the layouts of the official downloads."""
 
+import dataclasses
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fashion_infer.data import annotations, cache
+from fashion_infer.data.benchmarks import benchmarks_in
 from fashion_infer.data.deepfashion import (
     CATEGORY_NAMES,
     FashionData,
@@ -268,6 +271,25 @@ def test_attribute_types_by_place_or_by_number(tmp_path: Path, rows: tuple[str, 
     assert annotations.read_type_names(path) == {1: "texture", 2: "fit"}
 
 
+def test_a_shop_photo_in_no_pair_is_in_the_split_of_its_item(tmp_path: Path) -> None:
+    write_consumer_to_shop(tmp_path)
+    folder = "img/TOPS/Tee/id_00000218"
+    extra = [f"{folder}/shop_02.jpg", f"{folder}/comsumer_03.jpg", "img/TOPS/Tee/id_00000999/shop_01.jpg"]
+    boxes = tmp_path / "Anno/list_bbox_consumer2shop.txt"
+    landmarks = tmp_path / "Anno/list_landmarks_consumer2shop.txt"
+    for path, rows in (
+        (boxes, [f"{name} 1 {2 if 'comsumer' in name else 1} 1 1 2 2" for name in extra]),
+        (landmarks, [f"{name} 1 1 {UPPER}" for name in extra]),
+    ):
+        _, header, *old = path.read_text().splitlines()
+        write_list(path, header, *old, *rows)
+    data = read_consumer_to_shop(tmp_path)
+    found = {name: (item, split) for name, item, split in zip(data.images, data.items, data.splits, strict=True)}
+    assert found[extra[0]] == (218, "val")
+    assert found[extra[1]] == (-1, ""), "a consumer's photo in no pair asks nothing"
+    assert found[extra[2]] == (-1, ""), "an item of which no pair says the split"
+
+
 def test_consumer_to_shop_image_of_two_items(tmp_path: Path) -> None:
     write_consumer_to_shop(tmp_path)
     pairs = (f"{CONSUMERS[0]} {SHOP} id_00000218 val", f"{CONSUMERS[1]} {SHOP} id_00000219 val")
@@ -389,9 +411,110 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no list_category_img\.txt in Anno or Anno_coarse or Anno_fine"):
         read_category(tmp_path)
     write_category(tmp_path)
-    (tmp_path / "Anno/list_bbox.txt").unlink()
-    with pytest.raises(DataError, match=r"list_bbox\.txt: No such file"):
+    (tmp_path / "Eval/list_eval_partition.txt").unlink()
+    with pytest.raises(DataError, match=r"list_eval_partition\.txt: No such file"):
         read_category(tmp_path)
+
+
+def remove(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink()
+
+
+def assert_unlabelled(data: FashionData) -> None:
+    """Whole photos without landmarks and attributes."""
+    assert np.isnan(data.boxes).all()
+    assert data.box(0) is None
+    assert (data.visibility == -2).all()
+    assert data.clothes_types.tolist() == [0] * len(data)
+    assert data.attributes.shape == (len(data), 0)
+
+
+def test_categories_need_neither_boxes_nor_landmarks_nor_attributes(tmp_path: Path) -> None:
+    write_category(tmp_path)
+    remove(tmp_path / "Anno", "list_bbox.txt", "list_landmarks.txt", "list_attr_cloth.txt", "list_attr_img.txt")
+    data = read_category(tmp_path)
+    assert_unlabelled(data)
+    assert data.categories.tolist() == [2, 25, 40]
+    assert data.missing == (
+        "Anno/list_attr_cloth.txt is not there: attributes are neither trained nor judged",
+        "Anno/list_attr_img.txt is not there: attributes are neither trained nor judged",
+        "Anno/list_bbox.txt is not there: the photos are used whole",
+        "Anno/list_landmarks.txt is not there: landmarks are neither trained nor judged",
+    )
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_fine_set_needs_its_categories_only(tmp_path: Path, split: str) -> None:
+    folder = write_fine(tmp_path) / "Anno_fine"
+    remove(folder, "list_landmarks.txt", "list_attr_cloth.txt", f"{split}_bbox.txt")
+    data = read_category(tmp_path)
+    assert_unlabelled(data)
+    assert data.categories.tolist() == [2, 25, 25, 25]
+    assert [lack.split(" is ")[0] for lack in data.missing] == [
+        "Anno_fine/list_attr_cloth.txt",
+        f"Anno_fine/{split}_bbox.txt",
+        "Anno_fine/list_landmarks.txt",
+    ]
+    remove(folder, *(path.name for path in folder.glob(f"{split}*.txt")))
+    rest = read_category(tmp_path)
+    assert split not in rest.splits
+    assert rest.boxes[0].tolist() == [1, 2, 30, 40], "the splits that are there have boxes"
+
+
+def test_the_fine_sets_list_does_without_its_ready_landmarks(tmp_path: Path) -> None:
+    folder = write_fine(tmp_path) / "Anno_fine"
+    remove(folder, "train_landmarks.txt")
+    data = read_category(tmp_path)
+    assert data.missing == ()
+    assert data.landmarks[0].tolist() == UPPER_SLOTS
+    assert data.visibility[2].tolist() == [0, 0, 0, 0, 1, 1, 0, 2]
+
+
+def test_in_shop_needs_its_partition_only(tmp_path: Path) -> None:
+    write_inshop(tmp_path)
+    shutil.rmtree(tmp_path / "Anno")
+    data = read_inshop(tmp_path)
+    assert_unlabelled(data)
+    assert data.items.tolist() == [2, 80]
+    assert data.splits.tolist() == ["query", "gallery"]
+    assert data.kinds().tolist() == ["WOMEN/Dresses", "MEN/Denim"]
+    assert len(data.missing) == 4
+    assert benchmarks_in(tmp_path) == ["in_shop"]
+
+
+def test_consumer_to_shop_needs_its_partition_only(tmp_path: Path) -> None:
+    write_consumer_to_shop(tmp_path)
+    shutil.rmtree(tmp_path / "Anno")
+    data = read_consumer_to_shop(tmp_path)
+    assert_unlabelled(data)
+    assert data.images == (CONSUMERS[0], SHOP, CONSUMERS[1])
+    assert data.domains.tolist() == [2, 1, 2]
+    assert data.items.tolist() == [218] * 3
+    assert benchmarks_in(tmp_path) == ["consumer_to_shop"]
+
+
+def test_a_partition_of_other_columns_is_no_retrieval_benchmark(tmp_path: Path) -> None:
+    write_list(tmp_path / PARTITION, "image_name evaluation_status", f"{A} train")
+    assert benchmarks_in(tmp_path) == []
+
+
+def test_the_landmark_benchmark_needs_no_boxes_but_landmarks(tmp_path: Path) -> None:
+    write_list(tmp_path / "Anno/list_landmarks.txt", "...", f"img/00000001.jpg 1 5 {UPPER}")
+    write_list(tmp_path / "Eval/list_eval_partition.txt", "...", "img/00000001.jpg  test")
+    data = read_landmarks(tmp_path)
+    assert data.box(0) is None
+    assert data.landmarks[0].tolist() == UPPER_SLOTS
+    assert data.missing == ("Anno/list_bbox.txt is not there: the photos are used whole",)
+    with pytest.raises(DataError, match="has no high-resolution photos"):
+        read_landmarks(tmp_path, highres=True)
+
+
+def test_an_optional_file_that_is_malformed_is_an_error_all_the_same(tmp_path: Path) -> None:
+    write_inshop(tmp_path)
+    replace(tmp_path / "Anno/list_landmarks_inshop.txt", " 3 1 ", " 7 1 ")
+    with pytest.raises(DataError, match="clothes type 7"):
+        read_inshop(tmp_path)
 
 
 def test_rows_that_no_split_names_are_not_dropped(tmp_path: Path) -> None:
@@ -399,6 +522,50 @@ def test_rows_that_no_split_names_are_not_dropped(tmp_path: Path) -> None:
     write_list(tmp_path / "Eval/list_eval_partition.txt", "...", f"{A} train", f"{B} val")
     with pytest.raises(DataError, match=r"list_attr_img\.txt: a row for .*img_00000003\.jpg, which no split names"):
         read_category(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    write_category(tmp_path)
+    expected = read_category(tmp_path)
+    for path in tmp_path.rglob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert same(read_category(tmp_path), expected)
+
+
+def test_colours_of_images(tmp_path: Path) -> None:
+    write_inshop(tmp_path, "Anno/attributes")
+    b = "img/MEN/Denim/id_00000080/01_3_back.jpg"
+    path = write_list(tmp_path / "Anno/attributes/list_color_cloth.txt", "image_name  color", f"{b}  Heather grey/blue")
+    data = read_inshop(tmp_path)
+    assert data.colors == ("", "Heather grey/blue")
+    assert data.select([1]).colors == ("Heather grey/blue",)
+    write_list(path, "image_name  color", b)
+    with pytest.raises(DataError, match=r"list_color_cloth\.txt:3: an image and its colour expected"):
+        read_inshop(tmp_path)
+
+
+def test_append_matches_names_and_keeps_items_apart(tmp_path: Path) -> None:
+    """Shirtdress of one set must not become Blazer of the other because both have the number 1."""
+    first = read_category(write_category(tmp_path / "first"))
+    second = read_category(write_category(tmp_path / "second"))
+    names = ("Blouse", "Spacesuit", "Jeans")
+    other = dataclasses.replace(
+        second,
+        category_names=names,
+        categories=np.array([1, 2, -1], np.int16),
+        attribute_names=("art deco print", "shiny"),
+        items=np.array([0, 4, -1], np.int32),
+        colors=("red", "", "blue"),
+    )
+    own = dataclasses.replace(first, items=np.array([0, -1, 4], np.int32))
+    joined = own.append(other)
+    assert joined.categories.tolist() == [2, 25, 40, -1, 25, -1]
+    assert joined.attributes[3:].tolist() == [[0, other.attributes[row, 0]] for row in range(3)]
+    assert joined.items.tolist() == [0, -1, 4, 5, 9, -1]
+    assert joined.items.dtype == np.int32
+    assert joined.categories.dtype == np.int16
+    assert joined.colors == ("", "", "", "red", "", "blue")
+    assert joined.images[3] == str(tmp_path / "second/Img" / A)
 
 
 def test_windows_line_ends_tabs_and_a_header_only_file(tmp_path: Path) -> None:
@@ -469,7 +636,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def same(a: FashionData, b: FashionData) -> bool:
     names = [name for name in a.__dataclass_fields__ if isinstance(getattr(a, name), np.ndarray)]
-    texts = ("images", "image_root", "category_names", "attribute_names", "attribute_groups")
+    texts = ("images", "image_root", "category_names", "attribute_names", "attribute_groups", "colors", "missing")
     equal = all(
         np.array_equal(getattr(a, n), getattr(b, n)) and getattr(a, n).dtype == getattr(b, n).dtype for n in names
     )
@@ -481,6 +648,18 @@ def test_copy_is_used_and_equal(copied: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [path.name for path in (copied / "Anno").glob("*cache*")] == ["category.cache.npz"]
     monkeypatch.setattr(annotations, "read_table", None)
     assert same(read_category(copied), first)
+
+
+def test_copy_knows_what_is_missing_and_is_rebuilt_when_it_comes(copied: Path) -> None:
+    boxes = (copied / "Anno/list_bbox.txt").read_text()
+    (copied / "Anno/list_bbox.txt").unlink()
+    first = read_category(copied)
+    again = read_category(copied)
+    assert (copied / "Anno/category.cache.npz").exists()
+    assert again.missing == first.missing == ("Anno/list_bbox.txt is not there: the photos are used whole",)
+    assert again.box(0) is None
+    (copied / "Anno/list_bbox.txt").write_text(boxes)
+    assert read_category(copied).missing == ()
 
 
 def test_copy_is_rebuilt_when_a_source_changes(copied: Path) -> None:
@@ -517,3 +696,30 @@ def test_small_sets_leave_no_files_behind(tmp_path: Path) -> None:
     before = set(write_category(tmp_path).rglob("*"))
     read_category(tmp_path)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_appended_categories_are_matched_by_name(tmp_path: Path) -> None:
+    def labelled(names: tuple[str, ...], categories: list[int]) -> FashionData:
+        count = len(categories)
+        return FashionData(
+            image_root=tmp_path,
+            images=tuple(f"{i}.jpg" for i in range(count)),
+            splits=np.full(count, "train"),
+            boxes=np.zeros((count, 4), np.float32),
+            categories=np.array(categories, np.int16),
+            attributes=np.zeros((count, 0), np.int8),
+            landmarks=np.zeros((count, 8, 2), np.float32),
+            visibility=np.zeros((count, 8), np.int8),
+            clothes_types=np.ones(count, np.int8),
+            items=np.zeros(count, np.int32),
+            domains=np.zeros(count, np.int8),
+            category_names=names,
+            attribute_names=(),
+            attribute_groups=(),
+        )
+
+    joined = labelled(("Blazer", "Shirtdress"), [0, 1, -1]).append(
+        labelled(("Shirtdress", "Kilt", "Blazer"), [0, 1, 2, -1])
+    )
+    assert joined.category_names == ("Blazer", "Shirtdress")
+    assert joined.categories.tolist() == [0, 1, -1, 1, -1, 0, -1]

@@ -1,15 +1,21 @@
 """What `check` says of whole, incomplete and damaged downloads, made by rendering a small set."""
 
+import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check, find_benchmarks
-from fashion_infer.errors import DataError
+from fashion_infer.data import deepfashion
+from fashion_infer.data.benchmarks import find_benchmarks, has_official_counts
+from fashion_infer.data.deepfashion_check import BenchmarkReport, CheckReport, check
+from fashion_infer.errors import DataError, ImageError
+from fashion_infer.images import read_image
 from fashion_infer.synthetic.dataset import write_dataset
 
 
@@ -65,9 +71,56 @@ def test_missing_files_are_listed(data_set: Path) -> None:
     (data_set / "category_attribute/Anno/list_bbox.txt").unlink()
     (data_set / "category_attribute/Eval/list_eval_partition.txt").unlink()
     found = benchmark(check(data_set, images=False))
-    assert set(found.missing_files) == {"Anno/list_bbox.txt", "Eval/list_eval_partition.txt"}
+    assert set(found.missing_files) == {"Eval/list_eval_partition.txt"}, "without boxes photos would be used whole"
     assert found.counts == {}
     assert not found.ok
+
+
+def test_what_can_be_done_without_is_a_note(data_set: Path) -> None:
+    (data_set / "in_shop/Anno/list_landmarks_inshop.txt").unlink()
+    found = benchmark(check(data_set, images=False), "in_shop")
+    assert found.ok
+    assert found.notes == ("Anno/list_landmarks_inshop.txt is not there: landmarks are neither trained nor judged",)
+    assert f"  note: {found.notes[0]}" in found.lines()
+    assert found.counts["items"] == 6
+
+
+def test_an_own_set_of_other_numbers_has_no_findings_but_the_true_one(data_set: Path) -> None:
+    """Three attributes and sixty categories: one damaged file must not make findings of the others."""
+    folder = data_set / "category_attribute"
+    (folder / "Anno").rename(folder / "Anno_coarse")
+    anno = folder / "Anno_fine"
+    anno.mkdir()
+    names = [str(path.relative_to(folder / "Img")) for path in sorted((folder / "Img/img").rglob("*.jpg"))][:3]
+    categories = [f"kind{i} 1" for i in range(60)]
+    (anno / "list_category_cloth.txt").write_text("\n".join(["60", "category_name category_type", *categories]))
+    (anno / "list_attr_cloth.txt").write_text("3\nattribute_name attribute_type\nred 1\nlong 2\nnew style 6\n")
+    for split, name in zip(("train", "val", "test"), names, strict=True):
+        rows = {"": name, "_cate": "60", "_attr": "1 0 1", "_bbox": "1 1 20 20", "_landmarks": " ".join(["5"] * 16)}
+        for part, row in rows.items():
+            (anno / f"{split}{part}.txt").write_text(row + "\n")
+    shutil.rmtree(folder / "Anno_coarse")
+    report = check(folder)
+    assert benchmark(report, "category_fine").counts == {
+        "images": 3, "train": 1, "val": 1, "test": 1, "categories": 60, "attributes": 3,
+    }  # fmt: skip
+    assert report.ok
+    (anno / "val_bbox.txt").write_text("1 1 20\n")
+    findings = benchmark(check(folder), "category_fine").findings
+    assert [str(finding) for finding in findings] == ["Anno_fine/val_bbox.txt:1: 4 values expected, found 3"]
+
+
+def test_the_fine_set_has_official_counts() -> None:
+    counts = {"images": 20_000, "train": 14_000, "val": 2_000, "test": 4_000, "categories": 50, "attributes": 26}
+    assert has_official_counts("category_fine", counts)
+    assert not has_official_counts("category_fine", {**counts, "train": 13_999})
+
+
+def test_official_counts_do_not_ask_for_attributes_where_there_are_none() -> None:
+    counts = {"images": 52_712, "train": 25_882, "query": 14_218, "gallery": 12_612, "items": 7_982}
+    assert has_official_counts("in_shop", counts)
+    assert has_official_counts("in_shop", {**counts, "attributes": 463})
+    assert not has_official_counts("in_shop", {**counts, "attributes": 462})
 
 
 def test_every_malformed_row_is_listed(data_set: Path) -> None:
@@ -165,3 +218,83 @@ def test_of_many_findings_the_first_are_read(data_set: Path) -> None:
 
 def test_a_folder_without_a_benchmark_says_so(tmp_path: Path) -> None:
     assert check(tmp_path).lines() == [f"{tmp_path}: no benchmark of DeepFashion"]
+
+
+# ---- what the reader cannot use, and labels that do not fit their images
+
+
+def damaged_images(folder: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        (folder / name).unlink()
+        (folder / name).write_bytes(content)
+
+
+def encoded(kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), (9, 99, 9)).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_is_wrong_exactly_where_the_reader_refuses_it(data_set: Path) -> None:
+    folder = data_set / "landmarks/Img/img"
+    contents = {kind: encoded(kind) for kind in ("EPS", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")}
+    contents["cut AVIF"] = contents["AVIF"][:-40]
+    contents["cut EPS"] = contents["EPS"][:60]
+    contents["closed JPEG"] = encoded("JPEG", quality=100)[:500] + b"\xff\xd9"
+    names = [f"{number:08}.jpg" for number in range(1, len(contents) + 1)]
+    damaged_images(folder, dict(zip(names, contents.values(), strict=True)))
+    found = benchmark(check(data_set), "landmarks")
+    assert [finding.file for finding in found.unreadable_images] == [f"img/{name}" for name in names]
+    for name, finding in zip(names, found.unreadable_images, strict=True):
+        with pytest.raises(ImageError) as caught:
+            read_image(folder / name)
+        assert str(caught.value) == f"{folder / name} {finding.message}"
+
+
+def rewrite(path: Path, row: int, change: Callable[[list[str]], list[str]]) -> None:
+    """Change the cells of a row, counted from 0 below the two header lines."""
+    lines = path.read_text().splitlines()
+    lines[2 + row] = " ".join(change(lines[2 + row].split()))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_labels_that_do_not_fit_their_images(data_set: Path) -> None:
+    anno = data_set / "landmarks/Anno"
+    rewrite(anno / "list_bbox.txt", 0, lambda cells: [cells[0], "900", "900", "990", "990"])
+    rewrite(anno / "list_bbox.txt", 1, lambda cells: [cells[0], "10", "10", "11", "50"])
+    rewrite(anno / "list_landmarks.txt", 2, lambda cells: [*cells[:3], "0", "0", "0", *cells[6:]])
+    rewrite(anno / "list_landmarks.txt", 3, lambda cells: [*cells[:3], "1", "5000", "20", *cells[6:]])
+    names = [line.split()[0] for line in (anno / "list_landmarks.txt").read_text().splitlines()[2:6]]
+    boxes = [line.split()[0] for line in (anno / "list_bbox.txt").read_text().splitlines()[2:4]]
+    found = {finding.file: finding.message for finding in benchmark(check(data_set), "landmarks").findings}
+    assert found[boxes[0]].startswith("the box [900.0, 900.0, 990.0, 990.0] has no area inside the ")
+    assert "covers less than 2 pixels a side" in found[boxes[1]]
+    assert found[names[2]].endswith(" is labelled at (0, 0), the corner of the image")
+    assert " at (5000, 20) lies outside the " in found[names[3]]
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("name", ["Stra\udcdfe.jpg", "Straße.jpg", "a\u00a0b.jpg", "衣\u3000服.jpg"])
+def test_names_are_those_on_disk_to_the_letter(name: str, data_set: Path) -> None:
+    root = data_set / "landmarks"
+    (root / "Img/img/00000001.jpg").rename(root / "Img/img" / name)
+    for path in root.rglob("*.txt"):
+        path.write_bytes(path.read_bytes().replace(b"00000001.jpg", os.fsencode(name)))
+    found = benchmark(check(data_set), "landmarks")
+    assert found.ok, found.lines()
+    assert f"img/{name}" in deepfashion.read_landmarks(root).images
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(data_set: Path) -> None:
+    for path in (data_set / "landmarks").rglob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert benchmark(check(data_set), "landmarks").ok
+
+
+@pytest.mark.parametrize("number", ["1_0", "\u0661\u0660", "+1-0", "0x10", "9" * 5000, "1e3"])
+def test_what_is_no_plain_number_is_a_finding(number: str, data_set: Path) -> None:
+    path = data_set / "landmarks/Anno/list_bbox.txt"
+    rewrite(path, 0, lambda cells: [cells[0], number, *cells[2:]])
+    found = benchmark(check(data_set, images=False), "landmarks")
+    assert ["is not a whole number" in finding.message for finding in found.findings] == [True]

@@ -1,17 +1,18 @@
 """A tiny set, a tiny network, and its exported file: judged by the same code."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fashion_infer.data import deepfashion_check
+from fashion_infer.data import benchmarks
 from fashion_infer.data.deepfashion import FashionData, read_category, read_consumer_to_shop, read_inshop
 from fashion_infer.errors import DataError
-from fashion_infer.evaluation.judging import Run, judge, judge_folder
-from fashion_infer.evaluation.measures import PUBLISHED
+from fashion_infer.evaluation.judging import Run, judge, judge_folder, select_split
+from fashion_infer.evaluation.protocols import PUBLISHED
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
@@ -38,7 +39,7 @@ def spec_of(data: FashionData) -> ModelSpec:
     return ModelSpec(
         arch="vgg16",
         image_size=SIZE,
-        categories=data.category_names,
+        categories=data.category_names or ("Tee",),  # a retrieval set names none
         attributes=data.attribute_names,
         attribute_groups=data.attribute_groups,
         embedding_dim=4,
@@ -84,30 +85,34 @@ def test_the_truth_is_judged_right_whatever_the_order_of_the_models_names(data: 
         assert result.images == IMAGES
         assert (result.skipped, result.unknown_categories, result.unknown_attributes) == ({}, (), ())
         assert result.evaluation.category == {1: 1, 3: 1, 5: 1}
-        assert result.evaluation.landmarks is not None
-        assert result.evaluation.landmarks.mean == pytest.approx(0, abs=1e-6)
+        assert result.evaluation.landmarks_box is not None
+        assert result.evaluation.landmarks_box.mean == pytest.approx(0, abs=1e-6)
         assert result.evaluation.attributes is not None
         assert result.evaluation.attributes["texture"][3] == 1, "at most one texture is positive"
         json.dumps(result.to_dict())
 
 
-def test_landmarks_are_measured_in_shares_of_the_photo_not_of_the_box(data: FashionData) -> None:
-    """Off by a tenth of the box, which is so much of the photo."""
+def test_landmarks_are_measured_in_shares_of_the_box_and_of_the_photo(data: FashionData) -> None:
+    """Off by a tenth of what was cut out: so much of the labelled box, and so much of the photo."""
     exact = oracle(data, spec_of(data))
 
     def off(batch: np.ndarray) -> dict[str, np.ndarray]:
         outputs = exact(batch)
         return {**outputs, "landmarks": outputs["landmarks"] + np.float32([0.1, 0])}
 
-    result = judge(off, spec_of(data), data)
-    shares = []
+    evaluation = judge(off, spec_of(data), data).evaluation
+    of_box, of_image = [], []
     for row in range(len(data)):
         picture = read_image(data.image_root / data.images[row])
-        shares.append(0.1 * crop(picture, data.boxes[row], SIZE).size[0] / picture.width)
+        cut = crop(picture, data.boxes[row], SIZE).size[0]
+        x1, _, x2, _ = data.boxes[row].tolist()
+        of_box.append(0.1 * cut / (min(x2, picture.width) - max(x1, 0)))
+        of_image.append(0.1 * cut / picture.width)
     visible = data.visibility == 0
-    by_hand = [np.mean(np.array(shares)[visible[:, i]]) for i in range(8) if visible[:, i].any()]
-    assert result.evaluation.landmarks is not None
-    assert result.evaluation.landmarks.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
+    for found, shares in ((evaluation.landmarks_box, of_box), (evaluation.landmarks_image, of_image)):
+        by_hand = [np.mean(np.array(shares)[visible[:, i]]) for i in range(8) if visible[:, i].any()]
+        assert found is not None
+        assert found.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
 
 
 def test_what_the_model_does_not_know_counts_as_a_miss(data: FashionData) -> None:
@@ -171,7 +176,20 @@ def test_retrieval_needs_no_common_attributes(root: Path, read: object, folder: 
     assert result.evaluation.category is None
     assert result.evaluation.attributes is None
     assert result.evaluation.retrieval is not None
-    assert set(result.evaluation.retrieval.values()) == {1.0}
+    metrics = result.evaluation.retrieval.to_dict()
+    assert metrics["retrieval_hit1"] == metrics["retrieval_map"] == 1
+    known = dict(zip(data.images, data.items.tolist(), strict=True))
+    assert result.ranks
+    for query in result.ranks:
+        images = sum(
+            known[name] == query["item"]
+            for name, split, domain in zip(data.images, data.splits, data.domains, strict=True)
+            if (split == "gallery" if folder == "in_shop" else domain == 1)
+        )
+        assert known[query["image"]] == query["item"]
+        assert query["ranks"] == list(range(1, images + 1))
+    assert len({query["kind"] for query in result.ranks}) > 1
+    json.dumps(result.to_dict())
 
 
 def test_broken_images_are_skipped_counted_and_named(data: FashionData, tmp_path: Path) -> None:
@@ -227,8 +245,8 @@ def test_a_checkpoint_and_its_exported_file_are_judged_alike(
     assert before.keys() == after.keys()
     assert before["category_top3"] > 0
     assert before["attribute_recall3_all"] > 0
-    curve, exported = before.pop("pdl_curve"), after.pop("pdl_curve")
-    assert exported == pytest.approx(curve)
+    for name in ("pdl_curve_box", "pdl_curve_pixels"):
+        assert after.pop(name) == pytest.approx(before.pop(name))
     unlike = {
         name for name, value in before.items() if value is not None and after[name] != pytest.approx(value, rel=1e-4)
     }
@@ -246,7 +264,7 @@ def blind(batch: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) -> None:
-    found = judge_folder(blind, spec_of(data), root)
+    found = judge_folder(blind, spec_of(data), root).judgements
     assert {name: judgement.images for name, judgement in found.items()} == {
         "category": 8, "consumer_to_shop": 8, "in_shop": 6, "landmarks": 8,
     }  # fmt: skip
@@ -256,23 +274,26 @@ def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) ->
 
 
 def test_one_benchmark_and_another_split(root: Path, data: FashionData) -> None:
-    (judgement,) = judge_folder(blind, spec_of(data), root, benchmark="landmarks", split="val").values()
-    assert judgement.evaluation.landmarks is not None
+    (judgement,) = judge_folder(blind, spec_of(data), root, benchmark="landmarks", split="val").judgements.values()
+    assert judgement.evaluation.landmarks_box is not None
     assert judgement.evaluation.category is None
-    assert [name for name, *_ in judgement.rows()] == ["landmark_error", "pdl_35"]
+    names = ["landmark_error_box", "landmark_error_image", "pdl_35_box", "pdl_35_pixels"]
+    assert [name for name, *_ in judgement.rows()] == names
 
 
 def test_the_papers_numbers_stand_beside_the_papers_data_only(
     root: Path, data: FashionData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = root / "category_attribute"
-    monkeypatch.setitem(deepfashion_check.OFFICIAL, "category", deepfashion_check.count(folder, "category", data))
-    official = judge_folder(blind, spec_of(data), folder)["category"]
+    monkeypatch.setitem(benchmarks.OFFICIAL, "category", benchmarks.count(folder, "category", data))
+    official = judge_folder(blind, spec_of(data), folder).judgements["category"]
     assert official.published == PUBLISHED["category"]
     rows = {name: paper for name, _, paper in official.rows()}
     assert rows["category_top3"] == 0.8258
     assert rows["category_top1"] is None, "the paper does not say"
-    assert judge_folder(blind, spec_of(data), folder, split="val")["category"].published == {}
+    assert rows["landmark_error_box"] == 0.0872
+    assert rows["landmark_error_image"] is None, "the paper divided by the box"
+    assert judge_folder(blind, spec_of(data), folder, split="val").judgements["category"].published == {}
 
 
 @pytest.mark.parametrize(
@@ -292,3 +313,107 @@ def test_a_folder_without_a_benchmark(data: FashionData, tmp_path: Path) -> None
         judge_folder(blind, spec_of(data), tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         judge_folder(blind, spec_of(data), tmp_path / "none")
+
+
+def test_a_benchmark_that_cannot_be_judged_stops_no_other(root: Path, data: FashionData, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set/in_shop/Img")
+    (tmp_path / "set/landmarks/Anno/list_landmarks.txt").write_text("no count\n")
+    found = judge_folder(blind, spec_of(data), tmp_path / "set")
+    assert set(found.judgements) == {"category", "consumer_to_shop"}
+    assert set(found.failed) == {"in_shop", "landmarks"}
+    assert "no image of the set can be read" in found.failed["in_shop"]
+    assert "the number of rows expected" in found.failed["landmarks"]
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["landmarks"] == {"error": found.failed["landmarks"]}
+    assert told["category"]["images"] == 8
+
+
+def test_two_folders_of_the_same_benchmark_are_both_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(root / "category_attribute", tmp_path / name)
+    found = judge_folder(blind, spec_of(data), tmp_path)
+    assert set(found.judgements) == {"category in one", "category in two"}
+
+
+def test_consumers_are_looked_up_in_the_gallery_that_was_asked_for(root: Path, data: FashionData) -> None:
+    whole = read_consumer_to_shop(root / "consumer_to_shop")
+    test, both = select_split(whole, "test"), select_split(whole, "test", "val+test")
+    assert set(test.splits) == {"test"}
+    shops_of_val = (whole.splits == "val") & (whole.domains == 1)
+    assert len(both) == len(test) + int(shops_of_val.sum()) > len(test)
+    assert set(both.domains[both.splits == "val"]) == {1}, "queries are of the test items only"
+    assert (both.visibility[both.splits == "val"] == -2).all(), "landmarks are judged on the split alone"
+    assert select_split(whole, "val", "val+test").images == whole.split("val").images
+    spec = spec_of(data)
+    sizes = {}
+    for gallery in ("test", "val+test"):
+        found = judge_folder(blind, spec, root / "consumer_to_shop", gallery=gallery).judgements["consumer_to_shop"]
+        retrieval = found.evaluation.retrieval
+        assert retrieval is not None
+        sizes[gallery] = (len(retrieval.ranks), retrieval.gallery_size)
+        assert found.evaluation.landmarks_box is not None
+        assert found.evaluation.landmarks_box.counts.sum() == (test.visibility == 0).sum()
+    assert sizes["test"] == (4, 4)
+    assert sizes["val+test"] == (4, 4 + int(shops_of_val.sum()))
+
+
+def test_the_published_row_is_of_the_gallery_of_2016(
+    root: Path, data: FashionData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / "consumer_to_shop"
+    counts = benchmarks.count(folder, "consumer_to_shop", read_consumer_to_shop(folder))
+    monkeypatch.setitem(benchmarks.OFFICIAL, "consumer_to_shop", counts)
+    for gallery, published in (("test", PUBLISHED["consumer_to_shop"]), ("val+test", {})):
+        found = judge_folder(blind, spec_of(data), folder, gallery=gallery)
+        assert found.judgements["consumer_to_shop"].published == published
+
+
+def test_without_boxes_and_landmarks_whole_photos_are_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    shutil.copytree(root / "in_shop", tmp_path / "set")
+    shutil.rmtree(tmp_path / "set/Anno")
+    found = judge_folder(blind, spec_of(data), tmp_path / "set").judgements["in_shop"]
+    assert found.evaluation.landmarks_box is None
+    assert found.evaluation.attributes is None
+    assert found.evaluation.retrieval is not None
+    assert len(found.missing) == 4
+    assert dict(found.remarks())["things are missing"] == list(found.missing)
+
+
+def test_the_box_is_the_photo_where_there_is_none(data: FashionData) -> None:
+    whole = replace(data, boxes=np.full_like(data.boxes, np.nan))
+    seen = []
+
+    def off(batch: np.ndarray) -> dict[str, np.ndarray]:
+        rows = range(len(seen), len(seen) + len(batch))
+        seen.extend(batch)
+        points = []
+        for row in rows:
+            picture = read_image(data.image_root / data.images[row])
+            points.append(data.landmarks[row] / [picture.width, picture.height] + 0.1)
+        return {**blind(batch), "landmarks": np.array(points, np.float32)}
+
+    evaluation = judge(off, spec_of(data), whole).evaluation
+    assert evaluation.landmarks_box is not None
+    assert evaluation.landmarks_image is not None
+    assert evaluation.landmarks_box.mean == pytest.approx(evaluation.landmarks_image.mean)
+    assert evaluation.landmarks_box.mean == pytest.approx(0.1 * 2**0.5, rel=1e-4)
+
+
+def test_own_retrieval_data_is_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
+    """Categories that the model does not know are by the way, as attributes of other retrieval sets are."""
+    shops = read_inshop(root / "in_shop").split("query", "gallery")
+    rows = [
+        f"{name},{item},{split},Gown" for name, item, split in zip(shops.images, shops.items, shops.splits, strict=True)
+    ]
+    (tmp_path / "retrieval.csv").write_text("\n".join(["image,item,split,category", *rows]))
+    (tmp_path / "img").symlink_to(shops.image_root / "img")
+    own = judge_folder(blind, spec_of(data), tmp_path).judgements["retrieval"]
+    theirs = judge_folder(blind, spec_of(data), root / "in_shop").judgements["in_shop"]
+    assert own.evaluation.category is None
+    assert own.unknown_categories == ("Gown",)
+    assert own.evaluation.retrieval is not None
+    assert theirs.evaluation.retrieval is not None
+    assert own.evaluation.retrieval.gallery_size == theirs.evaluation.retrieval.gallery_size
+    assert [query["image"] for query in own.ranks] == [query["image"] for query in theirs.ranks]
+    assert {query["kind"] for query in own.ranks} == {"Gown"}

@@ -1,7 +1,5 @@
 import itertools
-import json
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +10,18 @@ from hypothesis.extra import numpy as hnp
 
 from fashion_infer.evaluation import measures
 from fashion_infer.evaluation.measures import (
-    PUBLISHED,
-    Evaluation,
-    Labels,
+    LandmarkError,
+    attribute_accuracy,
     attribute_recall,
     category_accuracy,
-    evaluate,
-    landmark_error,
-    pdl_curve,
-    retrieval_accuracy,
+    landmark_error_box,
+    landmark_error_image,
+    pdl_box,
+    pdl_pixels,
 )
 
 NAN = float("nan")
-VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
+VISIBLE, OCCLUDED, TRUNCATED, ABSENT, UNLABELLED = 0, 1, 2, -1, -2
 
 
 def random(seed: int = 0) -> np.random.Generator:
@@ -236,26 +233,117 @@ def test_attribute_recall_is_blind_to_order_and_grows_with_k(
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, items = random().random((50, 5)), random(1).integers(0, 20, 50)
+    scores = random().random((50, 5))
     labels = random(2).choice(np.array([1, -1], np.int8), (50, 5))
-    whole = attribute_recall(scores, labels, GROUPS), retrieval_accuracy(scores, scores[::2], items, items[::2])
-    monkeypatch.setattr(measures, "CHUNK", 60)  # 12 rows of attributes, 2 queries
-    assert attribute_recall(scores, labels, GROUPS) == whole[0]
-    assert retrieval_accuracy(scores, scores[::2], items, items[::2]) == whole[1]
+    whole = attribute_recall(scores, labels, GROUPS)
+    monkeypatch.setattr(measures, "CHUNK", 60)  # 12 rows
+    assert attribute_recall(scores, labels, GROUPS) == whole
 
 
 def test_memory_stays_bounded() -> None:
-    scores, items = random().random((20_000, 500), dtype=np.float32), random(1).integers(0, 3000, 6000)
+    scores = random().random((20_000, 500), dtype=np.float32)
     labels = np.where(scores < 0.01, 1, -1).astype(np.int8)
     tracemalloc.start()
     attribute_recall(scores, labels, ["part"] * 500, ks=(5,))  # a copy of all scores takes 40 MB
-    retrieval_accuracy(scores[:6000, :16], scores[6000:12_000, :16], items, items)  # all distances take 144 MB
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 80e6
 
 
+def test_attributes_of_no_group_count_among_all_only() -> None:
+    recall = attribute_recall(SCORES, ATTRIBUTES, [""] * 5, ks=(1,))
+    assert recall == {"all": {1: 2 / 5}}
+
+
+# --------------------------------------------------------------------------------------- groups that exclude each other
+
+SLEEVES = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [-1, -1, -1]], np.int8)  # the last one has none
+
+
+def test_recall_of_three_among_three_says_nothing_and_accuracy_does() -> None:
+    scores = random().random((4, 3))
+    scores[[0, 1], [0, 1]] = 2
+    scores[2, 0] = 2  # wrong
+    assert attribute_recall(scores, SLEEVES, ["sleeve"] * 3, ks=(3,))["sleeve"] == {3: 1}
+    assert attribute_accuracy(scores, SLEEVES, ["sleeve"] * 3) == {"sleeve": pytest.approx(2 / 3)}
+
+
+def test_constant_choices_earn_nothing() -> None:
+    assert attribute_accuracy(np.full((4, 3), 0.5), SLEEVES, ["sleeve"] * 3) == {"sleeve": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [((0, 1, 1), "two at once"), ((0, 1, 0), "another may be true as well")], ids=str
+)
+def test_a_group_is_exclusive_where_one_is_true_and_the_others_false(change: tuple[int, int, int], why: str) -> None:
+    labels = SLEEVES.copy()
+    labels[change[0], change[1]] = change[2]
+    assert attribute_accuracy(random().random((4, 3)), labels, ["sleeve"] * 3) == {}, why
+
+
+def test_choices_of_several_groups_agree_with_scikit_learn() -> None:
+    accuracy_score = pytest.importorskip("sklearn.metrics").accuracy_score
+    rng = random(2)
+    groups = ["sleeve"] * 3 + ["fit"] * 4 + ["lone"] + ["texture"] * 2 + [""] * 2
+    choices = {"sleeve": rng.integers(0, 3, 60), "fit": rng.integers(0, 4, 60)}
+    labels = np.full((60, 12), -1, np.int8)
+    labels[np.arange(60), choices["sleeve"]] = 1
+    labels[np.arange(60), 3 + choices["fit"]] = 1
+    labels[:, 7] = labels[:, 10] = 1
+    labels[:5, 8:10] = 1  # two textures at once
+    scores = rng.random((60, 12))
+    assert attribute_accuracy(scores, labels, groups) == {
+        "sleeve": pytest.approx(accuracy_score(choices["sleeve"], scores[:, :3].argmax(1))),
+        "fit": pytest.approx(accuracy_score(choices["fit"], scores[:, 3:7].argmax(1))),
+    }
+
+
 # -------------------------------------------------------------------------------------------------- landmarks
+
+
+UNIT = np.ones((1, 2))
+
+
+def landmark_error(predicted: np.ndarray, true: np.ndarray, codes: np.ndarray) -> LandmarkError:
+    """In boxes of 1 x 1."""
+    return landmark_error_box(predicted, true, codes, np.repeat(UNIT, len(predicted), 0))
+
+
+def pdl_curve(predicted: np.ndarray, true: np.ndarray, codes: np.ndarray, distances: Any = range(101)) -> np.ndarray:
+    """In boxes of 1 x 1."""
+    return pdl_box(predicted, true, codes, np.repeat(UNIT, len(predicted), 0), distances)
+
+
+def test_one_point_in_each_unit() -> None:
+    """A photo of 300 x 300, a box of 160 x 194 in it, a point off by a tenth of the box in either direction."""
+    true, predicted = points(100, 100), points(116, 119.4)
+    image, box, codes = np.array([[300, 300]]), np.array([[160, 194]]), visibility(0)
+    assert landmark_error_image(predicted, true, codes, image).mean == pytest.approx(0.0838, abs=5e-5)
+    assert landmark_error_box(predicted, true, codes, box).mean == pytest.approx(0.1414, abs=5e-5)
+    assert pdl_box(predicted, true, codes, box, [72, 73]).tolist() == [0, 1], "0.1414 of 512 are 72.4 pixels"
+    assert pdl_pixels(predicted, true, codes, [25, 26]).tolist() == [0, 1], "25.15 pixels of the photo"
+
+
+def test_the_units_agree_with_a_plain_reckoning() -> None:
+    rng = random(5)
+    predicted, true = rng.uniform(0, 400, (2, 25, 8, 2))
+    codes, sizes = rng.integers(-2, 3, (25, 8)), rng.uniform(50, 400, (25, 2))
+    by_hand: list[list[float]] = [[] for _ in range(8)]
+    flat: list[float] = []
+    for image, (width, height) in enumerate(sizes.tolist()):
+        for point in range(8):
+            if codes[image, point] == VISIBLE:
+                dx, dy = (predicted[image, point] - true[image, point]).tolist()
+                by_hand[point].append(((dx / width) ** 2 + (dy / height) ** 2) ** 0.5)
+                flat.append((dx**2 + dy**2) ** 0.5)
+    means = [sum(errors) / len(errors) for errors in by_hand]
+    for measure in (landmark_error_image, landmark_error_box):
+        assert measure(predicted, true, codes, sizes).mean == pytest.approx(sum(means) / 8)
+    stretched = [512 * error for errors in by_hand for error in errors]
+    for limit in (35, 90):
+        share = sum(error <= limit for error in stretched) / len(stretched)
+        assert pdl_box(predicted, true, codes, sizes, [limit]) == pytest.approx(share)
+        assert pdl_pixels(predicted, true, codes, [limit]) == pytest.approx(sum(e <= limit for e in flat) / len(flat))
 
 
 def test_landmark_error_by_hand() -> None:
@@ -270,7 +358,7 @@ def test_landmark_error_by_hand() -> None:
     assert error.mean == pytest.approx((0.3 + 0 + 0.1) / 3, abs=1e-7)  # of landmarks, not of the four points
 
 
-@pytest.mark.parametrize("code", [OCCLUDED, TRUNCATED, ABSENT])
+@pytest.mark.parametrize("code", [OCCLUDED, TRUNCATED, ABSENT, UNLABELLED])
 def test_only_visible_landmarks_count(code: int) -> None:
     predicted, true = points(0.9, 0.9), np.full((1, 8, 2), NAN, np.float32)
     true[0, 0] = 0.9
@@ -352,115 +440,6 @@ def test_perfect_landmarks_have_no_error(true: np.ndarray, codes: np.ndarray) ->
     np.testing.assert_equal(pdl_curve(true, true, codes, [0]), np.array([1 - best]))
 
 
-# -------------------------------------------------------------------------------------------------- retrieval
-
-
-def test_retrieval_by_hand() -> None:
-    gallery = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], np.float32)
-    queries = np.array([[1, 0], [0.6, 0.8], [0, -1]], np.float32)
-    items = np.array([7, 8, 9, 8])
-    # The first query finds item 9 third; the second finds 8 first; item 5 is not in the gallery.
-    accuracy = retrieval_accuracy(queries, gallery, np.array([9, 8, 5]), items, ks=(1, 2, 3, 100))
-    assert accuracy == {
-        1: pytest.approx(1 / 3),
-        2: pytest.approx(1 / 3),
-        3: pytest.approx(2 / 3),
-        100: pytest.approx(2 / 3),
-    }
-
-
-def test_only_the_nearest_of_an_items_images_matters() -> None:
-    gallery = np.array([[1.0], [2], [3], [4], [9]])
-    for k, hit in ((1, 0.0), (2, 1.0)):
-        assert retrieval_accuracy(np.zeros((1, 1)), gallery, np.array([1]), np.array([0, 1, 0, 0, 1]), ks=(k,)) == {
-            k: hit
-        }
-
-
-def test_retrieval_without_queries_is_nan_and_without_gallery_a_miss() -> None:
-    some, none, item = np.ones((1, 2)), np.zeros((0, 2)), np.array([3])
-    np.testing.assert_equal(retrieval_accuracy(none, some, item[:0], item, ks=(1,)), {1: NAN})
-    assert retrieval_accuracy(some, none, item, item[:0], ks=(1,)) == {1: 0}
-
-
-def test_no_item_is_no_match() -> None:
-    vectors = np.eye(2)
-    accuracy = retrieval_accuracy(vectors, vectors, np.array([-1, 4]), np.array([-1, 4]), ks=(1,))
-    assert accuracy == {1: 1}  # the query of no item is left out
-    assert retrieval_accuracy(vectors[:1], vectors, np.array([4]), np.array([-1, 4]), ks=(1, 2)) == {1: 0, 2: 1}
-
-
-@pytest.mark.parametrize("length", [1, 64])
-@pytest.mark.parametrize(("dim", "queries", "gallery"), [(256, 3, 5), (256, 1, 5000), (100, 2, 17), (64, 1, 1003)])
-def test_a_collapsed_embedding_earns_nothing(dim: int, queries: int, gallery: int, length: int) -> None:
-    # Equal vectors have products that differ in their last bit, by their place in the matrix.
-    vector = random(dim).normal(size=dim).astype(np.float32)
-    vector /= np.linalg.norm(vector)
-    items = np.arange(gallery)
-    accuracy = retrieval_accuracy(
-        np.tile(length * vector, (queries, 1)),
-        np.tile(vector, (gallery, 1)),
-        items[:queries],
-        items,
-        ks=(1, gallery - 1, gallery),
-    )
-    assert accuracy == {1: 0, gallery - 1: 0, gallery: 1}
-
-
-@pytest.mark.parametrize("unit", [True, False])
-def test_retrieval_agrees_with_libraries(unit: bool) -> None:
-    neighbors = pytest.importorskip("sklearn.neighbors")
-    torch = pytest.importorskip("torch")
-    hit_rate = pytest.importorskip("torchmetrics.functional.retrieval").retrieval_hit_rate
-    vectors, items = random().normal(size=(260, 16)), random(1).integers(0, 30, 260)
-    if unit:
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries, gallery = vectors[:60], vectors[60:]
-    ours = retrieval_accuracy(queries, gallery, items[:60], items[60:], ks=(1, 5, 20))
-    distances, nearest = neighbors.NearestNeighbors(n_neighbors=200).fit(gallery).kneighbors(queries)
-    for k, share in ours.items():
-        relevant = items[60:][nearest] == items[:60, None]
-        assert share == pytest.approx(relevant[:, :k].any(axis=1).mean())
-        theirs = [
-            hit_rate(torch.from_numpy(-d), torch.from_numpy(r), top_k=k).item()
-            for d, r in zip(distances, relevant, strict=True)
-        ]
-        assert share == pytest.approx(np.mean(theirs))
-
-
-small_vectors = hnp.arrays(np.float32, (6, 3), elements=st.integers(-2, 2).map(float))
-small_items = hnp.arrays(np.int32, 6, elements=st.integers(-1, 3))
-
-
-@given(small_vectors, small_vectors, small_items, small_items, st.permutations(range(6)))
-def test_retrieval_is_exact_with_ties_blind_to_order_and_grows_with_k(
-    queries: np.ndarray, gallery: np.ndarray, query_items: np.ndarray, gallery_items: np.ndarray, order: list[int]
-) -> None:
-    ks = (1, 2, 3, 6)
-    accuracy = retrieval_accuracy(queries, gallery, query_items, gallery_items, ks)
-    np.testing.assert_equal(
-        retrieval_accuracy(queries[order[::-1]], gallery[order], query_items[order[::-1]], gallery_items[order], ks),
-        accuracy,
-    )
-    squares = np.square(queries[:, None] - gallery).sum(axis=2)
-    ranks = [
-        np.lexsort((items == item, row)).tolist()  # by distance, and of equal ones the wrong first
-        for row, item, items in zip(squares, query_items, [gallery_items] * 6, strict=True)
-        if item >= 0
-    ]
-    known = query_items[query_items >= 0]
-    for k, share in accuracy.items():
-        hits = [item in gallery_items[rank[:k]] for rank, item in zip(ranks, known, strict=True)]
-        np.testing.assert_equal(share, sum(hits) / len(hits) if hits else NAN)
-    assert not (np.diff(list(accuracy.values())) < 0).any()
-
-
-@given(st.permutations(range(6)))
-def test_perfect_embeddings_always_hit(items: list[int]) -> None:
-    accuracy = retrieval_accuracy(np.eye(6)[items], np.eye(6), np.array(items), np.arange(6), ks=(1, 5))
-    assert accuracy == {1: 1, 5: 1}
-
-
 # ------------------------------------------------------------------------------------------------- bad input
 
 
@@ -488,135 +467,19 @@ def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
         (lambda: attribute_recall(zeros(3, 1), zeros(3, 1), ["all"]), 'no group named "all"'),
         (lambda: attribute_recall(zeros(3, 1), zeros(3, 1), ["a"], ks=(3, -1)), r"at least 1, got \[3, -1\]"),
         (
-            lambda: landmark_error(zeros(3, 7, 2), zeros(3, 7, 2), zeros(3, 7)),
-            r"expected predicted and true \[N, 8, 2\] and visibility \[N, 8\], got \(3, 7, 2\), \(3, 7, 2\), \(3, 7\)",
+            lambda: landmark_error_box(zeros(3, 7, 2), zeros(3, 7, 2), zeros(3, 7), zeros(3, 2)),
+            r"expected predicted and true \[N, 8, 2\], visibility \[N, 8\] and sizes \[N, 2\], got \(3, 7, 2\), ",
         ),
-        (lambda: landmark_error(zeros(3, 8, 2), zeros(2, 8, 2), zeros(3, 8)), r"got \(3, 8, 2\), \(2, 8, 2\)"),
-        (lambda: pdl_curve(zeros(3, 8, 2), zeros(3, 8, 2), zeros(8, 3)), r"visibility \[N, 8\], got .*\(8, 3\)"),
         (
-            lambda: retrieval_accuracy(zeros(3, 4), zeros(2, 5), zeros(3), zeros(2)),
-            r"expected queries \[Q, D\], gallery \[G, D\].* got \(3, 4\), \(2, 5\), \(3,\), \(2,\)",
+            lambda: landmark_error_image(zeros(3, 8, 2), zeros(2, 8, 2), zeros(3, 8), zeros(3, 2)),
+            r"got \(3, 8, 2\), \(2, 8, 2\)",
         ),
-        (lambda: retrieval_accuracy(zeros(3, 4), zeros(2, 4), zeros(2), zeros(2)), r"query_items \[Q\]"),
-        (lambda: retrieval_accuracy(zeros(3), zeros(3), zeros(3), zeros(3)), r"got \(3,\), \(3,\)"),
-        (lambda: retrieval_accuracy(zeros(1, 2), zeros(1, 2), zeros(1), zeros(1), ks=(0, 1)), "at least 1"),
-        (
-            lambda: retrieval_accuracy(np.full((1, 2), NAN), zeros(1, 2), zeros(1), zeros(1)),
-            "expected finite embeddings, got some with NaN or infinity",
-        ),
+        (lambda: pdl_box(zeros(3, 8, 2), zeros(3, 8, 2), zeros(8, 3), zeros(3, 2)), r"got .*\(8, 3\), \(3, 2\)"),
+        (lambda: pdl_box(zeros(3, 8, 2), zeros(3, 8, 2), zeros(3, 8), zeros(2)), r"sizes \[N, 2\], got .*\(2,\)"),
+        (lambda: pdl_pixels(zeros(3, 8, 2), zeros(3, 8, 2), zeros(8, 3)), r"visibility \[N, 8\].* got .*\(8, 3\)"),
+        (lambda: attribute_accuracy(zeros(3, 2), zeros(3, 1), ["a"]), r"got \(3, 2\), \(3, 1\), \(1,\)"),
     ],
 )
 def test_bad_input_says_what_was_expected_and_what_came(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# -------------------------------------------------------------------------------------------------- together
-
-LABELS = Labels(
-    categories=np.array([0, 1, -1]),
-    attributes=np.array([[1, -1], [-1, 1], [-1, -1]], np.int8),
-    attribute_groups=("texture", "shape"),
-    landmarks=points(count=3),
-    visibility=np.concatenate([visibility(0, 1), visibility(0), visibility()]),
-    items=np.array([5, 5, 6]),
-    queries=np.array([True, False, False]),
-    gallery=np.array([False, True, True]),
-)
-NOTHING = Labels(
-    categories=np.full(3, -1),
-    attributes=np.zeros((3, 0), np.int8),
-    attribute_groups=(),
-    landmarks=np.zeros((3, 8, 2)),
-    visibility=np.full((3, 8), -1),
-    items=np.full(3, -1),
-    queries=np.array([True, False, False]),
-    gallery=np.array([False, True, True]),
-)
-OUTPUTS = {
-    "category": np.eye(6, dtype=np.float32)[:3],
-    "attributes": np.array([[0.9, 0.1], [0.2, 0.3], [0.5, 0.5]], np.float32),
-    "embedding": np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32),
-}
-
-
-def test_a_perfect_network_is_perfect_in_everything() -> None:
-    result = evaluate(OUTPUTS, LABELS, landmarks=LABELS.landmarks)
-    assert result.category == {1: 1, 3: 1, 5: 1}
-    assert result.attributes == {name: {3: 1, 5: 1} for name in ("texture", "shape", "all")}
-    assert result.landmarks is not None
-    assert result.landmarks.mean == 0
-    assert result.pdl is not None
-    assert result.pdl.tolist() == [1] * 101
-    assert result.retrieval == dict.fromkeys((1, 5, 10, 20, 30, 40, 50), 1)
-
-
-def test_landmarks_are_those_given_not_those_of_the_crop() -> None:
-    outputs = OUTPUTS | {"landmarks": points(0.9, 0.9, count=3)}
-    result = evaluate(outputs, LABELS, landmarks=points(0.5, 0.6, count=3))
-    assert result.to_dict()["landmark_error"] == pytest.approx(0.1)
-
-
-def test_images_that_are_neither_query_nor_gallery_are_not_searched() -> None:
-    outputs = OUTPUTS | {"embedding": np.array([[1, 0], [0.8, 0.6], [1, 0]], np.float32)}  # the third is nearer
-    for gallery, hit in ((LABELS.gallery, 0), (np.array([False, True, False]), 1)):
-        result = evaluate(outputs, replace(LABELS, gallery=gallery), landmarks=LABELS.landmarks)
-        assert result.to_dict()["retrieval_hit1"] == hit
-
-
-@pytest.mark.parametrize(
-    ("field", "keeps"),
-    [
-        ("categories", {"category"}),
-        ("attributes", {"attributes"}),
-        ("visibility", {"landmarks", "pdl"}),
-        ("items", {"retrieval"}),
-    ],
-)
-def test_only_what_has_labels_is_evaluated(field: str, keeps: set[str]) -> None:
-    fields = {field} | ({"attribute_groups"} if field == "attributes" else set())
-    labels = replace(NOTHING, **{name: getattr(LABELS, name) for name in fields})
-    outputs = {"items": ["embedding"], "categories": ["category"], "attributes": ["attributes"]}.get(field, [])
-    result = evaluate({name: OUTPUTS[name] for name in outputs}, labels, landmarks=points(count=3))
-    assert {name for name, value in vars(result).items() if value is not None} == keeps
-
-
-def test_nothing_to_evaluate() -> None:
-    result = evaluate({}, NOTHING, landmarks=points(count=3))
-    assert set(vars(result).values()) == {None}
-    assert result.to_dict() == {}
-
-
-def test_to_dict_is_json_without_nan() -> None:
-    result = evaluate(OUTPUTS, LABELS, landmarks=points(count=3))
-    metrics = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert metrics == result.to_dict()
-    assert metrics["category_top1"] == 1
-    assert metrics["attribute_recall3_texture"] == 1
-    assert metrics["landmark_error_left_collar"] == 0
-    assert metrics["landmark_error_right_hem"] is None
-    assert metrics["landmark_count_left_collar"] == 2
-    assert metrics["landmark_count_right_hem"] == 0
-    assert metrics["pdl_35"] == metrics["pdl_curve"][35] == 1
-    assert len(metrics["pdl_curve"]) == 101
-    assert metrics["retrieval_hit50"] == 1
-
-
-def test_to_dict_turns_a_group_without_positives_into_none() -> None:
-    assert Evaluation(attributes={"shape": {3: NAN}}).to_dict() == {"attribute_recall3_shape": None}
-
-
-def test_published_numbers_stand_beside_ours() -> None:
-    groups = ("texture", "fabric", "shape", "part", "style")
-    ours = Evaluation(
-        category=dict.fromkeys((1, 3, 5), 0.5),
-        attributes={group: dict.fromkeys((3, 5), 0.5) for group in (*groups, "all")},
-        landmarks=landmark_error(points(), points(), visibility(0)),
-        retrieval=dict.fromkeys(measures.RETRIEVAL_KS, 0.5),
-    ).to_dict()
-    assert set(PUBLISHED) == {"category", "landmarks", "in_shop", "consumer_to_shop"}
-    for row in PUBLISHED.values():
-        assert set(row) <= set(ours)
-        assert all(0 < value < 1 for value in row.values())
-    assert PUBLISHED["category"]["category_top3"] == 0.8258
-    assert PUBLISHED["category"]["attribute_recall5_all"] == 0.5461

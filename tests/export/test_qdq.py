@@ -229,3 +229,12 @@ def test_one_layer_alone(paper: Calibrated, images: np.ndarray) -> None:
     fp32, int8 = run(model, images), run(result, images)
     apart = np.abs(fp32["embedding"] - int8["embedding"]).max()
     assert 0 < apart < 0.05
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("some", [False, True], ids=["all", "some"])
+def test_every_constant_is_read(some: bool, target: Target, paper: Calibrated, light: Calibrated) -> None:
+    for model, ranges in (paper, light):
+        layers = layers_of(model.graph)[:: 2 if some else 1]
+        graph = to_int8(model, ranges, layers, target).graph
+        assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}

@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,18 @@ def test_tensorrts_messages_are_recorded_or_logged(caplog: pytest.LogCaptureFixt
     log.log(trt.ILogger.INFO, "chatter")
     assert "TensorRT: careful" in caplog.text
     assert "chatter" not in caplog.text
+
+
+def test_messages_of_other_threads_are_not_lost_while_one_records(caplog: pytest.LogCaptureFixture) -> None:
+    log = log_of(trt)
+    with recording(trt) as lines:
+        other = threading.Thread(target=log.log, args=(trt.ILogger.ERROR, "of another engine"))
+        other.start()
+        other.join()
+        log.log(trt.ILogger.ERROR, "of the one being built")
+    assert lines == ["ERROR: of another engine", "ERROR: of the one being built"]
+    assert "of another engine" in caplog.text
+    assert "being built" not in caplog.text
 
 
 def test_what_is_no_plan_gives_none_and_a_reason() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from fashion_infer.data.deepfashion import FashionData, read_inshop
 from fashion_infer.errors import DataError
-from fashion_infer.images import Picture
+from fashion_infer.images import Picture, read_image
 from fashion_infer.model_spec import LANDMARK_NAMES
 from fashion_infer.training.batches import (
     MIRRORED_SLOTS,
@@ -49,6 +49,18 @@ def truncate(path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- augmenting
+
+
+def test_without_a_box_the_whole_photo_is_used(training: FashionData) -> None:
+    picture = read_image(training.image_root / training.images[0])
+    corners = np.array([[0, 0, picture.width, picture.height]], np.float32)
+    whole = replace(training.select([0]), boxes=np.full((1, 4), np.nan, np.float32))
+    boxed = replace(whole, boxes=corners)
+    for strong in (False, True):
+        ours, theirs = (Samples(data, SIZE, seed=4, strong=strong)[0, 7] for data in (whole, boxed))
+        assert ours.error is None
+        np.testing.assert_array_equal(ours.image, theirs.image)
+        np.testing.assert_array_equal(ours.landmarks, theirs.landmarks)
 
 
 def test_mirrored_slots_are_left_and_right_of_the_same_part() -> None:

@@ -57,6 +57,20 @@ def test_visibility_by_hand() -> None:
     assert visibility_loss(sure, torch.zeros(1, 8).long()).item() == pytest.approx(50)
 
 
+def test_what_is_not_labelled_is_neither_visible_nor_truncated() -> None:
+    """A set without landmarks must not teach that all are cut off."""
+    logits = random(2, 8, 3).requires_grad_()
+    nothing = torch.full((2, 8), -2)
+    loss = visibility_loss(logits, nothing)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+    assert landmark_loss(random(2, 8, 2), random(2, 8, 2, seed=1), nothing).item() == 0
+    some = torch.tensor([[0, 2, -2, -2, -2, -2, -2, -2], [-2] * 8])
+    assert visibility_loss(torch.zeros(2, 8, 3), some).item() == pytest.approx(math.log(3)), "the mean of the two"
+
+
 def test_category_by_hand() -> None:
     logits = torch.tensor([[math.log(3), 0.0], [0.0, 0.0], [NAN, NAN]])
     loss = category_loss(logits[:2], torch.tensor([0, 1]))

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,11 @@ import pytest
 import torch
 
 from fashion_infer.data.deepfashion import FashionData
+from fashion_infer.data.deepfashion2 import CATEGORIES
 from fashion_infer.errors import DataError, DeviceError, ModelError, TrainingError, UsageError
+from fashion_infer.evaluation.judging import judge_folder
+from fashion_infer.export.onnx_model import export_onnx
+from fashion_infer.predictor import Predictor
 from fashion_infer.training import trainer
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.run_folder import STATE
@@ -156,7 +161,9 @@ def test_every_step_logs_every_loss(whole_run: Path) -> None:
 def test_each_epoch_is_judged(whole_run: Path) -> None:
     log = lines(whole_run, "validation")
     assert [line["step"] for line in log] == [7, 14, 21]
-    assert {"category_top1", "category_top3", "attribute_recall3_all", "landmark_error", "pdl_35"} < log[0].keys()
+    assert {"category_top1", "category_top3", "attribute_recall3_all", "landmark_error_box", "pdl_35_box"} < log[
+        0
+    ].keys()
 
 
 def test_the_checkpoint_is_the_average_of_the_weights(whole_run: Path, training: FashionData) -> None:
@@ -317,9 +324,9 @@ def test_a_rate_far_too_high_is_noticed(training: FashionData, config: TrainConf
 
 
 def test_missing_files(config: TrainConfig, data_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no list_category_img\.txt"):
+    with pytest.raises(DataError, match="holds no set with labelled categories: it would be one of category, "):
         train_folder(config, tmp_path, tmp_path / "run")
-    with pytest.raises(DataError, match="holds no retrieval benchmark"):
+    with pytest.raises(DataError, match="holds no set with several photos of an item"):
         train_folder(config, data_set / "category_attribute", tmp_path / "run", pairs=tmp_path)
     assert not (tmp_path / "run").exists()
 
@@ -375,3 +382,64 @@ def test_an_attribute_without_positives_is_named_and_learns_that_it_is_absent(
     share = trainer._positive_share(few)
     assert share.tolist() == pytest.approx([1 / 3, 0.5, 0.5, 0.5])
     assert "3 attributes have no positive or no negative label: never, unknown, always" in caplog.text
+
+
+def test_a_set_without_landmarks_and_attributes_is_trained_on_what_it_has(
+    config: TrainConfig, data_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(data_set / "category_attribute", root)
+    for name in ("landmarks", "attr_img", "bbox"):
+        (root / f"Anno/list_{name}.txt").unlink()
+    checkpoint = train_folder(config, root, tmp_path / "run")
+    _, spec = load_checkpoint(checkpoint)
+    assert spec.attributes == ()
+    assert "list_landmarks.txt is not there: landmarks are neither trained nor judged" in caplog.text
+    for line in lines(tmp_path / "run"):
+        assert line["landmarks"] == line["visibility"] == line["attributes"] == 0
+        assert line["category"] > 0
+    (judged,) = lines(tmp_path / "run", "validation")
+    assert {"category_top1", "category_top3"} < judged.keys()
+    assert not [name for name in judged if name.startswith(("landmark", "attribute"))]
+
+
+def write_deepfashion2(root: Path, data: FashionData) -> None:
+    """Rendered pictures as skirts and short sleeve tops, two of an item."""
+    for row, name in enumerate(data.images[:24]):
+        split = "train" if row < 16 else "validation"
+        category = ("skirt", "short sleeve top")[row % 2]
+        points = [(10 + n, 20 + n, 2) for n in range(CATEGORIES[category][1])]
+        garment = {
+            "category_name": category,
+            "style": 1,
+            "bounding_box": data.boxes[row].tolist(),
+            "landmarks": [number for point in points for number in point],
+        }
+        facts = {"source": ("user", "shop")[row // 2 % 2], "pair_id": row // 4 * 2 + row % 2, "item1": garment}
+        for kind, content in (
+            ("annos", json.dumps(facts).encode()),
+            ("image", (data.image_root / name).read_bytes()),
+        ):
+            path = root / split / kind / f"{row:06}.{'json' if kind == 'annos' else 'jpg'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def test_deepfashion2_goes_through_the_whole_chain(config: TrainConfig, training: FashionData, tmp_path: Path) -> None:
+    """Trained, exported and judged as DeepFashion is; its pairs are for the triplet loss, too."""
+    root = tmp_path / "set"
+    write_deepfashion2(root, training)
+    checkpoint = train_folder(replace(config, batch_size=8), root, tmp_path / "run", pairs=root)
+    assert any(line["triplet"] > 0 for line in lines(tmp_path / "run"))
+    model = tmp_path / "model.onnx"
+    export_onnx(checkpoint, model)
+    with Predictor(model) as predictor:
+        assert predictor.spec.categories == tuple(CATEGORIES)
+        prediction = predictor.predict(root / "train/image/000000.jpg")
+        assert prediction.attributes == ()
+        found = judge_folder(predictor.run, predictor.spec, root, split="val").judgements["deepfashion2"]
+    metrics = found.evaluation.to_dict()
+    assert found.images == 8
+    assert {"category_top1", "landmark_error_box", "retrieval_hit1", "retrieval_map"} < metrics.keys()
+    assert metrics["landmark_count_left_waistline"] == 4, "of the skirts"
+    assert len(found.ranks) == 4

@@ -1,0 +1,278 @@
+"""A gallery's speed and size, beside bare faiss, numpy and Qdrant Edge on the same vectors.
+
+    python benchmarks/gallery.py PHOTOS [--rows 100000 1000000] [--kills 50] [-o benchmarks/results/gallery.json]
+
+The vectors are real embeddings: those of the photos, each copied with noise until there are enough rows, so that they
+lie as embeddings lie and not in an even ball. Queries are other noisy copies. Every engine answers the same ones in
+turn, A B A B, and each figure is p50 and p99 over all of them. Qdrant Edge is measured where it is installed (pip
+install qdrant-edge-py).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from time import perf_counter
+from typing import Any
+
+import faiss
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from fashion_infer import Gallery, Predictor
+from fashion_infer.bench.environment import environment
+from fashion_infer.gallery import cache
+from fashion_infer.gallery.filters import typed_filter
+from fashion_infer.gallery.local import LocalStore
+from fashion_infer.gallery.rows import Facts, Row
+from fashion_infer.inputs import expand_paths
+
+MODEL = "fashionnet-lite-int8"
+NOISE = 0.35  # length of the noise beside a vector of unit length: a copy's cosine to its photo is about 0.94
+QUERIES, LIMIT = 300, 10
+WRITTEN_AT_ONCE = 500
+Vectors = NDArray[np.float32]
+
+
+def noisy(embeddings: Vectors, count: int, seed: int) -> Vectors:
+    """[count, D] copies of the embeddings with noise, of unit length."""
+    random = np.random.default_rng(seed)
+    rows = embeddings[random.integers(0, len(embeddings), count)]
+    noise = random.standard_normal(rows.shape, np.float32)
+    rows = rows + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    result: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return result
+
+
+def rows_of(vectors: Vectors) -> Iterator[list[Row]]:
+    """Rows with plausible payloads, some hundred at a time."""
+    random = np.random.default_rng(1)
+    for start in range(0, len(vectors), WRITTEN_AT_ONCE):
+        part = vectors[start : start + WRITTEN_AT_ONCE].astype(np.float16)
+        prices = random.integers(0, 1000, len(part))
+        yield [
+            Row(
+                id=(id := f"photos/{start + i}.jpg"),
+                record=id,
+                path=id,
+                asked=None,
+                box=(0.0, 0.0, 400.0, 500.0),
+                is_garment=0.9,
+                category="Dress",
+                category_score=0.8,
+                attributes=["floral", "cotton"],
+                colors=None,
+                landmarks=np.zeros((8, 4), np.float32),
+                content_hash=f"{start + i:064}",
+                vector=vector,
+                columns={"price": int(price), "item": f"i{(start + i) // 4}"},
+            )
+            for i, (vector, price) in enumerate(zip(part, prices, strict=True))
+        ]
+
+
+def times(engines: dict[str, Callable[[Vectors], object]], queries: Vectors) -> dict[str, dict[str, float]]:
+    """p50 and p99 of each engine in milliseconds, the engines taking turns."""
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    for query in queries:
+        for name, engine in engines.items():
+            start = perf_counter()
+            engine(query[None])
+            samples[name].append((perf_counter() - start) * 1e3)
+    return {
+        name: {"p50_ms": float(np.median(figures)), "p99_ms": float(np.percentile(figures, 99))}
+        for name, figures in samples.items()
+    }
+
+
+def recall(expected: Vectors, scores: Vectors) -> float:
+    """Share of the ten nearest that were found, by score: equal ones may swap places."""
+    return float((scores >= expected[:, -1:] - 1e-6).mean())
+
+
+def measure(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, Any]:
+    """Write a gallery of these vectors, and time it beside its rivals."""
+    facts = Facts("benchmark", vectors.shape[1], MODEL, "")
+    process = psutil.Process()
+    store = LocalStore(folder, facts)
+    start = perf_counter()
+    with store.writing():
+        for rows in rows_of(vectors):
+            store.write([], rows)
+    written = perf_counter() - start
+    start = perf_counter()
+    with store.writing():
+        store.settle(wait=True)
+    result: dict[str, Any] = {
+        "rows": len(vectors),
+        "rows_per_s_written": len(vectors) / written,
+        "index_s": perf_counter() - start,
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+    }
+    store.close()
+    before = process.memory_info().rss
+    start = perf_counter()
+    store = LocalStore(folder)
+    store.nearest(queries[:1], LIMIT, None)
+    result["open_s"] = perf_counter() - start
+    price = typed_filter("price<10", store.kinds)
+    store.nearest(queries[:1], LIMIT, price)  # reads the column
+    result["times"], result["recall"] = _beside(store, vectors, queries, price)
+    result["resident_mb"] = (process.memory_info().rss - before) / 1e6
+    store.close()
+    return result
+
+
+def _beside(store: LocalStore, vectors: Vectors, queries: Vectors, price: Any) -> tuple[Any, Any]:
+    flat = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    flat.add(vectors)
+    expected, _ = flat.search(queries, LIMIT)
+    engines: dict[str, Callable[[Vectors], object]] = {
+        "gallery, exact": lambda query: store.nearest(query, LIMIT, None, exact=True),
+        "faiss, flat float16": lambda query: flat.search(query, LIMIT),
+        "gallery, filtered to 1 %": lambda query: store.nearest(query, LIMIT, price),
+        "numpy": lambda query: np.argpartition(-(vectors @ query[0]), LIMIT)[:LIMIT],
+    }
+    recalls = {}
+    snapshot = store.snapshot()
+    if snapshot.has_graph():
+        graph = snapshot.parts[0].index
+        parameters = faiss.SearchParametersHNSW(efSearch=snapshot.ef_search or 64)
+        engines["gallery, indexed"] = lambda query: store.nearest(query, LIMIT, None)
+        engines["faiss, HNSW"] = lambda query: graph.search(query, LIMIT, params=parameters)
+        neighbours = store.nearest(queries, LIMIT, None).candidates
+        recalls["gallery, indexed"] = recall(
+            expected, np.array([[score for score, _ in c] for c in neighbours], np.float32)
+        )
+    if edge := _qdrant_edge(vectors):
+        engines["Qdrant Edge"] = edge
+    return times(engines, queries), recalls
+
+
+def _qdrant_edge(vectors: Vectors) -> Callable[[Vectors], object] | None:
+    """A search of Qdrant's embedded engine, None where it is not installed."""
+    try:
+        import qdrant_edge as edge
+    except ImportError:
+        return None
+    folder = Path(mkdtemp(prefix="edge-"))
+    parameters = edge.EdgeVectorParams(size=vectors.shape[1], distance=edge.Distance.Dot)
+    shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors={"": parameters}))
+    for start in range(0, len(vectors), 1000):
+        points = [edge.Point(start + i, row.tolist(), {}) for i, row in enumerate(vectors[start : start + 1000])]
+        shard.update(edge.UpdateOperation.upsert_points(points))
+    shard.optimize()
+    return lambda query: shard.query(edge.QueryRequest(query=edge.Query.Nearest(query[0].tolist()), limit=LIMIT))
+
+
+def measure_adding(photos: list[str], folder: Path) -> dict[str, float]:
+    """Photos a second of `predictor.stream` and of adding the same photos, in turn."""
+    seconds: dict[str, list[float]] = {"stream": [], "add": []}
+    with Predictor(MODEL) as predictor:
+        list(predictor.stream(photos[:64]))
+        for turn in range(3):
+            start = perf_counter()
+            for _ in predictor.stream(photos):
+                pass
+            seconds["stream"].append(perf_counter() - start)
+            start = perf_counter()
+            with Gallery(folder / f"adding{turn}", predictor) as gallery:
+                gallery.add(photos)
+            seconds["add"].append(perf_counter() - start)
+    rates = {name: len(photos) / float(np.median(figures)) for name, figures in seconds.items()}
+    return {**rates, "share": rates["add"] / rates["stream"]}
+
+
+KILLED = """
+import sys
+from fashion_infer import Gallery, Predictor
+with Predictor(sys.argv[1], sessions=1, threads=1) as predictor, Gallery(sys.argv[2], predictor) as gallery:
+    for outcome in gallery.adding(sys.argv[3:]):
+        print(outcome.id, flush=True)
+"""
+
+
+def kill_rounds(photos: list[str], folder: Path, rounds: int) -> dict[str, int]:
+    """Kill a process that adds photos, again and again: which acknowledged rows are lost, which are there twice."""
+    place, acknowledged, twice = folder / "killed", set[str](), 0
+    ids: list[str] = []
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        command = [sys.executable, "-c", KILLED, MODEL, str(place), *photos]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            process.wait(timeout=float(random.uniform(3, 12)))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        output, _ = process.communicate()
+        acknowledged.update(output.split("\n")[:-1])
+        if (place / "gallery.sqlite").exists():
+            with Gallery(place) as gallery:
+                ids = [row.id for row in gallery]
+            twice += len(ids) - len(set(ids))
+    lost = acknowledged - set(ids)
+    return {"rounds": rounds, "acknowledged": len(acknowledged), "lost": len(lost), "twice": twice}
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """The result for people."""
+    adding = result["adding"]
+    print(f"adding: {adding['add']:.0f} photos/s, {adding['share']:.1%} of the {adding['stream']:.0f} of stream alone")
+    for size in result["sizes"]:
+        written = f"written at {size['rows_per_s_written']:,.0f}/s, {size['bytes'] / 1e6:.0f} MB on disk"
+        opened = f"opened in {size['open_s']:.2f} s, {size['resident_mb']:.0f} MB resident"
+        print(f"\n{size['rows']:,} rows: {written}, indexed in {size['index_s']:.1f} s, {opened}")
+        for name, figures in size["times"].items():
+            share = size["recall"].get(name)
+            note = "" if share is None else f"  recall@10 {share:.4f}"
+            print(f"  {name:26} p50 {figures['p50_ms']:8.2f} ms  p99 {figures['p99_ms']:8.2f} ms{note}")
+    if kills := result["kills"]:
+        counts = f"{kills['acknowledged']} rows acknowledged, {kills['lost']} lost, {kills['twice']} twice"
+        print(f"\n{kills['rounds']} kills: {counts}")
+
+
+def main() -> None:
+    """Measure and print; JSON where -o says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--embedded", type=int, default=2000, help="photos to take the embeddings of, at most")
+    parser.add_argument("--queries", type=int, default=QUERIES)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    photos = expand_paths([str(options.photos)])[: options.embedded]
+    folder = Path(mkdtemp(prefix="gallery-benchmark-"))
+    try:
+        with Predictor(MODEL) as predictor:
+            good = [p for p in predictor.stream(photos) if p.error is None]
+        embeddings = np.stack([prediction.embedding for prediction in good])
+        queries = noisy(embeddings, options.queries, seed=99)
+        result = {
+            "command": " ".join(["python", *sys.argv]),
+            "model": MODEL,
+            "threads": len(os.sched_getaffinity(0)),
+            "graph_from_rows": cache.HNSW_FROM,
+            "environment": environment(),
+            "adding": measure_adding(photos[:500], folder),
+            "sizes": [
+                measure(noisy(embeddings, rows, seed=rows), queries, folder / str(rows)) for rows in options.rows
+            ],
+            "kills": kill_rounds(photos[:200], folder, options.kills) if options.kills else None,
+        }
+    finally:
+        shutil.rmtree(folder)
+    print_table(result)
+    if options.output is not None:
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

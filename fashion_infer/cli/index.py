@@ -1,0 +1,263 @@
+"""The command `fashion-infer index`."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
+from fashion_infer.errors import FashionInferError, GalleryError, ImageError, UsageError
+from fashion_infer.images import MAX_PIXELS
+from fashion_infer.inputs import expand_inputs
+from fashion_infer.predictor import Predictor
+
+if TYPE_CHECKING:
+    from fashion_infer.gallery import Gallery, Outcome
+
+DEFAULT_MODEL = "fashionnet-lite"
+SHOWN = 10  # names in a list for people
+
+
+def index(
+    gallery: Place,
+    inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The gallery's own by default; fashionnet-lite for a new one.")
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet with columns of your own, joined by its column path or id.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take rows with their embeddings from Parquet, a file or a folder.")
+    ] = None,
+    rebuild: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Make every embedding anew by another model.")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove rows whose photo is no longer in the folders given.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many rows and minutes, and do nothing.")] = False,
+    as_json: Json = False,
+    device: Device = None,
+    backend: Backend = None,
+    threads: Threads = None,
+    max_batch: Annotated[int, typer.Option(help="Images through the network at once, at most.")] = 32,
+    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = MAX_PIXELS,
+) -> None:
+    """Put photos into a gallery, or bring it up to date: what is unchanged is skipped, so a killed run just goes on.
+
+    Exit code 4 when some photos could not be used; the others are done.
+
+    Examples:
+
+        fashion-infer index shop.gallery photos/
+
+        fashion-infer index shop.gallery photos/ --metadata products.csv --prune
+
+        fashion-infer index other.gallery --from embeddings.parquet
+
+        fashion-infer index shop.gallery --rebuild fashionnet.onnx
+    """
+    chosen = [name for name, value in (("--from", source), ("--rebuild", rebuild), ("INPUTS", inputs)) if value]
+    if len(chosen) != 1:
+        raise UsageError(f"give photos, --from or --rebuild, one of them; got {' and '.join(chosen) or 'none'}")
+    settings: dict[str, Any] = {
+        "device": device,
+        "backend": backend,
+        "threads": threads,
+        "max_batch": max_batch,
+        "max_pixels": max_pixels,
+    }
+    if source is not None:
+        result = _take(gallery, source)
+    elif rebuild is not None:
+        result = _rebuild(gallery, rebuild, settings, prune=prune, dry_run=dry_run)
+    else:
+        result = _add(gallery, inputs or [], model, metadata, settings, prune=prune, dry_run=dry_run)
+    result.show(as_json)
+    if result.failed:
+        raise ImageError(f"{len(result.failed)} of {sum(result.counts.values())} could not be used")
+
+
+@dataclass
+class _Result:
+    """What a run did, for people and for programs.
+
+    Attributes:
+        rows: of the gallery afterwards.
+        counts: of each outcome; of a dry run, what would be done.
+        seconds: that it took, or would take.
+        failed: ids and why.
+        vanished: rows whose photo is gone.
+        renamed: old and new path of photos that have another name now.
+        pruned: how many of the two were removed.
+        dry: nothing was done.
+    """
+
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    pruned: int = 0
+    dry: bool = False
+
+    def note(self, outcome: "Outcome") -> None:
+        """Count an outcome, and tell of one that failed."""
+        if outcome.error is not None:
+            self.fail(outcome.id, outcome.error)
+        else:
+            self.counts[outcome.status] += 1
+
+    def fail(self, name: str, error: FashionInferError) -> None:
+        """Count and tell of a garment, or an argument, that could not be used."""
+        self.counts["failed"] += 1
+        self.failed.append((name, str(error)))
+        say(error)
+
+    def show(self, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            facts = {**vars(self), "failed": [{"id": id, "error": error} for id, error in self.failed]}
+            typer.echo(json.dumps(facts))
+            return
+        words = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "nothing to do"
+        if self.dry:
+            out.print(f"would be done: {words}; about {self.seconds / 60:.1f} minutes", soft_wrap=True)
+            return
+        out.print(f"{words}; {self.rows} rows, {self.seconds:.1f} s", soft_wrap=True)
+        for what, names in (
+            ("photos have another name now", [f"{old} -> {new}" for old, new in self.renamed]),
+            ("photos are gone", self.vanished),
+        ):
+            if names:
+                hint = "" if self.pruned else " (--prune removes their old rows)"
+                out.print(
+                    f"{len(names)} {what}{hint}: {', '.join(names[:SHOWN])}{' ...' * (len(names) > SHOWN)}",
+                    soft_wrap=True,
+                )
+
+
+def _add(
+    place: str,
+    inputs: list[str],
+    model: str | None,
+    table: Path | None,
+    settings: dict[str, Any],
+    *,
+    prune: bool,
+    dry_run: bool,
+) -> _Result:
+    from fashion_infer.gallery.metadata import Metadata
+
+    expanded = expand_inputs(inputs)
+    paths = list(dict.fromkeys(expanded.paths))
+    metadata = None if table is None else Metadata(table)
+    payloads = None if metadata is None else map(metadata.columns_of, paths)
+    with opened(place, model, settings) as gallery:
+        result, start = _Result(dry=dry_run), monotonic()
+        for argument, error in expanded.errors.items():
+            result.fail(argument, error)
+        if dry_run:
+            counts, result.seconds = gallery.estimate(paths, payloads=payloads)
+            result.counts += counts
+            result.rows = len(gallery)
+            return result
+        with progress() as bar, closing(gallery.adding(paths, payloads=payloads)) as outcomes:
+            task = bar.add_task("indexing", total=len(paths))
+            for outcome in outcomes:
+                result.note(outcome)
+                bar.advance(task)
+        _finish_index(gallery)
+        _find_gone(gallery, inputs, result, prune)
+        result.rows, result.seconds = len(gallery), monotonic() - start
+    if metadata is not None and metadata.unused:
+        errors.print(f"{len(metadata.unused)} rows of {table} match no photo by {metadata.key}", soft_wrap=True)
+    return result
+
+
+def _take(place: str, source: Path) -> _Result:
+    from fashion_infer.gallery import Gallery
+
+    result, start = _Result(), monotonic()
+    with progress() as bar, closing(Gallery.taking(place, source)) as outcomes:
+        task = bar.add_task("taking rows", total=None)
+        for outcome in outcomes:
+            result.note(outcome)
+            bar.advance(task)
+    with Gallery(place) as gallery:
+        result.rows, result.seconds = len(gallery), monotonic() - start
+    return result
+
+
+def _rebuild(place: str, model: str, settings: dict[str, Any], *, prune: bool, dry_run: bool) -> _Result:
+    from fashion_infer.gallery import Gallery
+
+    with Predictor(model, **settings) as predictor, Gallery(place) as gallery:
+        left, seconds = gallery.price_of_rebuild(predictor)
+        errors.print(
+            f"{left} of {len(gallery)} rows are to be computed, about {seconds / 60:.1f} minutes", soft_wrap=True
+        )
+        if dry_run:
+            return _Result(len(gallery), Counter({"replaced": left}), seconds, dry=True)
+        result, start = _Result(), monotonic()
+        with progress() as bar, closing(gallery.rebuilding(predictor, prune=prune)) as outcomes:
+            task = bar.add_task("rebuilding", total=left)
+            for outcome in outcomes:
+                result.note(outcome)
+                bar.advance(task)
+        _finish_index(gallery)
+        result.rows, result.seconds = len(gallery), monotonic() - start
+        return result
+
+
+@contextmanager
+def opened(place: str, model: str | None, settings: dict[str, Any], *, create: bool = True) -> "Iterator[Gallery]":
+    """A gallery with a Predictor: of the model that is named, of the gallery's own, or of the built-in one."""
+    from fashion_infer.gallery import Gallery
+
+    if model is None:
+        try:
+            with Gallery(place) as reader:
+                model = reader.facts.model
+        except GalleryError:
+            if not create:
+                raise
+            model = DEFAULT_MODEL  # a new gallery; what else is wrong is said below
+    with Predictor(model, **settings) as predictor, Gallery(place, predictor, create=create) as gallery:
+        yield gallery
+
+
+def progress() -> Progress:
+    """A bar on stderr with the work done and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=errors, transient=True)
+
+
+def _finish_index(gallery: "Gallery") -> None:
+    """Wait for a graph of a large gallery, which takes minutes."""
+    with progress() as bar:
+        tasks: list[TaskID] = []
+
+        def report(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bar.add_task("building the index", total=total))
+            bar.update(tasks[0], completed=done)
+
+        gallery.settle(report)
+
+
+def _find_gone(gallery: "Gallery", inputs: list[str], result: _Result, prune: bool) -> None:
+    gone = gallery.gone([folder for folder in inputs if Path(folder).is_dir()])
+    result.renamed = [(row.path, row.now) for row in gone if row.now is not None]
+    result.vanished = [row.path for row in gone if row.now is None]
+    if prune and gone:
+        result.pruned = gallery.remove([row.id for row in gone])

@@ -1,0 +1,270 @@
+"""Encoded pictures to pixels: one list of formats, one opener with its limits, and what each kind of pixel means.
+
+Every file is opened by `open_header`, which reads its header only, and decoded by `decode_jpeg` or `to_rgb`.
+The messages of the ImageErrors go on from the name of the image, which the caller puts before them.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from fashion_infer.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # the first picture of an MPO is a JPEG
+_BEGINNING = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|BM....\0\0\0\0|II[*+]\0|MM\0[*+]", re.DOTALL
+)
+MAX_SCANS = 40  # of a progressive JPEG: encoders write about 10, and each one costs as much as the whole picture
+_MAX_SEGMENTS = 10_000  # of a JPEG
+_READS, _BYTES_A_READ = 20_000, 256  # so many reads, and one more for so many bytes: else a header never ends
+
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of a JPEG: those that a length follows, and the last one
+# tags of a TIFF, and values of theirs
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284
+_WHITE_IS_ZERO, _PLANES_APART = 0, 2
+
+
+class _CountedFile:
+    """A file that refuses to be read in ever more small pieces, as the parser of a made-up header does."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, _READS + size // _BYTES_A_READ
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError("is damaged: it is made of far too many small parts")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def looks_readable(path: str) -> bool:
+    """Whether a file begins as one of FORMATS does; False where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return _BEGINNING.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
+@contextmanager
+def untrusted(fault: str = "is damaged or truncated") -> Iterator[None]:
+    """What a library, or somebody's file object, raises becomes an ImageError; nothing of ours belongs in the block.
+
+    Decoders raise nearly anything on damaged bytes. A MemoryError is no damage and passes.
+    """
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        words = " ".join((getattr(error, "strerror", None) or str(error)).split())[:200].rstrip(" .:")
+        raise ImageError(f"{fault}: {words or type(error).__name__}") from error
+
+
+def open_header(file: BinaryIO, size: int, max_pixels: int) -> Image.Image:
+    """Read the header of an encoded picture.
+
+    Args:
+        file: binary, seekable, at its start.
+        size: of it, bytes.
+        max_pixels: larger pictures are refused.
+
+    Returns:
+        The picture, not decoded yet; its `format` is one of FORMATS, or "MPO".
+
+    Raises:
+        ImageError: it is of no format in FORMATS, its header is damaged, or it is too large.
+    """
+    try:
+        with untrusted():
+            header = Image.open(cast(BinaryIO, _CountedFile(file, size)), formats=FORMATS)
+    except ImageError as error:
+        cause = error.__cause__
+        if isinstance(cause, UnidentifiedImageError):
+            kinds = ", ".join(FORMATS)
+            raise ImageError(f"is not an image of a kind read here ({kinds}), or its header is damaged") from cause
+        if isinstance(cause, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            raise ImageError(f"is above the limit of {max_pixels} pixels, or above Pillow's own: {cause}") from cause
+        raise
+    check_size(header.width, header.height, max_pixels)
+    return header
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture of no pixels or of more than `max_pixels`.
+
+    Raises:
+        ImageError: it is refused.
+    """
+    if width * height > max_pixels:
+        raise ImageError(f"has {width} x {height} pixels, above the limit of {max_pixels} (max_pixels)")
+    if width * height == 0:
+        raise ImageError("has no pixels")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG, pixels, as its decoder sees them.
+
+    Raises:
+        ImageError: the header is damaged.
+    """
+    with untrusted():
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    return int(width), int(height)
+
+
+def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pixels:
+    """Decode a JPEG, CMYK too. What libjpeg only warns about is refused, for the rest of such a picture is grey.
+
+    Args:
+        data: the encoded bytes.
+        width: of the picture, pixels.
+        height: likewise.
+        reduction: 1, 2, 4 or 8: the picture is decoded this many times smaller, sides rounded up.
+
+    Returns:
+        uint8 [H, W, 3] RGB, not turned upright.
+
+    Raises:
+        ImageError: truncated, damaged, or of more than MAX_SCANS scans.
+    """
+    _check_scans(data)
+    smallest = {"min_width": -(-width // reduction), "min_height": -(-height // reduction)}
+    try:
+        with untrusted():
+            return cast(Pixels, simplejpeg.decode_jpeg(data, "RGB", **(smallest if reduction > 1 else {})))
+    except ImageError as error:
+        if "Premature end of JPEG file" in str(error):
+            raise ImageError("is truncated: the JPEG ends before its last rows") from error.__cause__
+        raise
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG of too many scans; the decoder goes over the whole picture for each."""
+    if data.count(_SCAN) <= MAX_SCANS:  # thumbnails and the like counted in, which is fine for nearly all
+        return
+    position = scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = _MARKER.search(data, max(position, 2))
+        if marker is None or marker[0] == _END:
+            return
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        position = marker.end() + length
+        scans += marker[0] == _SCAN
+        if scans > MAX_SCANS:
+            raise ImageError(f"is a JPEG of more than {MAX_SCANS} scans")
+    raise ImageError("is damaged: it is made of far too many small parts")
+
+
+def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
+    """Decode what is no JPEG.
+
+    Args:
+        image: from `open_header`.
+        file: that it was opened from.
+
+    Returns:
+        uint8 [H, W, 3] RGB, not turned upright unless it is a TIFF.
+
+    Raises:
+        ImageError: damaged, truncated, or of a kind of pixels that has no one meaning in RGB.
+    """
+    layout = _layout(image)
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    if image.mode in ("RGB", "RGBA") and 16 in tags.get(_BITS_PER_SAMPLE, ()) and tags.get(_PLANES) == _PLANES_APART:
+        raise ImageError("has its channels of 16 bits one after the other: save it with interleaved channels")
+    with untrusted():
+        image.load()
+    if image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and ";16" in layout:
+        return _colour_of_16_bits(file, layout)
+    if image.format == "PNG" and layout in ("L;2", "L;4") and "transparency" in image.info:
+        # Pillow spreads the samples over 0 to 255, but not the one that is transparent
+        image.info["transparency"] *= 85 if layout == "L;2" else 17
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        return _grey_of_tiff(image, layout, white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    if image.format == "TIFF" and image.mode == "I":
+        raise ImageError("has pixels of 32 bits, or of 16 with a sign: give it as an array")
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """The pixels of a decoded Pillow image, transparency on white.
+
+    Raises:
+        ImageError: floating-point pixels, integers beyond 16 bits, or LAB.
+    """
+    if image.mode == "F":
+        raise ImageError("has floating-point pixels: give it as an array in [0, 1]")
+    if image.mode == "LAB":
+        raise ImageError("has LAB pixels: convert it to RGB")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 0xFFFF:
+            raise ImageError("has 32-bit pixels outside 0 to 65535: give it as an array")
+        pixels = spread(to_8_bits(grey.astype(np.uint16)))
+        if "transparency" in image.info:
+            pixels[grey == image.info["transparency"]] = 255
+        return pixels
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.copy().convert("RGBA"))  # a copy: it may spoil the palette
+    return np.array(image.convert("RGB"))
+
+
+def to_8_bits(values: NDArray[np.uint16]) -> Pixels:
+    """0 to 65535 -> 0 to 255, rounded."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def spread(grey: Pixels) -> Pixels:
+    """[H, W] -> [H, W, 3]."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _layout(image: Image.Image) -> str:
+    """How the samples lie in the file, in Pillow's words, such as "RGB;16B"; gone once the picture is loaded."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    words = arguments if isinstance(arguments, tuple) else (arguments,)
+    return next((word for word in words if isinstance(word, str)), "")
+
+
+def _colour_of_16_bits(file: BinaryIO, layout: str) -> Pixels:
+    """A PNG or TIFF of 16 bits a channel, of which Pillow would cut the lower ones off."""
+    file.seek(0)
+    with untrusted():
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
+        raise ImageError("is damaged")
+    if values.shape[2] == 3 or layout.startswith("RGBX"):  # the fourth channel, if there is one, is no alpha
+        return to_8_bits(np.asarray(values[:, :, 2::-1], np.uint16))
+    alpha = values[:, :, 3].astype(np.float32) / 0xFFFF
+    pixels = np.empty((*alpha.shape, 3), np.uint8)
+    for channel in range(3):
+        colour = values[:, :, 2 - channel].astype(np.float32)
+        if not layout.startswith("RGBa"):  # in which colours are multiplied by alpha already
+            colour *= alpha
+        pixels[:, :, channel] = np.rint((colour / 0xFFFF + (1 - alpha)).clip(0, 1) * 255)
+    return pixels
+
+
+def _grey_of_tiff(image: Image.Image, layout: str, white_is_zero: bool) -> Pixels:
+    grey = np.asarray(image).astype(np.uint16)
+    if layout == "I;12":
+        grey = (grey << 4 | grey >> 8).astype(np.uint16)
+    pixels = spread(to_8_bits(grey))
+    return 255 - pixels if white_is_zero else pixels

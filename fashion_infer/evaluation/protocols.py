@@ -1,0 +1,187 @@
+"""Which measures an evaluation takes of which images, and FashionNet's published numbers to lay beside them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.evaluation.measures import (
+    ATTRIBUTE_KS,
+    CATEGORY_KS,
+    VISIBLE,
+    Floats,
+    Ints,
+    LandmarkError,
+    attribute_accuracy,
+    attribute_recall,
+    category_accuracy,
+    columns_of,
+    landmark_error_box,
+    landmark_error_image,
+    pdl_box,
+    pdl_pixels,
+)
+from fashion_infer.evaluation.retrieval import RETRIEVAL_KS, hit_rate, mean_average_precision, retrieval_ranks
+from fashion_infer.model_spec import LANDMARK_NAMES
+
+Number = float | int | None
+Metrics = dict[str, Number | list[float | None] | dict[str, dict[str, Number]]]
+
+PDL_DISTANCE = 35  # pixels; the paper's one point of the curve
+
+# FashionNet's own row of the paper's tables, by benchmark; the keys are those of `Evaluation.to_dict`. Landmark errors
+# are in shares of the box; consumers' photos are looked up among the shop photos of the test items.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "category": {
+        "category_top3": 0.8258, "category_top5": 0.9017,
+        "attribute_recall3_texture": 0.3746, "attribute_recall5_texture": 0.4952,
+        "attribute_recall3_fabric": 0.3930, "attribute_recall5_fabric": 0.4984,
+        "attribute_recall3_shape": 0.3947, "attribute_recall5_shape": 0.4859,
+        "attribute_recall3_part": 0.4413, "attribute_recall5_part": 0.5402,
+        "attribute_recall3_style": 0.6643, "attribute_recall5_style": 0.7316,
+        "attribute_recall3_all": 0.4552, "attribute_recall5_all": 0.5461,
+        "landmark_error_box": 0.0872,
+    },
+    "landmarks": {"landmark_error_box": 0.0859},
+    "in_shop": {"retrieval_hit1": 0.53, "retrieval_hit10": 0.73, "retrieval_hit20": 0.76, "retrieval_hit50": 0.80},
+    "consumer_to_shop": {"retrieval_hit20": 0.188},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is true of N images; a column without a label (of the attributes, without a 1) is not evaluated."""
+
+    categories: Ints  # [N] from 0, or -1
+    attributes: Ints  # [N, A] 1 positive, 0 unknown, -1 negative
+    attribute_groups: Sequence[str]  # the group of each attribute, A long, "" for none
+    landmarks: Floats  # [N, 8, 2] (x, y), pixels of the photo
+    visibility: Ints  # [N, 8] 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled
+    image_sizes: Floats  # [N, 2] width and height of the photo, pixels
+    box_sizes: Floats  # [N, 2] width and height of the box's part inside the photo, pixels
+    items: Ints  # [N] the number of the item shown, or -1
+    queries: NDArray[np.bool_]  # [N] the images to look up
+    gallery: NDArray[np.bool_]  # [N] the images among which they are looked up
+    kinds: NDArray[np.str_]  # [N] the kind of garment by which retrieval is broken down, "" where it is not said
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Where the images of each query's item stand in the gallery; every measure of retrieval follows from it."""
+
+    queries: Ints  # [Q] which of the N images
+    kinds: NDArray[np.str_]  # [Q]
+    ranks: list[NDArray[np.int64]]  # Q, see `retrieval_ranks`
+    gallery_size: int
+
+    def to_dict(self) -> Metrics:
+        """hit@k and mAP over all queries, and of each kind of garment where there are several."""
+        metrics: Metrics = {f"retrieval_{name}": value for name, value in self._measures(self.ranks).items()}
+        by_kind = self.by_kind()
+        return metrics | ({"retrieval_by_kind": by_kind} if by_kind else {})
+
+    def by_kind(self) -> dict[str, dict[str, Number]]:
+        """The number of queries and the measures of each kind of garment; {} where there is only one."""
+        kinds = [str(kind) for kind in np.unique(self.kinds)]
+        if len(kinds) < 2:
+            return {}
+        return {
+            kind: {"queries": len(own), **self._measures(own)}
+            for kind in kinds
+            for own in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
+        }
+
+    def _measures(self, ranks: Sequence[Ints]) -> dict[str, Number]:
+        hits = hit_rate(ranks, telling(RETRIEVAL_KS, self.gallery_size))
+        return {f"hit{k}": _plain(share) for k, share in hits.items()} | {"map": _plain(mean_average_precision(ranks))}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the measures say of one network on one set of images; None where it has no labels."""
+
+    category: dict[int, float] | None = None
+    attributes: dict[str, dict[int, float]] | None = None  # recall by group and k
+    attribute_choices: dict[str, float] | None = None  # accuracy of the groups of which each image has one
+    landmarks_image: LandmarkError | None = None
+    landmarks_box: LandmarkError | None = None
+    pdl_box: NDArray[np.float64] | None = None  # [101], within 0 to 100 pixels
+    pdl_pixels: NDArray[np.float64] | None = None  # likewise
+    retrieval: Retrieval | None = None
+
+    def to_dict(self) -> Metrics:
+        """Plain Python values by name, ready for JSON: NaN becomes None, and what was not evaluated is not in it."""
+        metrics: Metrics = {f"category_top{k}": _plain(share) for k, share in (self.category or {}).items()}
+        metrics |= {f"attribute_top1_{group}": _plain(share) for group, share in (self.attribute_choices or {}).items()}
+        for group, recall in (self.attributes or {}).items():
+            metrics |= {f"attribute_recall{k}_{group}": _plain(share) for k, share in recall.items()}
+        for unit, error in (("box", self.landmarks_box), ("image", self.landmarks_image)):
+            if error is not None:
+                metrics[f"landmark_error_{unit}"] = _plain(error.mean)
+                for i, name in enumerate(LANDMARK_NAMES):
+                    metrics[f"landmark_error_{unit}_{name}"] = _plain(error.per_landmark[i])
+                    metrics[f"landmark_count_{name}"] = int(error.counts[i])
+        for unit, curve in (("box", self.pdl_box), ("pixels", self.pdl_pixels)):
+            if curve is not None:
+                metrics[f"pdl_{PDL_DISTANCE}_{unit}"] = _plain(curve[PDL_DISTANCE])
+                metrics[f"pdl_curve_{unit}"] = [_plain(share) for share in curve]
+        return metrics | (self.retrieval.to_dict() if self.retrieval else {})
+
+
+def evaluate(outputs: Mapping[str, Floats], labels: Labels, *, landmarks: Floats) -> Evaluation:
+    """Measure a network's outputs for N images by every protocol that the images have labels for.
+
+    A k at which everything is a hit (recall among the best three of three) says nothing and is left out.
+
+    Args:
+        outputs: of `Backend.run`: `category` [N, C], `attributes` [N, A] and `embedding` [N, D] are read, each only
+            where there are labels for it.
+        labels: of the same N images.
+        landmarks: predicted, [N, 8, 2], pixels of the photo. The output `landmarks` is not read: it refers to the box
+            that the network saw.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    category = attributes = choices = in_image = in_box = by_box = by_pixels = None
+    if (labels.categories >= 0).any():
+        scores = outputs["category"]
+        category = category_accuracy(scores, labels.categories, telling(CATEGORY_KS, scores.shape[1]) or (1,))
+    if (labels.attributes == 1).any():
+        attributes = _attribute_recall(outputs["attributes"], labels)
+        choices = attribute_accuracy(outputs["attributes"], labels.attributes, labels.attribute_groups)
+    if (labels.visibility == VISIBLE).any():
+        points = landmarks, labels.landmarks, labels.visibility
+        in_image = landmark_error_image(*points, labels.image_sizes)
+        in_box = landmark_error_box(*points, labels.box_sizes)
+        by_box, by_pixels = pdl_box(*points, labels.box_sizes), pdl_pixels(*points)
+    retrieval = _retrieval(outputs, labels)
+    return Evaluation(category, attributes, choices, in_image, in_box, by_box, by_pixels, retrieval)
+
+
+def telling(ks: Sequence[int], count: int) -> tuple[int, ...]:
+    """The k that leave out at least one of `count` things."""
+    return tuple(k for k in ks if k < count)
+
+
+def _attribute_recall(scores: Floats, labels: Labels) -> dict[str, dict[int, float]]:
+    sizes = {name: len(members) for name, members in columns_of(labels.attribute_groups).items()}
+    sizes["all"] = scores.shape[1]
+    recall = attribute_recall(scores, labels.attributes, labels.attribute_groups)
+    kept = {group: {k: by_k[k] for k in telling(ATTRIBUTE_KS, sizes[group])} for group, by_k in recall.items()}
+    return {group: by_k for group, by_k in kept.items() if by_k}
+
+
+def _retrieval(outputs: Mapping[str, Floats], labels: Labels) -> Retrieval | None:
+    queries, gallery = np.flatnonzero(labels.queries & (labels.items >= 0)), np.flatnonzero(labels.gallery)
+    if not (len(queries) and len(gallery)):
+        return None
+    embedding, items = outputs["embedding"], labels.items
+    ranks = retrieval_ranks(embedding[queries], embedding[gallery], items[queries], items[gallery])
+    return Retrieval(queries, labels.kinds[queries], ranks, len(gallery))
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,147 @@
+"""Measures of an embedding: where the right images stand in the ranking of a gallery, and what its neighbours share.
+
+Distances are Euclidean, computed in float64 after the gallery's mean was subtracted. That changes no distance, but
+embeddings in a narrow cone, of which every pair is nearly alike, keep their differences. Ties never help: what float32
+cannot tell apart is a tie, and in a tie the wrong images are ranked first.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.evaluation.measures import Floats, Ints, check, chunks, sure_hits
+
+RETRIEVAL_KS = (1, 5, 10, 20, 30, 40, 50)
+NEIGHBOURS = 10
+TIE = 5e-7  # four times float32's precision: what rounding the inputs can move in half a squared distance
+
+
+def retrieval_ranks(
+    queries: Floats, gallery: Floats, query_items: Ints, gallery_items: Ints
+) -> list[NDArray[np.int64]]:
+    """For each query the ranks of its item's images among the whole gallery, nearest first.
+
+    Every measure of retrieval follows from these: see `hit_rate` and `mean_average_precision`. No query may be in the
+    gallery itself.
+
+    Args:
+        queries: [Q, D].
+        gallery: [G, D].
+        query_items: [Q], from 0.
+        gallery_items: [G], from 0, or -1 for an image of no item.
+
+    Returns:
+        Q arrays of ascending ranks from 1; an empty one where the query's item is not in the gallery.
+
+    Raises:
+        ValueError: shapes that do not fit together, a query without an item, or embeddings that are not finite.
+    """
+    arrays = queries, gallery, query_items, gallery_items
+    fits = queries.ndim == gallery.ndim == 2 and queries.shape[1] == gallery.shape[1]
+    fits = fits and query_items.shape == queries.shape[:1] and gallery_items.shape == gallery.shape[:1]
+    check(fits, "queries [Q, D], gallery [G, D], query_items [Q] and gallery_items [G]", *arrays)
+    if query_items.size and query_items.min() < 0:
+        raise ValueError(f"expected every query to have an item, got one of {query_items.min()}")
+    left, right, tie = _centred(queries, gallery)
+    places = {item: np.flatnonzero(gallery_items == item) for item in np.unique(query_items).tolist()}
+    ranks: list[NDArray[np.int64]] = []
+    for rows in chunks(len(left), 2 * len(right)):
+        for closeness, item in zip(_closeness(left[rows], right), query_items[rows].tolist(), strict=True):
+            own = places[item]
+            levels = np.sort(closeness[own])[::-1]
+            closeness[own] = -np.inf
+            wrong = [np.count_nonzero(closeness >= level - tie) for level in levels]
+            ranks.append(np.array(wrong, np.int64) + np.arange(1, len(own) + 1))
+    return ranks
+
+
+def hit_rate(ranks: Sequence[Ints], ks: Sequence[int] = RETRIEVAL_KS) -> dict[int, float]:
+    """hit@k: the share of the queries with an image of their item among the k nearest; NaN without queries.
+
+    Args:
+        ranks: of `retrieval_ranks`; a query whose item is not in the gallery is a miss.
+        ks: each at least 1.
+
+    Raises:
+        ValueError: a k below 1.
+    """
+    check(True, "", ks=ks)
+    best = np.array([own[0] if len(own) else np.inf for own in ranks])
+    return {k: float((best <= k).mean()) if len(best) else math.nan for k in ks}
+
+
+def mean_average_precision(ranks: Sequence[Ints]) -> float:
+    """Mean over the queries of their average precision over the whole gallery (mAP); NaN without queries.
+
+    The average precision of a query is the mean of i / rank of its item's i-th image; 0 where the gallery has none.
+
+    Args:
+        ranks: of `retrieval_ranks`.
+    """
+    precisions = [float((np.arange(1, len(own) + 1) / own).mean()) if len(own) else 0.0 for own in ranks]
+    return float(np.mean(precisions)) if precisions else math.nan
+
+
+def neighbour_agreement(
+    embeddings: Floats,
+    labels: Ints,
+    sources: Ints | None = None,
+    queries: NDArray[np.bool_] | None = None,
+    k: int = NEIGHBOURS,
+) -> float:
+    """Share of the k nearest of each image that have its label, the mean over the images; NaN where there is none.
+
+    An image is no neighbour of itself, nor is one of the same source (the sender of the photo, its shop): what comes
+    from one hand looks alike for reasons that have nothing to do with the garment.
+
+    Args:
+        embeddings: [N, D].
+        labels: [N] from 0; images of -1 take no part.
+        sources: [N] from 0, or -1 where it is not said; None where it is said of none.
+        queries: [N], the images whose neighbours are looked at; all when None.
+        k: at least 1.
+
+    Raises:
+        ValueError: shapes that do not fit together, embeddings that are not finite, or a k below 1.
+    """
+    sources = np.full(len(labels), -1) if sources is None else sources
+    queries = np.ones(len(labels), np.bool_) if queries is None else queries
+    fits = embeddings.ndim == 2 and labels.shape == sources.shape == queries.shape == embeddings.shape[:1]
+    expected = "embeddings [N, D], labels [N], sources [N] and queries [N]"
+    check(fits, expected, embeddings, labels, sources, queries, ks=(k,))
+    members = np.flatnonzero(labels >= 0)
+    asked = np.flatnonzero(queries & (labels >= 0))
+    left, right, tie = _centred(embeddings[asked], embeddings[members])
+    shares: list[float] = []
+    for rows in chunks(len(asked), 4 * len(members)):
+        which = asked[rows]
+        same_source = (sources[which, None] >= 0) & (sources[which, None] == sources[members])
+        others = (which[:, None] != members) & ~same_source
+        levels = np.where(others, np.floor(_closeness(left[rows], right) / max(tie, 1e-300)), -np.inf)
+        same = (labels[which, None] == labels[members]) & others
+        for level, right_ones, count in zip(levels, same, others.sum(axis=1).tolist(), strict=True):
+            if count:
+                shares.append(sure_hits(level[None], right_ones[None], k) / min(k, count))
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def _centred(queries: Floats, gallery: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Both without the gallery's mean, and the difference in closeness that counts as none."""
+    if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
+        raise ValueError("expected finite embeddings, got some with NaN or infinity")
+    mean = gallery.mean(axis=0, dtype=np.float64) if len(gallery) else 0.0
+    left, right = queries - mean, gallery - mean
+    length, radius = (max(_longest(a), _longest(b)) for a, b in ((queries, gallery), (left, right)))
+    return left, right, TIE * length * radius
+
+
+def _longest(vectors: Floats) -> float:
+    return float(np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1).max(initial=0)))
+
+
+def _closeness(queries: NDArray[np.float64], gallery: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[Q, G], (|query|^2 - distance^2) / 2: of one query the order of the distances, nearest highest."""
+    closeness: NDArray[np.float64] = queries @ gallery.T - np.square(gallery).sum(axis=1) / 2
+    return closeness

@@ -1,0 +1,362 @@
+"""A gallery's truth: one SQLite file with its rows, their float16 vectors, and what it is bound to.
+
+Every row has a number that is never given twice, also when it is replaced, so whoever holds vectors in memory needs
+only the rows above the last number it has seen and the list of those that were removed since. The rows of one embedding
+space lie in tables of their own, an *epoch*; a rebuild fills the next epoch while this one serves, and switches at the
+end.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fashion_infer.errors import GalleryError
+from fashion_infer.gallery.lock import WriterLock
+from fashion_infer.gallery.rows import Facts, Row
+from fashion_infer.gallery.tables import (
+    CHUNK,
+    EPOCH_TABLES,
+    FIELDS,
+    FILE,
+    FORMAT,
+    TABLES,
+    connect_to_read,
+    fields_of,
+    marks,
+    row_of_fields,
+    told,
+)
+from fashion_infer.gallery.values import Value, joined_kind, kind_of
+
+
+class Database:
+    """The SQLite file of a gallery; safe to use from many threads.
+
+    Attributes:
+        folder: of the gallery.
+        epoch: the one that serves.
+        facts: what it is bound to.
+    """
+
+    def __init__(self, folder: Path, create: Facts | None = None) -> None:
+        """Open the file, or create it in an empty or new folder.
+
+        Args:
+            folder: of the gallery.
+            create: what a new gallery is bound to; None to open only.
+
+        Raises:
+            GalleryError: no gallery, damaged, of a newer release, or one that cannot be opened.
+        """
+        self.folder = folder
+        self._lock = WriterLock(folder)
+        self._mutex = threading.RLock()  # of the reading connection
+        self._writing: sqlite3.Connection | None = None
+        path = folder / FILE
+        if not path.is_file():
+            if create is None or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+                raise GalleryError(_not_a_gallery(folder))
+            self._create(create)
+        with told(folder):
+            self._reading = connect_to_read(path)
+            self._seen_version = -1
+            self.refresh()
+
+    def _create(self, facts: Facts) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GalleryError(f"the gallery {self.folder} cannot be created: {error.strerror}") from error
+        with self._lock, told(self.folder):
+            if (self.folder / FILE).is_file():
+                return  # another process was faster
+            temporary = self.folder / f".{FILE}.new"  # a kill in here leaves no half-made gallery
+            temporary.unlink(missing_ok=True)
+            with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.executescript(TABLES + EPOCH_TABLES.format(1))
+                meta = {"format": FORMAT, "epoch": 1, "change": 0}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+                connection.execute("INSERT INTO epochs VALUES (1, ?)", (json.dumps(asdict(facts)),))
+            temporary.rename(self.folder / FILE)
+
+    def close(self) -> None:
+        """Close the file; SQLite folds its log into it."""
+        with self._mutex:
+            self._reading.close()
+
+    # reading
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose statements all see the same state."""
+        with self._mutex, told(self.folder):
+            self.refresh()
+            self._reading.execute("BEGIN")
+            try:
+                yield self._reading
+            finally:
+                self._reading.execute("COMMIT")
+
+    def refresh(self) -> bool:
+        """Notice what other connections wrote; says whether anything changed since the last call."""
+        with self._mutex, told(self.folder):
+            (version,) = self._reading.execute("PRAGMA data_version").fetchone()
+            if version == self._seen_version:
+                return False
+            self._reading.execute("BEGIN")
+            try:
+                self._read_meta(self._reading)
+            finally:
+                self._reading.execute("COMMIT")
+            self._seen_version = version
+            return True
+
+    def _read_meta(self, connection: sqlite3.Connection) -> None:
+        meta = {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+        if meta.get("format") != FORMAT:
+            raise GalleryError(
+                f"gallery {self.folder}: it has format {meta.get('format')}, this release of fashion-infer "
+                f"reads {FORMAT}: install the release that wrote it, or a newer one"
+            )
+        self.epoch: int = meta["epoch"]
+        self.meta: dict[str, Any] = meta
+        self.kinds: dict[str, str] = dict(connection.execute("SELECT name, kind FROM kinds"))
+        (facts,) = connection.execute("SELECT facts FROM epochs WHERE epoch = ?", (self.epoch,)).fetchone()
+        self.facts = Facts(**json.loads(facts))
+
+    def __len__(self) -> int:
+        with self.reading() as connection:
+            (count,) = connection.execute(f"SELECT count(*) FROM vectors_{self.epoch}").fetchone()
+            return int(count)
+
+    def get(self, ids: Sequence[Any], *, by: str = "id") -> list[Row]:
+        """The rows with these ids, or of these photos (`by="record"`), in the order of their numbers."""
+        rows: list[Row] = []
+        with self.reading() as connection:
+            for start in range(0, len(ids), CHUNK):
+                part = ids[start : start + CHUNK]
+                rows += self._select(connection, f"{by} IN ({marks(part)})", part)
+        return rows
+
+    def by_number(self, numbers: Sequence[int], epoch: int) -> dict[int, Row]:
+        """The rows with these numbers, without their vectors; those removed meanwhile are not there."""
+        rows: dict[int, Row] = {}
+        with self.reading() as connection:
+            for start in range(0, len(numbers), CHUNK):
+                part = numbers[start : start + CHUNK]
+                statement = f"SELECT number, {FIELDS} FROM rows_{epoch} WHERE number IN ({marks(part)})"
+                for number, *fields in connection.execute(statement, part):
+                    rows[number] = row_of_fields(fields, b"", self.kinds)
+        return rows
+
+    def __iter__(self) -> Iterator[Row]:
+        """Every row in the order of the numbers, in portions: rows written meanwhile may be among them."""
+        for _, row in self.numbered():
+            yield row
+
+    def paths(self) -> Iterator[tuple[str, str | None, str]]:
+        """Id, path and content hash of every row."""
+        last = 0
+        while True:
+            with self.reading() as connection:
+                batch = connection.execute(
+                    f"SELECT number, id, path, content_hash FROM rows_{self.epoch} WHERE number > ? ORDER BY number "
+                    "LIMIT 10000",
+                    (last,),
+                ).fetchall()
+            for _, *facts in batch:
+                yield tuple(facts)
+            if not batch:
+                return
+            last = batch[-1][0]
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """Number and row of each, in the order of the numbers."""
+        above = 0
+        while True:
+            with self.reading() as connection:
+                statement = (
+                    f"SELECT number, {FIELDS}, vector FROM rows_{self.epoch} JOIN vectors_{self.epoch} USING (number) "
+                    "WHERE number > ? ORDER BY number LIMIT 1000"
+                )
+                batch = connection.execute(statement, (above,)).fetchall()
+            for number, *fields, vector in batch:
+                yield number, row_of_fields(fields, vector, self.kinds)
+            if not batch:
+                return
+            above = batch[-1][0]
+
+    def _select(self, connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Row]:
+        statement = (
+            f"SELECT {FIELDS}, vector FROM rows_{self.epoch} JOIN vectors_{self.epoch} USING (number) "
+            f"WHERE {where} ORDER BY number"
+        )
+        return [row_of_fields(fields, vector, self.kinds) for *fields, vector in connection.execute(statement, values)]
+
+    # writing
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one writer for the length of a `with` block.
+
+        Raises:
+            GalleryLockedError: another process, or another thread of this one, writes.
+            GalleryError: the folder cannot be written.
+        """
+        with self._lock, told(self.folder):
+            connection = sqlite3.connect(self.folder / FILE, isolation_level=None, check_same_thread=False)
+            try:
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000"):
+                    connection.execute(f"PRAGMA {pragma}")
+                self._writing = connection
+                yield
+            finally:
+                self._writing = None
+                connection.execute("PRAGMA busy_timeout = 0")
+                with suppress(sqlite3.OperationalError):  # a full disk: the log goes on holding what was written
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or a read-only folder could not be read
+                connection.close()
+                self.refresh()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._writing
+        assert connection is not None, "only inside writing()"
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def write(self, records: Iterable[str], rows: Iterable[Row]) -> None:
+        """Put rows in place of all rows that these photos had, in one transaction."""
+        rows = list(rows)
+        self._write(self.epoch, list(records), rows, [None] * len(rows))
+
+    def write_epoch(self, epoch: int, origins: Sequence[int], rows: Sequence[Row]) -> None:
+        """Put rows into an epoch, each with the number of the row that it stands for, in one transaction."""
+        self._write(epoch, [], rows, origins)
+
+    def _write(self, epoch: int, records: Sequence[str], rows: Sequence[Row], origins: Sequence[int | None]) -> None:
+        with told(self.folder), self._transaction() as connection:
+            change = self._next_change(connection)
+            for column, values in (("record", records), ("id", [row.id for row in rows])):
+                self._delete(connection, column, values, change, epoch)
+            self._widen_kinds(connection, rows)
+            counted = connection.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = ?", (f"rows_{epoch}",)
+            ).fetchone()
+            numbers = range((counted[0] if counted else 0) + 1, 2**63)
+            places = marks(FIELDS.split(", "))
+            connection.executemany(
+                f"INSERT INTO rows_{epoch} (number, {FIELDS}, origin) VALUES (?, {places}, ?)",
+                ((n, *fields_of(row), origin) for n, row, origin in zip(numbers, rows, origins, strict=False)),
+            )
+            connection.executemany(
+                f"INSERT INTO vectors_{epoch} VALUES (?, ?)",
+                ((number, row.vector.tobytes()) for number, row in zip(numbers, rows, strict=False)),
+            )
+        self.refresh()
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove rows in one transaction; says how many there were."""
+        with told(self.folder), self._transaction() as connection:
+            count = self._delete(connection, "id", ids, self._next_change(connection), self.epoch)
+        self.refresh()
+        return count
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Keep a value, as JSON."""
+        with told(self.folder), self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        self.refresh()
+
+    def _next_change(self, connection: sqlite3.Connection) -> int:
+        connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'change'")
+        (change,) = connection.execute("SELECT value FROM meta WHERE key = 'change'").fetchone()
+        return int(change)
+
+    def _delete(self, connection: sqlite3.Connection, by: str, values: Sequence[Any], change: int, epoch: int) -> int:
+        count = 0
+        for start in range(0, len(values), CHUNK):
+            part = values[start : start + CHUNK]
+            chosen = f"SELECT number FROM rows_{epoch} WHERE {by} IN ({marks(part)})"
+            connection.execute(f"INSERT INTO removed_{epoch} SELECT number, ? FROM ({chosen})", (change, *part))
+            connection.execute(f"DELETE FROM vectors_{epoch} WHERE number IN ({chosen})", part)
+            count += connection.execute(f"DELETE FROM rows_{epoch} WHERE {by} IN ({marks(part)})", part).rowcount
+        return count
+
+    def _widen_kinds(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        kinds = dict(connection.execute("SELECT name, kind FROM kinds"))
+        wider = joined_kinds(kinds, [row.columns for row in rows])
+        changed = [(name, kind) for name, kind in wider.items() if kinds.get(name) != kind]
+        connection.executemany("INSERT OR REPLACE INTO kinds VALUES (?, ?)", changed)
+
+    # a new epoch
+
+    def begin_epoch(self, facts: Facts) -> int:
+        """The epoch that a rebuild for this space fills: an unfinished one, or a new one."""
+        with told(self.folder), self._transaction() as connection:
+            for epoch, text in connection.execute("SELECT epoch, facts FROM epochs").fetchall():
+                if epoch != self.epoch and Facts(**json.loads(text)).space == facts.space:
+                    return int(epoch)
+                if epoch != self.epoch:
+                    self._drop_epoch(connection, epoch)
+            epoch = 1 + int(max(e for (e,) in connection.execute("SELECT epoch FROM epochs")))
+            for statement in EPOCH_TABLES.format(epoch).split(";"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO epochs VALUES (?, ?)", (epoch, json.dumps(asdict(facts))))
+            return epoch
+
+    def switch_epoch(self, epoch: int) -> None:
+        """Let another epoch serve from now on, and drop the one that did, in one transaction."""
+        with told(self.folder), self._transaction() as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (json.dumps(epoch),))
+            connection.execute("DELETE FROM meta WHERE key = 'match'")  # measured on the old embeddings
+            self._next_change(connection)
+            self._drop_epoch(connection, self.epoch)
+        self.refresh()
+
+    def origins(self, epoch: int) -> set[int]:
+        """The numbers of the rows that an epoch has done; what stands for rows that are gone is removed from it."""
+        with told(self.folder), self._transaction() as connection:
+            gone = f"SELECT number FROM rows_{epoch} WHERE origin NOT IN (SELECT number FROM rows_{self.epoch})"
+            numbers = [number for (number,) in connection.execute(gone).fetchall()]
+            self._delete(connection, "number", numbers, self._next_change(connection), epoch)
+            return {origin for (origin,) in connection.execute(f"SELECT origin FROM rows_{epoch}")}
+
+    def _drop_epoch(self, connection: sqlite3.Connection, epoch: int) -> None:
+        for table in ("rows", "vectors", "removed"):
+            connection.execute(f"DROP TABLE {table}_{epoch}")
+        connection.execute("DELETE FROM epochs WHERE epoch = ?", (epoch,))
+
+
+def joined_kinds(kinds: dict[str, str], columns: Iterable[dict[str, Value]]) -> dict[str, str]:
+    """The kinds of the user's columns once these rows are in.
+
+    Raises:
+        UsageError: a value does not go with the kind of its column.
+    """
+    kinds = dict(kinds)
+    for row in columns:
+        for name, value in row.items():
+            kind = kind_of(value)
+            if kind is not None:
+                kinds[name] = joined_kind(name, kinds.get(name), kind)
+    return kinds
+
+
+def _not_a_gallery(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no gallery {folder}: fashion-infer index {folder} PHOTOS makes one"
+    if (folder / "index").is_dir():
+        return f"gallery {folder} is half deleted: {FILE}, which holds its rows, is missing: index the photos again"
+    return f"{folder} is no gallery (it has no {FILE}), and not empty: give another folder"

@@ -1,0 +1,215 @@
+"""Filters: `price<=50 and category in (Dress, Skirt)`, or the same as a dict, as a small tree of typed tests.
+
+    {"category": "Dress", "price": {"lte": 50}}       all of them
+    {"or": [{"size": ["S", "M"]}, {"price": {"lt": 10}}]}
+
+A row without a value in a column meets no test of that column, save `column=null`; rows with one meet `column!=null`. A
+column of lists (attributes, colors) equals a text that is one of its items.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fashion_infer.errors import UsageError
+from fashion_infer.gallery.values import OWN, Value, clean, from_text, joined_kind, kind_of
+
+OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=", "in": "in"}
+MAX_DEPTH = 50
+ORDERED = ("<", "<=", ">", ">=")
+NUMBERS = ("int", "float")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One comparison; `value` is a tuple for `in`, and None asks whether a value is missing."""
+
+    column: str
+    operator: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class All:
+    """Every part holds."""
+
+    parts: tuple["Filter", ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """At least one part holds."""
+
+    parts: tuple["Filter", ...]
+
+
+Filter = Compare | All | AnyOf
+
+
+class Word(str):
+    """A value that stood in a filter's text without quotes: what it means is the column's to say."""
+
+
+class Operator(str):
+    """A sign in a filter's text."""
+
+
+def typed_filter(where: "str | Mapping[str, Any] | None", kinds: Mapping[str, str]) -> Filter | None:
+    """Read a filter and bring its values to the kinds of their columns.
+
+    Args:
+        where: text, a dict as above, or None for no filter.
+        kinds: of the user's columns; the gallery's own are known.
+
+    Raises:
+        UsageError: it cannot be read, names an unknown column (the message has those there are), or compares a column
+            with a value of another kind.
+    """
+    if where is None:
+        return None
+    parsed = _Parser(where).parse() if isinstance(where, str) else _from_dict(where)
+    return _typed(parsed, {**kinds, **OWN})
+
+
+def _typed(node: Filter, kinds: Mapping[str, str]) -> Filter:
+    if not isinstance(node, Compare):
+        return type(node)(tuple(_typed(part, kinds) for part in node.parts))
+    kind = kinds.get(node.column)
+    if kind is None:
+        raise UsageError(f"the gallery has no column {node.column!r}; it has {', '.join(sorted(kinds))}")
+    if node.operator in ORDERED and kind in ("bool", "list"):
+        raise UsageError(f"the column {node.column!r} is of kind {kind}, which has no order: use =, != or in")
+    if node.operator == "in":
+        return Compare(node.column, "in", tuple(_typed_value(node.column, item, kind) for item in node.value))
+    value = _typed_value(node.column, node.value, kind)
+    if value is None and node.operator not in ("=", "!="):
+        raise UsageError(f"the column {node.column!r} cannot be {node.operator} null: use = or !=")
+    return Compare(node.column, node.operator, value)
+
+
+def _typed_value(column: str, value: Any, kind: str) -> Value:
+    if isinstance(value, Word) and value == "null":
+        return None
+    if isinstance(value, Word) or (isinstance(value, str) and kind.startswith("date")):
+        if kind == "int" and not re.fullmatch(r"[+-]?\d+", value):
+            kind = "float"  # price<=49.5 of a column of whole numbers
+        return from_text(column, str(value), kind)
+    plain = clean({"value": value}).get("value")
+    actual = kind_of(plain)
+    numbers = actual in NUMBERS and kind in NUMBERS
+    if not (actual in (None, kind) or numbers or (actual, kind) == ("text", "list")):
+        joined_kind(column, kind, str(actual))  # raises, and says both
+    return plain
+
+
+def _from_dict(where: Mapping[str, Any], depth: int = 0) -> Filter:
+    if not isinstance(where, Mapping) or depth > MAX_DEPTH:
+        raise UsageError(f"a filter must be a text or a dict of columns, at most {MAX_DEPTH} deep, got {where!r:.80}")
+    return All(tuple(part for name, value in where.items() for part in _tests(name, value, depth)))
+
+
+def _tests(name: str, value: Any, depth: int) -> Iterator[Filter]:
+    if name in ("and", "or") and isinstance(value, list | tuple):
+        parts = tuple(_from_dict(part, depth + 1) for part in value)
+        yield All(parts) if name == "and" else AnyOf(parts)
+    elif isinstance(value, list | tuple):
+        yield Compare(name, "in", tuple(value))
+    elif isinstance(value, Mapping):
+        for operator, operand in value.items():
+            if operator not in OPERATORS:
+                raise UsageError(f"there is no operator {operator!r} for {name!r}: it is one of {', '.join(OPERATORS)}")
+            if operator == "in" and not isinstance(operand, list | tuple):
+                raise UsageError(f"in wants a list of values for {name!r}, got {operand!r}")
+            yield Compare(name, OPERATORS[operator], tuple(operand) if operator == "in" else operand)
+    else:
+        yield Compare(name, "=", value)
+
+
+_TOKEN = re.compile(
+    r"""\s*(?: (?P<operator> <= | >= | != | [<>=(),] )
+             | '(?P<single>[^']*)' | "(?P<double>[^"]*)"
+             | (?P<word> [^\s()<>=!,'"]+ ) )""",
+    re.VERBOSE,
+)
+_TOKEN_TYPES: dict[str, type[str]] = {"operator": Operator, "word": Word, "single": str, "double": str}
+
+
+class _Parser:
+    """Recursive descent over `or`, `and`, brackets and comparisons."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.depth = 0
+        self.tokens: list[str] = []
+        position = 0
+        while text[position:].strip():
+            token = _TOKEN.match(text, position)
+            if token is None or token.lastgroup is None:
+                raise self.error(f"nothing can be made of {text[position:].strip()!r}")
+            self.tokens.append(_TOKEN_TYPES[token.lastgroup](token[token.lastgroup]))
+            position = token.end()
+
+    def error(self, why: str) -> UsageError:
+        example = "price<=50 and category=Dress"
+        return UsageError(f"the filter {self.text!r} cannot be read: {why}; write it as in {example!r}")
+
+    def parse(self) -> Filter:
+        node = self.any_of()
+        if self.tokens:
+            raise self.error(f"{self.next()} was not expected")
+        return node
+
+    def any_of(self) -> Filter:
+        parts = [self.all_of()]
+        while self.accept(Word("or")):
+            parts.append(self.all_of())
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
+
+    def all_of(self) -> Filter:
+        parts = [self.one()]
+        while self.accept(Word("and")):
+            parts.append(self.one())
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def one(self) -> Filter:
+        if self.accept(Operator("(")):
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise self.error(f"its brackets are more than {MAX_DEPTH} deep")
+            node = self.any_of()
+            self.expect(")")
+            self.depth -= 1
+            return node
+        column = str(self.value())
+        if self.accept(Word("in")):
+            self.expect("(")
+            values = [self.value()]
+            while self.accept(Operator(",")):
+                values.append(self.value())
+            self.expect(")")
+            return Compare(column, "in", tuple(values))
+        for operator in ("=", "!=", *ORDERED):
+            if self.accept(Operator(operator)):
+                return Compare(column, operator, self.value())
+        raise self.error(f"{self.next()} stands where one of = != < <= > >= in was expected")
+
+    def value(self) -> str:
+        if not self.tokens or isinstance(self.tokens[0], Operator):
+            raise self.error(f"{self.next()} stands where a name or a value was expected")
+        return self.tokens.pop(0)
+
+    def accept(self, token: str) -> bool:
+        """Step over the next token if it is this operator or, in capitals too, this bare word."""
+        same = bool(self.tokens) and type(self.tokens[0]) is type(token) and self.tokens[0].lower() == token
+        if same:
+            self.tokens.pop(0)
+        return same
+
+    def expect(self, operator: str) -> None:
+        if not self.accept(Operator(operator)):
+            raise self.error(f"{self.next()} stands where {operator!r} was expected")
+
+    def next(self) -> str:
+        """The next token, for a message."""
+        return repr(str(self.tokens[0])) if self.tokens else "the end"

@@ -1,0 +1,238 @@
+"""Embeddings in Parquet: what `gallery export` writes and `index --from` reads; any tool that reads Parquet can use it.
+
+One row a garment: id, path, box, is_garment, category, category_score, attributes, landmarks, embedding, content_hash,
+error, then colors where the model gives them, then the user's own columns. The schema's metadata names the embedding
+space and the model.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_infer.errors import FashionInferError, GalleryError, UsageError, missing_extra
+from fashion_infer.files import write_atomically
+from fashion_infer.gallery.rows import Facts, Row, landmarks_from_dicts, landmarks_to_dicts
+from fashion_infer.gallery.store import Store
+from fashion_infer.gallery.values import clean
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise missing_extra("pyarrow", "gallery", error) from error
+
+SPACE_KEY, MODEL_KEY, SHA256_KEY = "fashion_infer.embedding_space", "fashion_infer.model", "fashion_infer.model_sha256"
+GROUPS_KEY = "fashion_infer.attribute_groups"
+ROWS = 10_000  # of a row group
+LANDMARK = pa.struct(
+    [
+        ("name", pa.string()),
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+        ("visibility", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+COLORS = pa.list_(pa.struct([("name", pa.string()), ("hex", pa.string()), ("share", pa.float32())]))
+KINDS = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us"),
+    "datetime_utc": pa.timestamp("us", tz="UTC"),
+    "list": pa.list_(pa.string()),
+}
+
+
+def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -> pa.Schema:
+    """The columns of a file of embeddings.
+
+    Args:
+        facts: space, size and model of the embeddings.
+        kinds: of the user's columns, as in `values.KINDS`.
+        colors: whether the model gives colours.
+    """
+    fields = [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("box", pa.list_(pa.float32())),
+        ("is_garment", pa.float32()),
+        ("category", pa.string()),
+        ("category_score", pa.float32()),
+        ("attributes", pa.list_(pa.string())),
+        ("landmarks", pa.list_(LANDMARK)),
+        ("embedding", pa.list_(pa.float16(), facts.dim)),
+        ("content_hash", pa.string()),
+        ("error", pa.string()),
+        *([("colors", COLORS)] if colors else []),
+        *((name, KINDS[kind]) for name, kind in kinds.items()),
+    ]
+    metadata = {
+        SPACE_KEY: facts.space,
+        MODEL_KEY: facts.model,
+        SHA256_KEY: facts.model_sha256,
+        GROUPS_KEY: json.dumps(facts.groups),
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+def export(store: Store, path: Path) -> int:
+    """Write a store's rows to a file; says how many there were.
+
+    Raises:
+        GalleryError: the file cannot be written; what was there before is untouched.
+    """
+    first = next(iter(store), None)
+    schema = schema_of(store.facts, store.kinds, colors=first is not None and first.colors is not None)
+    count = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal count
+        rows = iter(store)
+        with pq.ParquetWriter(temporary, schema) as writer:
+            while some := list(islice(rows, ROWS)):
+                writer.write_table(table_of(some, schema))
+                count += len(some)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise GalleryError(f"{path} cannot be written: {error.strerror or error}") from error
+    return count
+
+
+def table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of that schema."""
+    embedding = schema.field("embedding").type
+    vectors = pa.array(np.concatenate([row.vector for row in rows]), pa.float16())
+    arrays = []
+    for field in schema:
+        if field.name == "embedding":
+            arrays.append(pa.FixedSizeListArray.from_arrays(vectors, embedding.list_size))
+        else:
+            arrays.append(pa.array([_cell(row, field.name) for row in rows], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _cell(row: Row, name: str) -> Any:
+    if name == "landmarks":
+        return landmarks_to_dicts(row.landmarks)
+    if name in (
+        "id",
+        "path",
+        "box",
+        "is_garment",
+        "category",
+        "category_score",
+        "attributes",
+        "content_hash",
+        "colors",
+    ):
+        return getattr(row, name)
+    return row.columns.get(name)
+
+
+def files_of(source: Path) -> list[Path]:
+    """A Parquet file, or those of a folder.
+
+    Raises:
+        UsageError: there are none.
+    """
+    files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    if not files or not files[0].is_file():
+        raise UsageError(f"there is no Parquet file {source}, nor a folder of them")
+    return files
+
+
+def facts_in(source: Path) -> Facts:
+    """What the embeddings of a file or folder are bound to.
+
+    Raises:
+        UsageError: no file, or not one with embeddings of ours.
+        GalleryError: two files are of different spaces.
+    """
+    every = [_facts(path) for path in files_of(source)]
+    if other := next((facts for facts in every if facts.space != every[0].space), None):
+        raise GalleryError(f"the files of {source} hold embeddings of two spaces, {every[0].space} and {other.space}")
+    return every[0]
+
+
+def _facts(path: Path) -> Facts:
+    try:
+        schema = pq.read_schema(path)
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        return Facts(
+            metadata[SPACE_KEY],
+            schema.field("embedding").type.list_size,
+            metadata.get(MODEL_KEY, "an unknown model"),
+            metadata.get(SHA256_KEY, ""),
+            json.loads(metadata.get(GROUPS_KEY, "{}")),
+        )
+    except (KeyError, AttributeError, ValueError, pa.ArrowException, OSError) as error:
+        raise UsageError(
+            f"{path} is not a Parquet file of embeddings with {SPACE_KEY} in its metadata: {error}"
+        ) from error
+
+
+def rows_in(source: Path) -> Iterator[tuple[str, Row | FashionInferError]]:
+    """Id and row of each garment of a file or folder, or why it has none."""
+    for path in files_of(source):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1000):
+                yield from _rows(batch)
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, Row | FashionInferError]]:
+    embeddings = batch.column("embedding")
+    vectors = embeddings.values.to_numpy(zero_copy_only=False).reshape(-1, embeddings.type.list_size)
+    vectors = vectors[batch.column("embedding").offset :]
+    named = set(schema_of(Facts("", 1, "", ""), {}, colors=True).names)
+    for i, cells in enumerate(batch.drop_columns(["embedding"]).to_pylist()):
+        id = cells.get("id") or cells.get("path") or ""
+        own = {name: value for name, value in cells.items() if name not in named}
+        try:
+            yield id, _row(id, cells, np.asarray(vectors[i], np.float32), clean(own))
+        except FashionInferError as error:
+            yield id, error
+
+
+def _row(id: str, cells: dict[str, Any], vector: Any, columns: dict[str, Any]) -> Row:
+    if cells.get("error") is not None:
+        raise GalleryError(f"{id}: {cells['error']}")
+    if not id or not abs(float(vector @ vector) - 1) < 1e-2:
+        raise GalleryError(f"{id or 'a row'}: it has no id, or no embedding of unit length")
+    record, mark, number = id.rpartition("#")
+    boxed = bool(mark) and number.isascii() and number.isdigit()
+    box = None if cells.get("box") is None else tuple(cells["box"])
+    return Row(
+        id=id,
+        record=record if boxed else id,
+        path=cells.get("path"),
+        asked=box if boxed else None,
+        box=box,
+        is_garment=cells.get("is_garment"),
+        category=cells.get("category") or "",
+        category_score=cells.get("category_score") or 0.0,
+        attributes=cells.get("attributes") or [],
+        colors=cells.get("colors"),
+        landmarks=landmarks_from_dicts(cells.get("landmarks")),
+        content_hash=cells.get("content_hash") or "",
+        vector=vector.astype(np.float16),
+        columns=columns,
+    )
+
+
+def same(row: Row, other: Row) -> bool:
+    """Whether two rows are equal in what a file keeps of them."""
+    return (
+        np.array_equal(row.vector, other.vector)
+        and row.content_hash == other.content_hash
+        and row.columns == other.columns
+        and row.path == other.path
+    )

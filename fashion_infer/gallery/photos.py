@@ -1,0 +1,156 @@
+"""Photos on their way into a gallery: read ahead, hashed, compared with what is there, and put through the network."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import tee
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fashion_infer.errors import FashionInferError, ImageError, UsageError
+from fashion_infer.gallery.rows import Box, text_of_path
+from fashion_infer.gallery.values import Value, clean
+from fashion_infer.images import ImageSource, read_bytes
+from fashion_infer.prediction import Prediction
+from fashion_infer.predictor import Predictor
+
+READERS = 8  # threads that wait for disks
+AHEAD = 32  # photos read ahead of the network
+WHOLE = (0.0, 0.0, 1e9, 1e9)  # clipped to the photo, all of it
+
+
+@dataclass
+class Photo:
+    """One photo to add.
+
+    Attributes:
+        id: of the photo; a row's id too, with "#n" for the n-th of several boxes.
+        source: as it was given; its bytes once it was read, None once it is not needed any more.
+        path: as text, None for what is not a path.
+        boxes: of its garments, None for the whole photo.
+        columns: the user's own, None to keep what is stored.
+        content_hash: sha256, once it was read.
+        error: why it cannot be used.
+        ids: of its rows, where they are not those that follow from the above.
+    """
+
+    id: str
+    source: ImageSource | None
+    path: str | None
+    boxes: list[Box] | None
+    columns: dict[str, Value] | None
+    content_hash: str = ""
+    error: FashionInferError | None = None
+    ids: list[str] | None = None
+
+    def row_ids(self) -> list[str]:
+        """The ids of its rows."""
+        if self.ids is not None:
+            return self.ids
+        return [self.id] if self.boxes is None else [f"{self.id}#{n}" for n in range(1, len(self.boxes) + 1)]
+
+
+def photos_of(
+    images: Iterable[ImageSource],
+    ids: Iterable[str] | None,
+    payloads: Iterable[dict[str, Any] | None] | None,
+    boxes: Iterable[Sequence[Sequence[float]] | None] | None,
+) -> Iterator[Photo]:
+    """The photos of `Gallery.add`'s arguments; what is wrong with one becomes its error.
+
+    Raises:
+        UsageError: one of the iterables ends before another.
+    """
+    iterators = [None if values is None else iter(values) for values in (images, ids, payloads, boxes)]
+    while True:
+        values = [(None, None) if it is None else _next(it) for it in iterators]
+        ended = [end for it, (_, end) in zip(iterators, values, strict=True) if it is not None]
+        if all(ended):
+            return
+        if any(ended):
+            raise UsageError("images, ids, payloads and boxes must be equally many: one of them ended early")
+        yield _photo(*(value for value, _ in values))
+
+
+def _next(iterator: Iterator[Any]) -> tuple[Any, bool]:
+    try:
+        return next(iterator), False
+    except StopIteration:
+        return None, True
+
+
+def _photo(image: Any, id: Any, payload: Any, boxes: Any) -> Photo:
+    path = text_of_path(image) if isinstance(image, str | os.PathLike) else None
+    name = id if id is not None else path
+    photo = Photo("" if name is None else str(name), image, path, None, None)
+    try:
+        if not photo.id:
+            raise UsageError("an image that is not a path needs an id")
+        if isinstance(photo.id, str):
+            photo.id = text_of_path(photo.id)
+        photo.columns = None if payload is None else clean(payload)
+        photo.boxes = None if boxes is None else [_box(box) for box in boxes]
+    except FashionInferError as error:
+        photo.error = error
+    return photo
+
+
+def _box(box: Any) -> Box:
+    try:
+        x1, y1, x2, y2 = (float(edge) for edge in box)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"a box must be four numbers x1 y1 x2 y2, got {box!r}") from error
+    return x1, y1, x2, y2
+
+
+def read_ahead(photos: Iterable[Photo]) -> Iterator[Photo]:
+    """Read and hash photos in a few threads, in order, some ahead of the last one that was asked for."""
+    ahead: deque[Future[Photo]] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="fashion-infer-read") as pool:
+        for photo in photos:
+            ahead.append(pool.submit(_read, photo))
+            if len(ahead) == AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _read(photo: Photo) -> Photo:
+    try:
+        if photo.error is None:
+            photo.source, photo.content_hash = _content(photo.source)
+    except ImageError as error:
+        photo.error = ImageError(f"{photo.path or photo.id} {error}")
+    return photo
+
+
+def _content(source: Any) -> tuple[ImageSource, str]:
+    """What the network is to be given, and its sha256."""
+    if isinstance(source, np.ndarray):
+        header = f"{source.dtype} {source.shape}".encode()
+        return source, hashlib.sha256(header + np.ascontiguousarray(source).tobytes()).hexdigest()
+    if isinstance(source, Image.Image):
+        return source, hashlib.sha256(f"{source.mode} {source.size}".encode() + source.tobytes()).hexdigest()
+    data = read_bytes(source)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def recognised(predictor: Predictor, photos: Iterator[Photo]) -> Iterator[tuple[Photo, list[Prediction]]]:
+    """Photos with a Prediction for each of their rows, in order; decoding, network and caller overlap."""
+    waiting: deque[Photo] = deque()
+
+    def noted() -> Iterator[Photo]:
+        for photo in photos:
+            waiting.append(photo)
+            yield photo
+
+    first, second = tee(noted())
+    sources = (photo.source for photo in first if photo.source is not None)
+    boxes = (photo.boxes or [WHOLE] for photo in second)
+    for predictions in predictor.stream(sources, boxes):
+        yield waiting.popleft(), predictions

@@ -1,0 +1,101 @@
+"""What is asked for, as vectors: photos, rows of the gallery, vectors, alone or moved by what is liked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.errors import GalleryError, ImageError, UsageError
+from fashion_infer.gallery.match import look_of
+from fashion_infer.gallery.rows import Facts
+from fashion_infer.gallery.searching import Query, failed, refined, unit
+from fashion_infer.gallery.store import Store
+from fashion_infer.prediction import Prediction
+from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import Box
+
+logger = logging.getLogger("fashion_infer")
+
+
+def by_photo(predictor: Predictor, facts: Facts, images: Any, box: Box | None) -> list[Query]:
+    """Queries of a photo, of a box in it, or of a list of photos; an only bad photo raises its ImageError."""
+    if isinstance(images, list | tuple):
+        predictions = predictor.predict(images)
+    elif box is not None:
+        predictions = predictor.predict(images, boxes=[box])
+    else:
+        predictions = [predictor.predict(images)]
+    return [_seen(prediction, facts) for prediction in predictions]
+
+
+def _seen(prediction: Prediction, facts: Facts) -> Query:
+    if prediction.error is not None:
+        return failed(prediction.error)
+    if prediction.is_garment is not None and prediction.is_garment < 0.5:
+        logger.warning("there may be no garment in %s: its hits may mean little", prediction.image or "the query")
+    try:
+        vector = unit(prediction.embedding)
+    except UsageError as error:
+        return failed(ImageError(f"the model gave no usable embedding: {error}"))
+    shown = {"box": prediction.box, "category": prediction.category.name}
+    return Query(vector, look_of(prediction, facts), facts=shown)
+
+
+def by_id(store: Store, place: str, ids: list[str]) -> list[Query]:
+    """Queries of rows of the gallery, which are no hits themselves."""
+    rows = {row.id: row for row in store.get(ids)}
+    return [
+        Query(unit(rows[id].vector), look_of(rows[id], store.facts), {id})
+        if id in rows
+        else failed(GalleryError(f"gallery {place} has no row {id!r}"))
+        for id in ids
+    ]
+
+
+def by_vector(dim: int, vectors: NDArray[Any]) -> list[Query]:
+    """Queries of vectors [D] or [N, D]."""
+    rows = vectors[None] if vectors.ndim == 1 else vectors
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise UsageError(f"vectors must be [N, {dim}] or [{dim}], got {list(vectors.shape)}")
+    queries = []
+    for row in rows:
+        try:
+            queries.append(Query(unit(row)))
+        except UsageError as error:
+            queries.append(failed(error))
+    return queries
+
+
+def refined_by(
+    store: Store, place: str, queries: list[Query], like: Sequence[str], unlike: Sequence[str]
+) -> list[Query]:
+    """The queries moved towards and away from rows of the gallery; without queries those rows are the query."""
+    rows = {row.id: row for row in store.get([*like, *unlike])}
+    if missing := [id for id in (*like, *unlike) if id not in rows]:
+        raise GalleryError(f"gallery {place} has no row {missing[0]!r}")
+    if not queries and not rows:
+        raise UsageError("give a query: images, ids, vectors, like or unlike")
+    liked, unliked = [rows[id] for id in like], [rows[id] for id in unlike]
+    return [
+        query
+        if query.facts.get("error")
+        else replace(query, vector=refined(query.vector, liked, unliked), without=query.without | rows.keys())
+        for query in queries or [Query(None)]
+    ]
+
+
+def together(queries: list[Query]) -> Query:
+    """One query from several of one thing: the mean of their vectors."""
+    for query in queries:
+        if query.facts.get("error") is not None:
+            return query
+    vectors = [query.vector for query in queries if query.vector is not None]
+    return replace(
+        queries[0],
+        vector=unit(np.mean(vectors, axis=0)),
+        without=set().union(*(query.without for query in queries)),
+        facts=queries[0].facts | {"box": None} if len(queries) > 1 else queries[0].facts,
+    )

@@ -1,0 +1,182 @@
+"""What a gallery keeps of one garment."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.gallery.values import Value, to_json
+from fashion_infer.model_spec import LANDMARK_NAMES, VISIBILITY_NAMES
+from fashion_infer.prediction import Prediction
+
+Float16s = NDArray[np.float16]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a gallery is bound to.
+
+    Attributes:
+        space: `ModelSpec.embedding_space` of every row.
+        dim: length D of the embeddings.
+        model: path or built-in name of the model that made them.
+        model_sha256: of its file, in hexadecimal.
+        groups: the group (texture, fabric, ...) of each attribute that the model knows.
+    """
+
+    space: str
+    dim: int
+    model: str
+    model_sha256: str
+    groups: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One garment: a photo, or one box of a photo.
+
+    Attributes:
+        id: unique in the gallery.
+        record: the id of the photo, which all of its boxes share.
+        path: of the photo as it was given, None for one that was not given as a path.
+        asked: the box as it was given, None for the whole photo.
+        box: x1 y1 x2 y2 of the garment, pixels of the upright photo.
+        is_garment: score in [0, 1], None where the model has none.
+        category: the best one's name.
+        category_score: its probability.
+        attributes: names of those above the model's threshold, best first.
+        colors: [{"name", "hex", "share"}], None where the model gives none.
+        landmarks: float32 [8, 4]: x, y in pixels, index of the visibility, its score; None where there are none.
+        content_hash: sha256 of the photo's bytes, in hexadecimal.
+        vector: float16 [D] of unit length.
+        columns: the user's own.
+    """
+
+    id: str
+    record: str
+    path: str | None
+    asked: Box | None
+    box: Box | None
+    is_garment: float | None
+    category: str
+    category_score: float
+    attributes: list[str]
+    colors: list[dict[str, Any]] | None
+    landmarks: NDArray[np.float32] | None
+    content_hash: str
+    vector: Float16s
+    columns: dict[str, Value]
+
+    def payload(self) -> dict[str, Any]:
+        """What a hit tells of the row, as plain Python values."""
+        own = {
+            "path": self.path,
+            "box": None if self.box is None else list(self.box),
+            "category": self.category,
+            "category_score": self.category_score,
+            "attributes": self.attributes,
+            "is_garment": self.is_garment,
+            "content_hash": self.content_hash,
+        }
+        return own | ({} if self.colors is None else {"colors": self.colors}) | self.columns
+
+    def value(self, column: str) -> Value:
+        """What a filter sees in one of the gallery's own columns, or in one of the user's."""
+        if column == "colors":
+            return None if self.colors is None else [color["name"] for color in self.colors]
+        if column in ("id", "content_hash"):
+            return str(getattr(self, column))
+        value: Value = self.payload().get(column)
+        return value
+
+
+def row_of(
+    prediction: Prediction,
+    *,
+    id: str,
+    record: str,
+    path: str | None,
+    asked: Box | None,
+    content_hash: str,
+    columns: dict[str, Value],
+) -> Row:
+    """The row of a garment that a model has seen.
+
+    Raises:
+        ValueError: the embedding is not of unit length, as one with a NaN.
+    """
+    vector = prediction.embedding
+    if not abs(float(vector @ vector) - 1) < 1e-2:  # a NaN compares as false
+        raise ValueError("the model gave an embedding that is not of unit length, or not of numbers")
+    points = [(p.x, p.y, VISIBILITY_NAMES.index(p.visibility), p.score) for p in prediction.landmarks]
+    return Row(
+        id=id,
+        record=record,
+        path=path,
+        asked=asked,
+        box=prediction.box,
+        is_garment=prediction.is_garment,
+        category=prediction.category.name,
+        category_score=prediction.category.score,
+        attributes=[label.name for label in prediction.attributes],
+        colors=colors_of(prediction),
+        landmarks=np.array(points, np.float32),
+        content_hash=content_hash,
+        vector=vector.astype(np.float16),
+        columns=columns,
+    )
+
+
+def colors_of(prediction: Prediction) -> list[dict[str, Any]] | None:
+    """The colours of a prediction as plain values, None where it has none."""
+    colors = getattr(prediction, "colors", None)
+    return None if colors is None else [{"name": c.name, "hex": c.hex, "share": c.share} for c in colors]
+
+
+def landmarks_to_dicts(landmarks: NDArray[np.float32] | None) -> list[dict[str, Any]] | None:
+    """Landmarks as `Prediction.to_dict` writes them."""
+    if landmarks is None:
+        return None
+    names = zip(LANDMARK_NAMES, landmarks.tolist(), strict=True)
+    return [
+        {"name": name, "x": x, "y": y, "visibility": VISIBILITY_NAMES[int(v)], "score": score}
+        for name, (x, y, v, score) in names
+    ]
+
+
+def landmarks_from_dicts(points: list[dict[str, Any]] | None) -> NDArray[np.float32] | None:
+    """The inverse of `landmarks_to_dicts`."""
+    if points is None:
+        return None
+    rows = [(p["x"], p["y"], VISIBILITY_NAMES.index(p["visibility"]), p["score"]) for p in points]
+    return np.array(rows, np.float32)
+
+
+def columns_to_json(columns: Mapping[str, Value]) -> str:
+    """The user's columns as the text that is stored."""
+    return json.dumps({name: to_json(value) for name, value in columns.items()}, allow_nan=False)
+
+
+def text_of_path(path: str | os.PathLike[str]) -> str:
+    """A path as text that any store can hold: as it is, or percent-encoded where its bytes are not UTF-8."""
+    raw = os.fsencode(path)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return quote_from_bytes(raw, safe="/ ")
+
+
+def path_of_text(text: str) -> Path:
+    """The file that `text_of_path` was given."""
+    path = Path(text)
+    if "%" in text and not path.exists():
+        encoded = Path(os.fsdecode(unquote_to_bytes(text)))
+        return encoded if encoded.exists() else path
+    return path

@@ -1,0 +1,186 @@
+"""From query vectors to hits: neighbours of the store, grouped, diversified, cut to a page, explained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_infer.errors import FashionInferError, UsageError
+from fashion_infer.gallery.filters import All, Compare, Filter
+from fashion_infer.gallery.hits import Hit, Hits
+from fashion_infer.gallery.match import META, Look, look_of, match_of, why
+from fashion_infer.gallery.rows import Row
+from fashion_infer.gallery.store import Candidates, Store
+from fashion_infer.gallery.values import OWN
+
+Float32s = NDArray[np.float32]
+
+# Rocchio's weights of the query, of what is liked and of what is not (Manning et al., Introduction to Information
+# Retrieval, 2008, section 9.1.1)
+QUERY, LIKE, UNLIKE = 1.0, 0.75, 0.15
+POOL, POOL_SHARE = 200, 5  # candidates that diversity chooses from: at least, and as a multiple of the hits
+
+
+@dataclass
+class Query:
+    """One query on its way.
+
+    Attributes:
+        vector: float32 [D] of unit length, None where there was an error.
+        look: what the model saw in it, for a hit's `why`.
+        without: ids that are no answer, since they are the question.
+        facts: of its Hits: box, category, error.
+    """
+
+    vector: Float32s | None
+    look: Look | None = None
+    without: set[str] = field(default_factory=set)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search; as `Gallery.search` says."""
+
+    limit: int = 10
+    offset: int = 0
+    where: Filter | None = None
+    exact: bool = False
+    group_by: str | None = None
+    min_score: float | None = None
+    diversity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.offset < 0:
+            raise UsageError(f"limit must be at least 1 and offset at least 0, got {self.limit} and {self.offset}")
+        if not 0 <= self.diversity <= 1:
+            raise UsageError(f"diversity must lie between 0 and 1, got {self.diversity}")
+
+    @property
+    def reach(self) -> int:
+        """How many hits must be known to give the page."""
+        return self.offset + self.limit
+
+
+def search(store: Store, queries: Sequence[Query], options: Options) -> list[Hits]:
+    """The hits of each query, in the order of the queries; one with an error has none."""
+    start = perf_counter()
+    if options.group_by is not None and options.group_by not in {**store.kinds, **OWN}:
+        names = ", ".join(sorted(store.kinds)) or "no columns of yours"
+        raise UsageError(f"the gallery has no column {options.group_by!r} to group by; it has {names}")
+    good = [query for query in queries if query.vector is not None]
+    neighbours, searched, exact = _candidates(store, good, options)
+    pages = iter([_page(store, query, candidates, options) for query, candidates in zip(good, neighbours, strict=True)])
+    took = (perf_counter() - start) * 1e3
+    results = [Hits(**query.facts) if query.vector is None else next(pages) for query in queries]
+    for hits in results:
+        hits.searched, hits.exact, hits.took_ms = searched, exact, took
+    return results
+
+
+def unit(vector: NDArray[Any]) -> Float32s:
+    """The vector at unit length, float32.
+
+    Raises:
+        UsageError: it has no direction.
+    """
+    wide = np.asarray(vector, np.float32)
+    length = float(np.linalg.norm(wide))
+    if not 0 < length < np.inf:
+        raise UsageError("a query vector must be of finite numbers, not all zero")
+    result: Float32s = (wide / np.float32(length)).astype(np.float32)
+    return result
+
+
+def refined(vector: Float32s | None, like: Sequence[Row], unlike: Sequence[Row]) -> Float32s:
+    """The query moved towards the rows that are liked and away from those that are not."""
+    parts: list[NDArray[Any]] = [] if vector is None else [QUERY * vector]
+    if like:
+        parts.append(LIKE * np.stack([row.vector for row in like]).mean(axis=0, dtype=np.float32))
+    if unlike:
+        parts.append(-UNLIKE * np.stack([row.vector for row in unlike]).mean(axis=0, dtype=np.float32))
+    return unit(np.sum(parts, axis=0))
+
+
+def _candidates(store: Store, queries: list[Query], options: Options) -> tuple[list[Candidates], int, bool]:
+    """For each query enough rows for its page: so many rows, or so many groups, as far as there are."""
+    if not queries:
+        return [], 0, True
+    vectors = np.stack([query.vector for query in queries if query.vector is not None])
+    needed = max(POOL, POOL_SHARE * options.reach) if options.diversity else options.reach
+    fetched = needed * (3 if options.group_by else 1) + max(len(query.without) for query in queries)
+    while True:
+        neighbours = store.nearest(vectors, fetched, options.where, exact=options.exact)
+        kept = [
+            _distinct([pair for pair in candidates if pair[1].id not in query.without], options.group_by)
+            for query, candidates in zip(queries, neighbours.candidates, strict=True)
+        ]
+        full = (len(k) >= needed or len(c) < fetched for k, c in zip(kept, neighbours.candidates, strict=True))
+        if all(full):
+            return [candidates[:needed] for candidates in kept], neighbours.searched, neighbours.exact
+        fetched *= 4
+
+
+def _distinct(candidates: Candidates, group_by: str | None) -> Candidates:
+    """The best row of each group; a row without a value is a group of its own."""
+    if group_by is None:
+        return candidates
+    best: dict[Any, tuple[float, Row]] = {}
+    for score, row in candidates:
+        value = row.value(group_by)
+        best.setdefault(("row", row.id) if value is None else ("group", str(value)), (score, row))
+    return list(best.values())
+
+
+def _page(store: Store, query: Query, candidates: Candidates, options: Options) -> Hits:
+    if options.diversity and candidates:
+        candidates = _diverse(store, candidates, options)
+    page = candidates[options.offset : options.reach]
+    shown = [pair for pair in page if options.min_score is None or pair[0] >= options.min_score]
+    levels = store.meta.get(META)
+    hits = [
+        Hit(
+            row.id,
+            score,
+            row.payload(),
+            match_of(score, levels),
+            why(query.look, look_of(row, store.facts)),
+            _views(store, row, options),
+        )
+        for score, row in shown
+    ]
+    return Hits(hits, dropped=len(page) - len(shown), **query.facts)
+
+
+def _views(store: Store, row: Row, options: Options) -> int:
+    if options.group_by is None or (value := row.value(options.group_by)) is None:
+        return 1
+    same = Compare(options.group_by, "=", value)
+    return store.count(same if options.where is None else All((options.where, same)))
+
+
+def _diverse(store: Store, candidates: Candidates, options: Options) -> Candidates:
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): near the query, unlike those before."""
+    rows = {row.id: row.vector for row in store.get([row.id for _, row in candidates])}
+    candidates = [pair for pair in candidates if pair[1].id in rows]
+    vectors = np.stack([rows[row.id] for _, row in candidates]).astype(np.float32)
+    relevance = np.array([score for score, _ in candidates])
+    nearest = np.zeros(len(candidates))  # similarity to the nearest of those chosen, from the first choice on
+    order: list[int] = []
+    left = np.ones(len(candidates), np.bool_)
+    for _ in range(min(options.reach, len(candidates))):
+        worth = (1 - options.diversity) * relevance - options.diversity * nearest
+        chosen = int(np.where(left, worth, -np.inf).argmax())
+        order.append(chosen)
+        left[chosen] = False
+        similar = vectors @ vectors[chosen]
+        nearest = similar if len(order) == 1 else np.maximum(nearest, similar)
+    return [candidates[i] for i in order]
+
+
+def failed(error: FashionInferError) -> Query:
+    """A query that could not be made."""
+    return Query(None, facts={"error": error})

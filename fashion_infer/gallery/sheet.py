@@ -1,0 +1,108 @@
+"""A contact sheet: each query and its hits as small pictures, with score and match below them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from fashion_infer.errors import GalleryError, ImageError
+from fashion_infer.files import write_atomically
+from fashion_infer.gallery.hits import Hit, Hits
+from fashion_infer.gallery.rows import path_of_text
+from fashion_infer.images import ImageSource, read_image
+from fashion_infer.preprocess import Box, crop
+
+TILE, CAPTION, GAP = 192, 34, 8  # pixels
+WIDTH = 6  # hits in a row, at most
+COLORS = {"likely": "#0a7d32", "possible": "#a06a00", "unlikely": "#8a8a8a", None: "#333333"}
+FORMATS = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def contact_sheet(queries: Sequence[ImageSource | None], results: Sequence[Hits]) -> Image.Image:
+    """Draw queries and their hits.
+
+    Args:
+        queries: the photos that were searched, None for a query that was none.
+        results: their hits, in the same order.
+
+    Returns:
+        An RGB picture, a block of rows for each query, the query itself at the left.
+    """
+    blocks = [max(1, -(-len(hits) // WIDTH)) for hits in results]
+    step = TILE + CAPTION + GAP
+    columns = 1 + min(WIDTH, max((len(hits) for hits in results), default=0))
+    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, sum(blocks) * step + GAP), "white")
+    top = GAP
+    for query, hits, rows in zip(queries, results, blocks, strict=True):
+        caption = "query" if hits.error is None else str(hits.error)
+        _draw(
+            sheet,
+            (GAP, top),
+            None if query is None else _tile(query, hits.box),
+            [caption, hits.category or ""],
+            "black",
+        )
+        for place, hit in enumerate(hits):
+            x = GAP + (1 + place % WIDTH) * (TILE + GAP)
+            _draw_hit(sheet, (x, top + place // WIDTH * step), hit)
+        top += rows * step
+    return sheet
+
+
+def save_sheet(path: Path, queries: Sequence[ImageSource | None], results: Sequence[Hits]) -> None:
+    """Write the contact sheet; the format follows the file's name.
+
+    Raises:
+        GalleryError: a format that is not written here, or a file that cannot be written.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise GalleryError(f"{path}: a contact sheet is written as {', '.join(FORMATS)}")
+    sheet = contact_sheet(queries, results)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    try:
+        write_atomically(path, lambda temporary: sheet.save(temporary, kind, quality=90))
+    except OSError as error:
+        raise GalleryError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _draw_hit(sheet: Image.Image, corner: tuple[int, int], hit: Hit) -> None:
+    views = f", {hit.views} views" if hit.views > 1 else ""
+    lines = [f"{hit.score:.3f} {hit.match or ''}{views}", str(hit.item or hit.id)]
+    tile = None if hit.image is None else _tile(path_of_text(hit.image), hit.payload["box"])
+    _draw(sheet, corner, tile, lines, COLORS[hit.match])
+
+
+def _tile(image: ImageSource, box: Box | None) -> Image.Image | None:
+    """The garment in a square, with white at the sides; None where the photo cannot be read."""
+    try:
+        picture = read_image(image, side=TILE, boxes=None if box is None else [box])
+        cut = crop(picture, box, 2 * TILE)
+    except ImageError:
+        return None
+    scale = TILE / max(cut.size)
+    size = max(1, round(cut.size[0] * scale)), max(1, round(cut.size[1] * scale))
+    return Image.fromarray(cut.pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def _draw(
+    sheet: Image.Image, corner: tuple[int, int], tile: Image.Image | None, lines: Sequence[str], color: str
+) -> None:
+    x, y = corner
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill="#f2f2f2")
+    if tile is None:
+        pen.text((x + 8, y + TILE // 2), "no picture", "#8a8a8a", font)
+    else:
+        sheet.paste(tile, (x + (TILE - tile.width) // 2, y + (TILE - tile.height) // 2))
+    for place, line in enumerate(lines):
+        pen.text((x, y + TILE + 2 + 15 * place), _short(line, font), color, font)
+
+
+def _short(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of the end of a text as fits below a tile: ids and paths differ there."""
+    line = line.encode("ascii", "replace").decode()
+    if font.getlength(line) <= TILE:
+        return line
+    while font.getlength("..." + line) > TILE:
+        line = line[1:]
+    return "..." + line

@@ -1,0 +1,142 @@
+"""The values of a user's own columns: which types there are, how they are stored, and how they come back.
+
+A column has one kind for all of its rows, found from its first values: bool, int, float, text, date, datetime,
+datetime_utc or list (of text). A missing value (None, NaN, NaT) fits every kind. Whole numbers may turn into floats
+when a row brings a fraction; any other mixture is refused. A datetime with a time zone is kept in UTC.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+from fashion_infer.errors import UsageError
+
+Value = bool | int | float | str | date | datetime | list[str] | None
+KINDS = ("bool", "int", "float", "text", "date", "datetime", "datetime_utc", "list")
+OWN = {  # the gallery's own columns that a filter may name, and their kinds
+    "id": "text",
+    "path": "text",
+    "category": "text",
+    "category_score": "float",
+    "is_garment": "float",
+    "attributes": "list",
+    "colors": "list",
+    "content_hash": "text",
+}
+RESERVED = {*OWN, "box", "landmarks", "embedding", "error"}  # the names of the columns of an exported file
+MAX_INT = 2**63 - 1
+
+
+def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
+    """A user's columns as plain Python values, without the missing ones.
+
+    Args:
+        columns: {name: value}; numpy scalars, NaN and pandas' missing values are understood.
+
+    Raises:
+        UsageError: a name of the gallery's own, or a value that cannot be kept.
+    """
+    result: dict[str, Value] = {}
+    for name, value in columns.items():
+        if not isinstance(name, str) or not name or '"' in name:
+            raise UsageError(f"a column's name must be a text that is not empty and without quotes, got {name!r}")
+        if name in RESERVED:
+            raise UsageError(f"the column {name!r} is one of the gallery's own: give yours another name")
+        if (plain := _plain(name, value)) is not None:
+            result[name] = plain
+    return result
+
+
+def _plain(name: str, value: Any) -> Value:
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        value = value.tolist()
+    if value is None or value != value or str(value) == "NaT":
+        return None
+    if isinstance(value, list | tuple):
+        if not all(isinstance(item, str) for item in value):
+            raise UsageError(f"the column {name!r} holds a list of something else than texts: {value!r}")
+        return list(value)
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC) if value.tzinfo else value
+        return datetime(*moment.timetuple()[:6], moment.microsecond, moment.tzinfo)  # of pandas: to the microsecond
+    if isinstance(value, int) and not -MAX_INT - 1 <= value <= MAX_INT:
+        raise UsageError(f"the column {name!r} holds {value}, which does not fit 64 bits: give it as a text")
+    if isinstance(value, float) and math.isinf(value):
+        raise UsageError(f"the column {name!r} holds an infinite number")
+    if not isinstance(value, bool | int | float | str | date):
+        raise UsageError(f"the column {name!r} holds a {type(value).__name__}, which a gallery does not keep")
+    return value
+
+
+def kind_of(value: Value) -> str | None:
+    """The kind of a plain value; None of a missing one."""
+    if isinstance(value, datetime):
+        return "datetime_utc" if value.tzinfo else "datetime"
+    kinds = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"), (date, "date"), (list, "list"))
+    return next((kind for python, kind in kinds if isinstance(value, python)), None)
+
+
+def joined_kind(name: str, before: str | None, kind: str) -> str:
+    """The kind of a column that has kind `before` and gets a value of `kind`.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    if before in (None, kind):
+        return kind
+    if {before, kind} == {"int", "float"}:
+        return "float"
+    raise UsageError(f"the column {name!r} holds values of kind {before}, and now one of kind {kind}")
+
+
+def to_json(value: Value) -> bool | int | float | str | list[str] | None:
+    """The value as JSON holds it: dates and times as ISO texts of one length, so that their order is the texts'."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def from_json(value: Any, kind: str) -> Value:
+    """The inverse of `to_json`, given the column's kind."""
+    if value is None:
+        return None
+    match kind:
+        case "date":
+            return date.fromisoformat(value)
+        case "datetime":
+            return datetime.fromisoformat(value)
+        case "datetime_utc":
+            return datetime.fromisoformat(value).replace(tzinfo=UTC)
+        case "float":
+            return float(value)
+        case "bool":
+            return bool(value)
+    plain: Value = value
+    return plain
+
+
+def from_text(name: str, text: str, kind: str) -> Value:
+    """A value written as text, in a table of the user's or in a filter, as one of a column's kind.
+
+    Raises:
+        UsageError: it cannot be read as that kind.
+    """
+    try:
+        match kind:
+            case "bool":
+                return {"true": True, "false": False}[text.lower()]
+            case "int":
+                return int(text)
+            case "float":
+                return float(text)
+            case "date":
+                return date.fromisoformat(text)
+            case "datetime":
+                return datetime.fromisoformat(text).replace(tzinfo=None)
+            case "datetime_utc":
+                moment = datetime.fromisoformat(text)
+                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"the column {name!r} is of kind {kind}, and {text!r} is not") from error
+    return text

@@ -1,0 +1,136 @@
+"""What the image arguments of a command stand for: files, the pictures below folders, and patterns."""
+
+# ruff: noqa: PTH112, PTH113, PTH114, PTH116
+# the methods of Path raise on names that are too long
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fashion_infer.decoding import looks_readable
+from fashion_infer.errors import ImageError
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+)
+_NO_DECODER = frozenset(
+    (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".eps", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+)
+
+logger = logging.getLogger("fashion_infer")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What some arguments stand for.
+
+    Attributes:
+        paths: of the files to read, in the order of the arguments, those of one argument sorted.
+        errors: of the arguments that stand for nothing, and of the folders among them that cannot be listed.
+    """
+
+    paths: list[str]
+    errors: dict[str, ImageError]
+
+
+def expand_inputs(arguments: Sequence[str]) -> Inputs:
+    """Expand each argument by itself, so that a bad one does not spoil the others.
+
+    A folder stands for all pictures below it, linked folders included: the files with a suffix of a format that is
+    read, and those that begin like one whatever their names. What is passed over is counted by reason and logged.
+
+    Args:
+        arguments: paths of files, which need not be there; folders; patterns with *, ? and [.
+    """
+    inputs = Inputs([], {})
+    for argument in arguments:
+        try:
+            inputs.paths.extend(sorted(_expand(argument, inputs.errors)))
+        except ImageError as error:
+            inputs.errors[argument] = error
+    return inputs
+
+
+def expand_paths(arguments: Sequence[str]) -> list[str]:
+    """The files of all arguments, where each must stand for some.
+
+    Raises:
+        ImageError: one of them does not.
+    """
+    inputs = expand_inputs(arguments)
+    for error in inputs.errors.values():
+        raise error
+    return inputs.paths
+
+
+def _expand(argument: str, errors: dict[str, ImageError]) -> list[str]:
+    if argument.startswith(("http://", "https://")):
+        raise ImageError(f"{argument} is an address: download it first, images are read from files")
+    unreadable = len(errors)
+    if os.path.isdir(argument):
+        paths = _pictures_below(argument, errors)
+    elif any(letter in argument for letter in "*?[") and not os.path.lexists(argument):
+        paths = _matches(argument)
+    else:
+        return [argument]
+    if not paths and len(errors) == unreadable:
+        raise ImageError(f"{argument} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return paths
+
+
+def _matches(pattern: str) -> list[str]:
+    path = Path(pattern)
+    anchor = Path(path.anchor)
+    try:
+        return [str(match) for match in anchor.glob(str(path.relative_to(anchor))) if os.path.isfile(match)]
+    except (ValueError, OSError) as error:
+        raise ImageError(f"{pattern} is not a pattern: {error}") from error
+
+
+def _pictures_below(folder: str, errors: dict[str, ImageError]) -> list[str]:
+    pictures: list[str] = []
+    passed_over: Counter[str] = Counter()
+    for path in _files_below(folder, errors):
+        if (reason := _reason_to_pass(path)) is None:
+            pictures.append(path)
+        else:
+            passed_over[reason] += 1
+    if count := passed_over.total():
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(passed_over.items()))
+        logger.warning("%s: passed over %d of %d files: %s", folder, count, count + len(pictures), reasons)
+    return pictures
+
+
+def _files_below(folder: str, errors: dict[str, ImageError]) -> Iterator[str]:
+    def report(error: OSError) -> None:
+        name = str(error.filename).removesuffix("/.")
+        errors[name] = ImageError(f"{name} cannot be read: {error.strerror}")
+
+    visited: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(folder, onerror=report, followlinks=True):
+        place = str(Path(root))  # without a leading ./
+        try:
+            facts = os.stat(f"{place}/.")  # which needs the permission to search the folder, not only to list it
+        except OSError as error:
+            report(error)
+            continue
+        if (facts.st_dev, facts.st_ino) in visited:  # by way of a link, perhaps to a folder above
+            folders.clear()
+            continue
+        visited.add((facts.st_dev, facts.st_ino))
+        folders.sort()
+        yield from (str(Path(place) / file) for file in files)
+
+
+def _reason_to_pass(path: str) -> str | None:
+    suffix = Path(path).suffix.lower()
+    if not os.path.isfile(path) and not os.path.islink(path):
+        return "(not a regular file)"
+    if suffix in SUFFIXES or looks_readable(path):
+        return None
+    if suffix in _NO_DECODER:
+        return f"{suffix} (no decoder for it)"
+    return f"{suffix or 'without a suffix'} (not an image)"

@@ -1,0 +1,358 @@
+"""The Gallery as a user has it: real photos of the renderer, a real model, real files."""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_infer import Predictor
+from fashion_infer.errors import GalleryError, GalleryMismatchError, ImageError, UsageError
+from fashion_infer.gallery import Gallery
+from fashion_infer.gallery.photos import Photo
+from fashion_infer.model_spec import ModelSpec
+
+
+@pytest.fixture
+def gallery(place: str, predictor: Predictor) -> Iterator[Gallery]:
+    with Gallery(place, predictor) as opened:
+        yield opened
+
+
+def test_a_photo_is_found_again(gallery: Gallery, photos: list[str]) -> None:
+    report = gallery.add(photos)
+    assert (report.added, len(gallery)) == (24, 24)
+    assert [outcome.id for outcome in report.outcomes] == photos
+    hits = gallery.search(photos[3], limit=5)
+    assert hits[0].id == hits[0].image == photos[3]
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert hits[0].why["differs"] == []
+    assert (hits.searched, len(hits)) == (24, 5)
+    assert hits.exact == (not gallery.place.startswith("http"))
+
+
+def test_what_is_unchanged_is_skipped(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
+    gallery.add(photos)
+    before = gallery.get(photos[0])
+    report = gallery.add(photos)
+    assert report.unchanged == 24
+    assert repr(report) == "AddReport(unchanged=24)"
+    after = gallery.get(photos[0])
+    assert before is not None and after is not None
+    assert np.array_equal(before.vector, after.vector)
+
+
+def test_a_changed_photo_is_replaced(gallery: Gallery, photos: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.open(photos[0]).save(file)
+    gallery.add([file, *photos[1:3]])
+    Image.open(photos[5]).save(file)
+    report = gallery.add([file, *photos[1:3]])
+    assert [outcome.status for outcome in report.outcomes] == ["replaced", "unchanged", "unchanged"]
+    assert len(gallery) == 3
+    assert gallery.search(photos[5])[0].id == str(file)
+
+
+def test_columns_of_the_users_own(gallery: Gallery, photos: list[str]) -> None:
+    payloads = [
+        {"item": f"i{n // 4}", "price": n * 2.5, "new": n % 2 == 0, "since": date(2024, 1, n + 1)} for n in range(24)
+    ]
+    gallery.add(photos, payloads=payloads)
+    assert gallery.columns == {"item": "text", "price": "float", "new": "bool", "since": "date"}
+    hits = gallery.search(photos[0], where="price<=10 and new=true", limit=50)
+    assert {hit.payload["price"] for hit in hits} == {0.0, 5.0, 10.0}
+    hits = gallery.search(photos[0], where={"since": {"gt": date(2024, 1, 20)}}, limit=50)
+    assert len(hits) == 4
+    assert hits[0].payload["since"] > date(2024, 1, 20)
+    # other columns, the same photos: no network is needed, and payloads=None keeps what there is
+    assert gallery.add(photos, payloads=[{"item": "x"}] * 24).replaced == 24
+    assert gallery.add(photos).unchanged == 24
+    assert gallery.search(photos[0])[0].payload["item"] == "x"
+    assert "price" not in gallery.search(photos[0])[0].payload
+
+
+def test_several_garments_of_a_photo(gallery: Gallery, photos: list[str]) -> None:
+    boxes = [[[0, 0, 100, 100], [500, 500, 600, 600], [50, 50, 200, 250]], None]
+    report = gallery.add(photos[:2], boxes=boxes)
+    first, second, third, whole = report.outcomes
+    assert [first.status, second.status, third.status, whole.status] == ["added", "failed", "added", "added"]
+    assert (first.id, third.id, whole.id) == (f"{photos[0]}#1", f"{photos[0]}#3", photos[1])
+    assert photos[0] in str(second.error) and "no area inside" in str(second.error)
+    row = gallery.get(third.id)
+    assert row is not None
+    assert row.box == (50, 50, 200, 250)
+    # the whole photo takes the place of its boxes
+    assert gallery.add(photos[:1]).added == 1
+    assert gallery.get(third.id) is None
+    assert len(gallery) == 2
+
+
+def test_bad_images_fail_alone(gallery: Gallery, photos: list[str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no jpeg")
+    report = gallery.add(
+        [photos[0], broken, "missing.jpg", photos[1], np.zeros((4, 4, 7), np.uint8)], ids=["a", "b", "c", "d", "e"]
+    )
+    assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed", "added", "failed"]
+    assert all(isinstance(outcome.error, ImageError) for outcome in report.failed)
+    assert str(broken) in str(report.failed[0].error)
+    assert "missing.jpg cannot be read" in str(report.failed[1].error)
+    assert len(gallery) == 2
+
+
+def test_a_photo_that_breaks_keeps_its_old_row(gallery: Gallery, photos: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.open(photos[0]).save(file)
+    gallery.add([file])
+    file.write_bytes(b"broken")
+    assert len(gallery.add([file]).failed) == 1
+    assert gallery.get(str(file)) is not None
+
+
+def test_ids_that_cannot_be(gallery: Gallery, photos: list[str]) -> None:
+    report = gallery.add([photos[0], photos[1], photos[2]], ids=["a", "a", ""])
+    assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed"]
+    assert "'a' came before in the same call" in str(report.failed[0].error)
+    assert "needs an id" in str(gallery.add([np.zeros((9, 9, 3), np.uint8)]).failed[0].error)
+    with pytest.raises(UsageError, match="equally many"):
+        gallery.add(photos[:3], ids=["a", "b"])
+    assert len(gallery) == 2  # what came before the end was kept
+
+
+def test_images_of_every_kind(gallery: Gallery, photos: list[str]) -> None:
+    picture = Image.open(photos[0]).convert("RGB")
+    with Path(photos[0]).open("rb") as file:
+        report = gallery.add(
+            [Path(photos[0]), Path(photos[0]).read_bytes(), picture, np.asarray(picture), file], ids=list("abcde")
+        )
+    assert report.added == 5
+    hits = gallery.search(np.asarray(picture), limit=5)
+    assert [hit.id for hit in hits] == list("abcde")  # equal scores, by id
+    assert len({gallery.get(id).content_hash for id in "abe"}) == 1  # type: ignore[union-attr]
+    assert hits[1].image is None
+
+
+def test_a_payload_that_cannot_be_kept_fails_alone(gallery: Gallery, photos: list[str]) -> None:
+    payloads = [{"price": 1}, {"price": "cheap"}, {"category": "x"}, {"price": 2.5}]
+    report = gallery.add(photos[:4], payloads=payloads)
+    assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed", "added"]
+    assert "'price' holds values of kind int, and now one of kind text" in str(report.failed[0].error)
+    assert gallery.columns == {"price": "float"}
+
+
+def test_a_path_that_is_not_utf_8(gallery: Gallery, photos: list[str], tmp_path: Path) -> None:
+    file = Path(str(tmp_path).encode().decode() + "/caf\udce9 %41.png")
+    file.write_bytes(Path(photos[0]).read_bytes())
+    report = gallery.add([file])
+    assert report.outcomes[0].id == f"{tmp_path}/caf%E9 %2541.png"
+    assert gallery.search(photos[0])[0].image == f"{tmp_path}/caf%E9 %2541.png"
+    assert gallery.add([file]).unchanged == 1
+
+
+def test_an_embedding_with_a_nan_never_enters(
+    gallery: Gallery, photos: list[str], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = predictor.predict(photos[0])
+    spoilt.embedding[2] = np.nan
+    from fashion_infer.gallery import photos as photos_module
+
+    def recognised(_: Predictor, some: Iterator[Photo]) -> Iterator[object]:
+        return ((photo, [spoilt]) for photo in some)
+
+    monkeypatch.setattr("fashion_infer.gallery.adding.recognised", recognised)
+    assert photos_module.recognised is not recognised
+    report = gallery.add(photos[:1])
+    assert "not of unit length" in str(report.failed[0].error)
+    assert len(gallery) == 0
+
+
+def test_long_stretches_of_known_photos(gallery: Gallery, photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fashion_infer.gallery.adding.SKIPPED_IN_A_ROW", 3)
+    gallery.add(photos[:10])
+    report = gallery.add([*photos[:5], photos[20], *photos[5:10], photos[21]])
+    assert [outcome.status for outcome in report.outcomes] == ["unchanged"] * 5 + ["added"] + ["unchanged"] * 5 + [
+        "added"
+    ]
+
+
+def test_what_was_computed_is_kept_when_the_source_breaks_off(gallery: Gallery, photos: list[str]) -> None:
+    def breaking() -> Iterator[str]:
+        yield from photos[:5]
+        raise RuntimeError("the camera is gone")
+
+    with pytest.raises(RuntimeError, match="the camera is gone"):
+        gallery.add(breaking())
+    assert len(gallery) == 5
+
+
+def test_removing(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    assert gallery.remove(photos[3]) == 1
+    assert gallery.remove([photos[3], photos[4], "nothing"]) == 1
+    assert len(gallery) == 22
+    assert gallery.get(photos[3]) is None
+    assert photos[3] not in [hit.id for hit in gallery.search(photos[3], limit=30)]
+
+
+def test_queries_of_every_kind(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
+    gallery.add(photos)
+    assert gallery.search(photos[2], box=[0, 0, 100, 100]).box == (0, 0, 100, 100)
+    by_id = gallery.search(ids=photos[2])
+    assert photos[2] not in [hit.id for hit in by_id]
+    assert by_id[0].why["same"]
+    assert [hits[0].id for hits in gallery.search([photos[1], photos[2]])] == photos[1:3]
+    embedding = predictor.predict(photos[2]).embedding
+    assert gallery.search(vectors=embedding)[0].id == photos[2]
+    several = gallery.search(vectors=np.stack([3 * embedding, embedding]))
+    assert [hits[0].id for hits in several] == [photos[2]] * 2
+    assert several[0][0].why == {"same": [], "differs": []}
+    together = gallery.search([photos[1], photos[2]], together=True)
+    mean = predictor.predict(photos[1]).embedding + embedding
+    assert [hit.id for hit in together] == [hit.id for hit in gallery.search(vectors=mean)]
+
+
+def test_bad_queries_stay_in_their_place(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    good, bad = gallery.search([photos[0], "missing.jpg"])
+    assert (good.error, len(bad)) == (None, 0)
+    assert isinstance(bad.error, ImageError)
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
+        gallery.search("missing.jpg")
+    with pytest.raises(GalleryError, match="no row 'nothing'"):
+        gallery.search(ids="nothing")
+    assert isinstance(gallery.search(ids=["nothing"])[0].error, GalleryError)
+    assert isinstance(gallery.search(vectors=np.zeros((1, 8)))[0].error, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give a query"),
+        ({"ids": "a", "vectors": np.zeros(8)}, "one of them"),
+        ({"vectors": np.zeros(7)}, r"vectors must be \[N, 8\] or \[8\], got \[7\]"),
+        ({"vectors": np.ones(8), "box": [0, 0, 1, 1]}, "a box goes with one photo"),
+        ({"vectors": np.ones(8), "limit": 0}, "limit must be at least 1"),
+        ({"vectors": np.ones(8), "offset": -1}, "offset at least 0"),
+        ({"vectors": np.ones(8), "diversity": 2}, "between 0 and 1"),
+        ({"vectors": np.ones(8), "where": "price<3"}, "no column 'price'; it has attributes, category"),
+        ({"vectors": np.ones(8), "group_by": "item"}, "no column 'item' to group by"),
+    ],
+)
+def test_searches_that_cannot_be(gallery: Gallery, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        gallery.search(**options)  # type: ignore[call-overload]
+
+
+def test_an_empty_gallery(gallery: Gallery, photos: list[str]) -> None:
+    hits = gallery.search(photos[0])
+    assert (list(hits), hits.searched) == ([], 0)
+    assert len(gallery.search([photos[0], photos[1]])) == 2
+    assert gallery.search(photos[0], diversity=0.5) == []
+
+
+def test_more_than_there_is(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos[:5])
+    assert len(gallery.search(photos[0], limit=100)) == 5
+    assert gallery.search(photos[0], offset=5) == []
+
+
+def test_pages_and_min_score(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    whole = gallery.search(photos[0], limit=20)
+    pages = [hit.id for offset in range(0, 20, 5) for hit in gallery.search(photos[0], limit=5, offset=offset)]
+    assert pages == [hit.id for hit in whole]
+    level = whole[3].score
+    cut = gallery.search(photos[0], limit=20, min_score=level)
+    assert [hit.id for hit in cut] == [hit.id for hit in whole if hit.score >= level]
+    assert cut.dropped == 20 - len(cut)
+
+
+def test_groups(gallery: Gallery, photos: list[str]) -> None:
+    payloads = [{"item": f"i{n % 6}", "price": n} if n else {} for n in range(24)]
+    gallery.add(photos, payloads=payloads)
+    every = gallery.search(photos[0], limit=24)
+    expected: list[str] = []
+    groups: set[str] = set()
+    for hit in every:
+        group = hit.item or hit.id
+        if group not in groups:
+            groups.add(group)
+            expected.append(hit.id)
+    hits = gallery.search(photos[0], limit=7, group_by="item")
+    assert [hit.id for hit in hits] == expected
+    assert {hit.item: hit.views for hit in hits} == {None: 1, "i0": 3, **{f"i{n}": 4 for n in range(1, 6)}}
+    paged = [
+        hit.id for offset in (0, 3, 6) for hit in gallery.search(photos[0], limit=3, offset=offset, group_by="item")
+    ]
+    assert paged == expected
+    few = gallery.search(photos[0], limit=9, group_by="item", where="price<8")
+    assert {hit.item: hit.views for hit in few} == {f"i{n}": 1 + (0 < n < 2) for n in range(6)}
+
+
+def test_diversity(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add([*photos, *photos], ids=[f"{n}" for n in range(48)])  # each twice
+    alike = gallery.search(photos[0], limit=6)
+    assert alike[0].score == alike[1].score
+    apart = gallery.search(photos[0], limit=6, diversity=1)
+    assert len({gallery.get(hit.id).content_hash for hit in apart}) == 6  # type: ignore[union-attr]
+    assert apart[0].id == alike[0].id
+
+
+def test_like_and_unlike(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    rows = {photo: gallery.get(photo).vector.astype(np.float64) for photo in photos}  # type: ignore[union-attr]
+    hits = gallery.search(photos[0], like=[photos[1]], unlike=[photos[2]], limit=3)
+    query = rows[photos[0]] + 0.75 * rows[photos[1]] - 0.15 * rows[photos[2]]
+    scores = {photo: float(v @ query / np.linalg.norm(query)) for photo, v in rows.items() if photo not in photos[1:3]}
+    assert [hit.id for hit in hits] == sorted(scores, key=lambda photo: -scores[photo])[:3]
+    assert hits[0].score == pytest.approx(max(scores.values()), abs=1e-3)
+    only = gallery.search(like=[photos[1]])
+    assert only[0].id == gallery.search(ids=photos[1])[0].id
+    with pytest.raises(GalleryError, match="no row 'nothing'"):
+        gallery.search(photos[0], unlike=["nothing"])
+
+
+def test_without_a_predictor(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    with Gallery(gallery.place) as reader:
+        assert reader.search(ids=photos[0])[0].id == gallery.search(ids=photos[0])[0].id
+        with pytest.raises(UsageError, match="open the gallery with a predictor"):
+            reader.search(photos[0])
+        with pytest.raises(UsageError, match="open the gallery with a predictor"):
+            reader.add(photos)
+        assert reader.remove(photos[0]) == 1
+    assert len(gallery) == 23
+
+
+def test_a_model_of_another_space_is_refused(
+    gallery: Gallery, photos: list[str], with_spec: Callable[[ModelSpec], Path], predictor: Predictor
+) -> None:
+    import dataclasses
+
+    gallery.add(photos[:2])
+    other = with_spec(dataclasses.replace(predictor.spec, embedding_sha256="f" * 64))
+    with Predictor(other) as stranger, pytest.raises(GalleryMismatchError) as error:
+        Gallery(gallery.place, stranger)
+    assert str(predictor.path) in str(error.value) and str(other) in str(error.value)
+    assert f"fashion-infer index {gallery.place} --rebuild {other}" in str(error.value)
+    same = with_spec(dataclasses.replace(predictor.spec, threshold=0.1))
+    with Predictor(same) as relative, Gallery(gallery.place, relative) as opened:
+        assert len(opened.search(photos[0])) == 2
+
+
+def test_a_query_without_a_garment_is_warned_of(
+    tmp_path: Path,
+    with_spec: Callable[[ModelSpec], Path],
+    predictor: Predictor,
+    caplog: pytest.LogCaptureFixture,
+    photos: list[str],
+) -> None:
+    import dataclasses
+
+    doubtful = with_spec(dataclasses.replace(predictor.spec, garment_weights=(0.0,) * 8, garment_bias=-3.0))
+    with Predictor(doubtful) as model, Gallery(tmp_path / "g", model) as opened:
+        opened.search(photos[0])
+    assert f"there may be no garment in {photos[0]}" in caplog.text

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_infer.errors import GalleryError, ImageError
+from fashion_infer.gallery.hits import Hit, Hits
+from fashion_infer.gallery.sheet import GAP, TILE, contact_sheet, save_sheet
+
+
+def hits(photos: list[str]) -> Hits:
+    made = [Hit(path, 0.9, {"path": path, "box": None, "item": "i1"}, "likely", views=3) for path in photos]
+    return Hits([*made, Hit("gone", 0.1, {"path": "gone.jpg", "box": None})], box=(0, 0, 90, 90), category="Dress")
+
+
+def test_a_sheet_shows_query_and_hits(photos: list[str]) -> None:
+    sheet = contact_sheet([photos[0]], [hits(photos[:2])])
+    assert sheet.size[0] == 4 * (TILE + GAP) + GAP
+    pixels = np.asarray(sheet)
+    places = [GAP + column * (TILE + GAP) for column in range(4)]
+    variety = [len(np.unique(pixels[GAP : GAP + TILE, x : x + TILE].reshape(-1, 3), axis=0)) for x in places]
+    assert min(variety[:3]) > 100  # pictures
+    assert variety[3] < 100  # "no picture"
+
+
+def test_many_hits_go_on_in_the_next_row(photos: list[str]) -> None:
+    one, two = contact_sheet([None], [hits(photos[:3])]), contact_sheet([None], [hits(photos[:9])])
+    assert two.height > one.height
+
+
+def test_a_query_with_an_error_has_its_place() -> None:
+    assert contact_sheet([None], [Hits(error=ImageError("missing.jpg cannot be read"))]).height > TILE
+
+
+def test_writing_it(photos: list[str], tmp_path: Path) -> None:
+    save_sheet(tmp_path / "sheet.png", [photos[0]], [hits(photos[:2])])
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.format == "PNG"
+    with pytest.raises(GalleryError, match="is written as"):
+        save_sheet(tmp_path / "sheet.tga", [photos[0]], [hits(photos[:2])])

@@ -1,0 +1,342 @@
+"""Every kind of pixel against an independent reading: what a writer of our own, by the specification, put into it."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fashion_infer.decoding import MAX_SCANS
+from fashion_infer.errors import ImageError
+from fashion_infer.images import read_image
+
+RNG = np.random.default_rng(5)
+HEIGHT, WIDTH = 5, 7
+
+
+def samples(bits: int, channels: int) -> np.ndarray:
+    """[H, W, C] of the whole range, both ends among them."""
+    values = RNG.integers(0, 2**bits, (HEIGHT, WIDTH, channels))
+    values[0, 0], values[0, 1] = 0, 2**bits - 1
+    return values
+
+
+def packed(values: np.ndarray, bits: int) -> list[bytes]:
+    """Each row as bytes, the samples from the highest bit on."""
+    rows = values.reshape(len(values), -1)
+    if bits == 16:
+        return [row.astype(">u2").tobytes() for row in rows]
+    planes = (rows[:, :, None] >> np.arange(bits - 1, -1, -1)) & 1
+    return [np.packbits(row.reshape(-1)).tobytes() for row in planes]
+
+
+def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Both in [0, 1] -> 0 to 255."""
+    return 255 * (colour * alpha + 1 - alpha)
+
+
+def assert_reads_as(data: bytes, expected: np.ndarray, tolerance: int = 1) -> None:
+    """Within so many levels."""
+    pixels = read_image(data).pixels.astype(float)
+    assert np.abs(pixels - np.broadcast_to(expected, pixels.shape)).max() <= tolerance
+
+
+# ---- PNG
+
+
+def png(rows: list[bytes], bits: int, kind: int, *, transparent: bytes = b"", palette: bytes = b"") -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, kind, 0, 0, 0)
+    optional = (chunk(b"PLTE", palette) if palette else b"") + (chunk(b"tRNS", transparent) if transparent else b"")
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + optional + pixels + chunk(b"IEND", b"")
+
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+DEPTHS = [(1, GREY), (2, GREY), (4, GREY), (8, GREY), (16, GREY), (8, RGB), (16, RGB)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind"), [*DEPTHS, (8, GREY_ALPHA), (16, GREY_ALPHA), (8, RGB_ALPHA), (16, RGB_ALPHA)]
+)
+def test_png(bits: int, kind: int) -> None:
+    values = samples(bits, {GREY: 1, RGB: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}[kind])
+    shares = values / (2**bits - 1)
+    expected = on_white(shares[..., :-1], shares[..., -1:]) if kind in (GREY_ALPHA, RGB_ALPHA) else 255 * shares
+    assert_reads_as(png(packed(values, bits), bits, kind), expected)
+
+
+@pytest.mark.parametrize(("bits", "kind"), DEPTHS)
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (2, 3)])
+def test_png_with_one_transparent_colour(bits: int, kind: int, place: tuple[int, int]) -> None:
+    values = samples(bits, 3 if kind == RGB else 1)
+    data = png(packed(values, bits), bits, kind, transparent=values[place].astype(">u2").tobytes())
+    alpha = (values != values[place]).any(axis=2, keepdims=True)
+    assert not alpha[place]
+    assert_reads_as(data, on_white(values / (2**bits - 1), alpha))
+
+
+@pytest.mark.parametrize("bits", [16])
+def test_png_whose_transparent_colour_differs_in_the_low_byte_only(bits: int) -> None:
+    values = np.full((HEIGHT, WIDTH, 3), 0x1234)
+    values[2, 3] = 0x1235
+    data = png(packed(values, bits), bits, RGB, transparent=np.full(3, 0x1235, ">u2").tobytes())
+    assert (read_image(data).pixels == 255).all(axis=2).sum() == 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("seen", [False, True])
+def test_png_with_a_palette(bits: int, seen: bool) -> None:
+    values = samples(bits, 1)
+    colours, alpha = RNG.integers(0, 256, (2**bits, 3)), RNG.integers(0, 256, (2**bits, 1))
+    transparent = alpha.astype(np.uint8).tobytes() if seen else b""
+    data = png(packed(values, bits), bits, PALETTE, transparent=transparent, palette=colours.astype(np.uint8).tobytes())
+    share = alpha / 255 if seen else np.ones_like(alpha)
+    assert_reads_as(data, on_white(colours / 255, share)[values[..., 0]])
+
+
+# ---- TIFF
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, metadata=None, **options)
+    return file.getvalue()
+
+
+ORDERS, PACKINGS = "<>", (None, "zlib")
+
+
+@pytest.mark.parametrize(("order", "compression"), list(product(ORDERS, PACKINGS)))
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_grey_tiff(bits: int, photometric: str, order: str, compression: str | None) -> None:
+    values = samples(bits, 1)[..., 0].astype({1: bool, 8: np.uint8, 16: np.uint16}[bits])
+    data = tiff(values, photometric=photometric, byteorder=order, compression=compression)
+    shares = values / (2**bits - 1)
+    if (photometric, bits, order) == ("miniswhite", 16, ">"):
+        with pytest.raises(ImageError, match="is not an image of a kind read here"):  # Pillow does not know it
+            read_image(data)
+    else:
+        assert_reads_as(data, 255 * (1 - shares if photometric == "miniswhite" else shares)[..., None])
+
+
+@pytest.mark.parametrize(("order", "compression"), list(product(ORDERS, PACKINGS)))
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extra", [None, "unassalpha", "assocalpha", "unspecified"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_colour_tiff(planes: str, extra: str | None, bits: int, order: str, compression: str | None) -> None:
+    kind = {8: np.uint8, 16: np.uint16}[bits]
+    values = samples(bits, 3 if extra is None else 4).astype(kind)
+    if extra == "assocalpha":
+        values[..., :3] = np.minimum(values[..., :3], values[..., 3:])
+    shares = values / (2**bits - 1)
+    options = {} if extra is None else {"extrasamples": [extra]}
+    stored = np.moveaxis(values, 2, 0) if planes == "separate" else values
+    data = tiff(stored, photometric="rgb", planarconfig=planes, byteorder=order, compression=compression, **options)
+    expected = {
+        "unassalpha": lambda: on_white(shares[..., :3], shares[..., 3:]),
+        "assocalpha": lambda: 255 * (shares[..., :3] + 1 - shares[..., 3:]),
+    }.get(extra or "", lambda: 255 * shares[..., :3])()
+    if planes == "separate" and (bits == 16 or (compression is None and extra in ("assocalpha", "unspecified"))):
+        with pytest.raises(ImageError, match=r"one after the other|unknown raw mode|is not an image of a kind"):
+            read_image(data)
+    else:
+        assert_reads_as(data, expected, tolerance=2 if extra == "assocalpha" else 1)
+
+
+# ---- BMP
+
+
+def bmp(body: bytes, bits: int, *, compression: int = 0, masks: bytes = b"", palette: bytes = b"") -> bytes:
+    start = 14 + 40 + len(masks) + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, bits, compression, len(body), 0, 0, len(palette) // 4, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + masks + palette + body
+
+
+def padded(rows: list[bytes]) -> bytes:
+    return b"".join(row + bytes(-len(row) % 4) for row in reversed(rows))  # from the bottom up
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_bmp_with_a_palette(bits: int) -> None:
+    values, colours = samples(bits, 1), RNG.integers(0, 256, (2**bits, 3))
+    palette = np.pad(colours[:, ::-1], ((0, 0), (0, 1))).astype(np.uint8).tobytes()
+    assert_reads_as(bmp(padded(packed(values, bits)), bits, palette=palette), colours[values[..., 0]])
+
+
+def test_bmp_of_24_and_32_bits() -> None:
+    values = samples(8, 3)
+    assert_reads_as(bmp(padded(packed(values[..., ::-1], 8)), 24), values)
+    unused = np.pad(values[..., ::-1], ((0, 0), (0, 0), (0, 1)))  # zeros, which are no alpha
+    assert_reads_as(bmp(padded(packed(unused, 8)), 32), values)
+
+
+@pytest.mark.parametrize(("masks", "sizes"), [(None, (5, 5, 5)), ((0xF800, 0x07E0, 0x001F), (5, 6, 5))])
+def test_bmp_of_16_bits(masks: tuple[int, ...] | None, sizes: tuple[int, ...]) -> None:
+    values = np.concatenate([samples(bits, 1) for bits in sizes], axis=2)
+    words = (values[..., 0] << (sizes[1] + sizes[2])) | (values[..., 1] << sizes[2]) | values[..., 2]
+    rows = [row.astype("<u2").tobytes() for row in words]
+    optional = struct.pack("<III", *masks) if masks else b""
+    data = bmp(padded(rows), 16, compression=3 if masks else 0, masks=optional)
+    assert_reads_as(data, 255 * values / (2 ** np.array(sizes) - 1))
+
+
+# ---- GIF and WebP
+
+
+@pytest.mark.parametrize("options", [{}, {"interlace": 0}, {"transparency": 3}])
+def test_gif_as_another_decoder_reads_it(options: dict[str, Any]) -> None:
+    image = Image.fromarray(RNG.integers(0, 8, (40, 30), dtype=np.uint8), "P")
+    image.putpalette(RNG.integers(0, 256, 24, dtype=np.uint8).tobytes())
+    file = io.BytesIO()
+    image.save(file, "GIF", **options)
+    bgra = cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED).astype(float) / 255
+    alpha = bgra[..., 3:] if bgra.shape[2] == 4 else np.ones((40, 30, 1))
+    assert_reads_as(file.getvalue(), on_white(bgra[..., 2::-1], alpha))
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_webp_as_another_decoder_reads_it(mode: str, lossless: bool) -> None:
+    file = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (40, 30, len(mode)), dtype=np.uint8)).save(file, "WEBP", lossless=lossless)
+    bgra = cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED).astype(float) / 255
+    alpha = bgra[..., 3:] if bgra.shape[2] == 4 else np.ones((40, 30, 1))
+    assert_reads_as(file.getvalue(), on_white(bgra[..., 2::-1], alpha))
+
+
+# ---- JPEG
+
+
+def jpeg(width: int = 64, height: int = 48, **options: Any) -> bytes:
+    file = io.BytesIO()
+    noise = RNG.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((width, height)).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("side", [None, 8])
+def test_a_jpeg_that_is_cut_and_closed_by_an_end_marker_is_refused(side: int | None) -> None:
+    data = jpeg(256, 256)
+    with pytest.raises(ImageError, match=r"^the image is damaged or truncated: Corrupt JPEG data: premature end"):
+        read_image(data[: len(data) // 2] + b"\xff\xd9", side=side)
+
+
+def test_what_libjpeg_warns_about_is_refused_and_nothing_is_written_to_stderr(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    data, refused = jpeg(256, 256), 0
+    for place in range(len(data) // 2, len(data) - 2, 97):
+        try:
+            read_image(data[:place] + b"\xff\x41" + data[place + 2 :])
+        except ImageError as error:
+            assert "damaged" in str(error)
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")
+
+
+def with_scans(data: bytes, count: int) -> bytes:
+    """A progressive JPEG whose last scan comes this many times more."""
+    start = data.rfind(b"\xff\xda")
+    return data[:-2] + data[start:-2] * count + b"\xff\xd9"
+
+
+def test_a_progressive_jpeg_of_many_scans_is_refused_at_once() -> None:
+    data = jpeg(progressive=True)
+    assert read_image(data).width == 64
+    few = data.count(b"\xff\xda")
+    with pytest.raises(ImageError, match=f"is a JPEG of more than {MAX_SCANS} scans"):
+        read_image(with_scans(data, MAX_SCANS - few + 1))
+    with pytest.raises(ImageError, match="is a JPEG of more than"):
+        read_image(with_scans(data, 100_000))
+
+
+def test_scans_outside_the_picture_do_not_count() -> None:
+    other = b"\xff\xda" * 1000
+    data = jpeg(comment=other) + other
+    assert data.count(b"\xff\xda") > 2000
+    assert read_image(data).width == 64
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\xff" * 1_000_000, b"\xff\xfe\0\2" * 250_000, b"\0" * 1_000_000], ids=["fill", "comments", "junk"]
+)
+def test_a_header_without_end_is_refused_at_once(filling: bytes) -> None:
+    data = jpeg()
+    with pytest.raises(ImageError, match="made of far too many small parts"):
+        read_image(data[:20] + filling + data[20:])  # behind the first segment
+
+
+def test_fill_bytes_among_a_pictures_data_cost_nothing() -> None:
+    data = jpeg(restart_marker_blocks=1)
+    place = data.rfind(b"\xff\xd0")
+    assert read_image(data[:place] + b"\xff" * 1_000_000 + data[place:]).width == 64
+
+
+# ---- limits on files
+
+
+MEASURE = """
+import resource, sys
+from fashion_infer.errors import ImageError
+from fashion_infer.images import read_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_image(sys.argv[1])
+except ImageError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\xff\xd8\xff", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 ", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("size", [1_000_000_000, 300_000_000])
+def test_a_huge_file_is_not_read_before_its_header(beginning: bytes, size: int, tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.write(beginning)
+        file.truncate(size)
+    run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
+    message, kilobytes = run.stdout.splitlines()
+    assert message.startswith(str(path))
+    assert int(kilobytes) < 20_000 or (beginning.startswith(b"RIFF") and size < 400_000_000)  # Pillow reads those whole
+
+
+def test_a_device_without_end_is_read_to_the_limit_only() -> None:
+    with pytest.raises(ImageError, match=r"^/dev/zero has more than 1000 bytes, the limit \(max_bytes\)$"):
+        read_image("/dev/zero", max_bytes=1000)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from fashion_infer.errors import ImageError
+from fashion_infer.images import read_image
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 50_000_000,) * 2)
+try:
+    read_image(sys.argv[1])
+except ImageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_lack_of_memory_is_no_damage(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    Image.new("RGB", (7000, 7000)).save(path, kind)
+    run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{path} needs more memory than is free: set a lower max_pixels\n"
