@@ -76,7 +76,7 @@ def export(
 
         fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
 
-        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:1:4,5:64:64
 
         fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data data/category_attribute
     """
