@@ -10,7 +10,7 @@ import onnx
 import typer
 
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
-from fashion_infer.export.parity import check_parity, read_pictures
+from fashion_infer.evaluation.parity import check_parity, read_pictures
 from fashion_infer.export.steps import write_onnx
 from fashion_infer.files import sha256_of, write_atomically
 from fashion_infer.model_spec import PARITY_KEY

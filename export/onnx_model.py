@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from fashion_infer.embedding_space import hash_of_embedding
 from fashion_infer.errors import ModelError, missing_extra
-from fashion_infer.export.embedding_space import hash_of_embedding
+from fashion_infer.evaluation.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.export.landmark_pool import DOMAIN, NAME, OPSET, VERSION, add_landmark_pool
-from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, PARITY_KEY, ModelSpec
 

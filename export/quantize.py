@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from fashion_infer.backends import Outputs
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
+from fashion_infer.embedding_space import converted_spec
 from fashion_infer.errors import DataError, ParityError, UsageError, missing_extra
 from fashion_infer.evaluation.judging import judge
-from fashion_infer.export.embedding_space import converted_spec
+from fashion_infer.evaluation.parity import read_pictures
 from fashion_infer.export.other_cpu import can_emulate_avx2, run_on_avx2
-from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.qdq import Ranges, Target, calibrate, layers_of, to_int8
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY, ModelSpec

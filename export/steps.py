@@ -5,10 +5,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fashion_infer.errors import UsageError
-from fashion_infer.export.parity import ParityReport
-from fashion_infer.export.precision import convert_file
+from fashion_infer.evaluation.parity import ParityReport
 from fashion_infer.files import check_place
 from fashion_infer.onnx_file import load_onnx, precision_of
+from fashion_infer.precision import convert_file
 
 if TYPE_CHECKING:
     from fashion_infer.export.quantize import Int8Options, Int8Report

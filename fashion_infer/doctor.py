@@ -103,9 +103,10 @@ def _tensorrt(flavour: str) -> BackendStatus:
     try:
         _, trt = load_tensorrt(flavour)
         building = f"{trt.__version__}" + (" builds engines here; " if flavour == "rtx" else " ")
-        from fashion_infer.tensorrt.cuda import use_gpu
+        from fashion_infer.tensorrt.cuda import find_gpu
 
-        gpu = use_gpu(0)
+        gpu = find_gpu(0)
+        load_tensorrt(flavour, gpu.compute_capability)
     except FashionInferError as error:
         return BackendStatus(name, False, f"{building}{error}")
     return BackendStatus(

@@ -112,6 +112,7 @@ class Predictor:
         max_bytes: int = MAX_BYTES,
         keep_pictures: bool = False,
         require_hash: str | None = None,
+        precision: str | None = None,
     ) -> None:
         """Load a model.
 
@@ -134,6 +135,8 @@ class Predictor:
             keep_pictures: each Prediction keeps what was decoded of its image, at most 960 pixels on the shorter side,
                 so that `plot` does not read the image again.
             require_hash: sha256 that the file must have, in hexadecimal.
+            precision: "fp16" or "bf16" for the TensorRT engine that is built from an fp32 .onnx file, checked as
+                `fashion-infer export --precision` checks it. When None the file's own: fp32 uses no tensor cores.
 
         Raises:
             ModelNotFoundError: no such file, and no built-in model of that name.
@@ -141,14 +144,15 @@ class Predictor:
             EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
-            UsageError: an unknown backend, no device, or a number that must be larger.
+            PrecisionError, ParityError: the model cannot have the precision asked for, or answers otherwise in it.
+            UsageError: an unknown backend or precision, no device, or a number that must be larger.
         """
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
         _check_delay(max_delay_ms)
         file = read_model(find_model(model), require_hash=require_hash)
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
-            self._backends = open_backends(file, backend, device, sessions, threads)
+            self._backends = open_backends(file, backend, device, sessions, threads, max_batch, precision)
         self.path = file.path  # of the model file
         self.sha256: str = hashed.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec

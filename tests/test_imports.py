@@ -15,6 +15,8 @@ NOT_AT_RUN_TIME = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safete
 NEEDS_AN_EXTRA = (
     "fashion_infer.export",
     "fashion_infer.onnx_file",
+    "fashion_infer.precision",
+    "fashion_infer.embedding_space",
     "fashion_infer.training",
     "fashion_infer.demo.training",
     "fashion_infer.bench.ceiling",

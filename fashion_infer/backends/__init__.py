@@ -47,6 +47,7 @@ class Backend(Protocol):
         Raises:
             MemoryError: the batch does not fit in the device's memory; a smaller one may.
             ModelError: the runtime failed.
+            DeviceError: the device failed for good; so will every later run.
         """
         ...
 

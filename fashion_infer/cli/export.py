@@ -15,12 +15,12 @@ from fashion_infer.errors import UsageError
 from fashion_infer.models import FOLDER, find_model
 
 if TYPE_CHECKING:
-    from fashion_infer.export.parity import ParityReport
+    from fashion_infer.evaluation.parity import ParityReport
     from fashion_infer.export.quantize import Int8Options, Int8Report
     from fashion_infer.tensorrt.build import BuildOptions
     from fashion_infer.tensorrt.engine_file import EngineFile
 
-BATCH, BUDGET = "1:8:64", 0.02
+BATCH, BUDGET = "1:1:4,5:32:32", 0.02
 
 
 def export(
@@ -58,7 +58,11 @@ def export(
         str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help=f"Smallest, best and greatest batch of the engine; {BATCH} by default.")
+        str | None,
+        typer.Option(
+            help="Smallest, best and greatest batch of the engine, or several such ranges, each with kernels that are "
+            f"fastest for its best; {BATCH} by default."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +76,7 @@ def export(
 
         fashion-infer export fashionnet.onnx --precision fp16 -o fashionnet.fp16.onnx
 
-        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:8:64
+        fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:1:4,5:64:64
 
         fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data data/category_attribute
     """
@@ -172,8 +176,8 @@ def _print_parity(report: "ParityReport") -> None:
 
 def _print_engine(engine: "EngineFile") -> None:
     out.print(
-        f"{engine.precision}, TensorRT {engine.tensorrt} ({engine.flavour}), {len(engine.layers)} layers, of them "
-        f"{engine.pooling_layers} for LandmarkPool; {engine.activation_bytes / 2**20:.0f} MiB of activations"
+        f"{engine.precision}, TensorRT {engine.tensorrt} ({engine.flavour}), {len(engine.products)} products; "
+        f"{engine.activation_bytes / 2**20:.0f} MiB of activations for each session"
     )
 
 
@@ -181,7 +185,7 @@ def _build_options(flavour: str | None, batch: str | None) -> "BuildOptions":
     """What to build for; what is missing for that is said now, not after minutes of exporting."""
     from fashion_infer.tensorrt.build import BuildOptions, resolve
 
-    options = BuildOptions(flavour, _batch_range(batch or BATCH))
+    options = BuildOptions(flavour, tuple(_batch_range(part) for part in (batch or BATCH).split(",")))
     resolve(options)
     return options
 

@@ -21,8 +21,8 @@ from fashion_infer.demo import report as demo_report
 from fashion_infer.demo.report import REPORT
 from fashion_infer.errors import missing_extra
 from fashion_infer.evaluation.judging import Judgement, judge
+from fashion_infer.evaluation.parity import ParityReport
 from fashion_infer.export.onnx_model import export_onnx
-from fashion_infer.export.parity import ParityReport
 from fashion_infer.images import Pixels
 from fashion_infer.inputs import expand_paths
 from fashion_infer.prediction import Prediction

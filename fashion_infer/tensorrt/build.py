@@ -1,29 +1,48 @@
-"""An ONNX file in, a TensorRT engine out, inspected: is it in the precision that the file is typed to?"""
+"""An ONNX file in, a TensorRT engine out, in the precision that the file is typed to."""
 
 import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from fashion_infer.errors import EngineBuildError, EngineMismatchError, ModelError, UsageError, missing_extra
+from fashion_infer.errors import (
+    EngineBuildError,
+    EngineMismatchError,
+    ModelError,
+    PrecisionError,
+    missing_extra,
+)
 from fashion_infer.files import cache_folder, sha256_of, write_atomically
 from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import INPUT_NAME
 from fashion_infer.onnx_file import load_onnx, precision_of
+from fashion_infer.precision import NARROW, convert_file
 from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers, inspect_log, inspect_plan
-from fashion_infer.tensorrt.engine_file import PORTABLE, EngineFile, check_fingerprint, read_engine, side_file
+from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers
+from fashion_infer.tensorrt.engine_file import (
+    PORTABLE,
+    EngineFile,
+    Profile,
+    batch_text,
+    check_fingerprint,
+    check_profiles,
+    profiles_for,
+    read_engine,
+    side_file,
+)
 
 try:
     from filelock import FileLock
+    from onnx import ModelProto
 except ImportError as error:
-    raise missing_extra("filelock", "rtx", error) from error
+    raise missing_extra(error.name or "filelock", "rtx", error) from error
 
-Batch = tuple[int, int, int]
 Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
 
 logger = logging.getLogger("fashion_infer")
@@ -34,21 +53,18 @@ class BuildOptions:
     """What an engine is built for.
 
     Attributes:
-        flavour: "tensorrt" or "rtx"; the first that is installed when None.
-        batch: smallest, best and greatest batch.
-        device: index of the GPU to build on, for flavour tensorrt.
+        flavour: "tensorrt" or "rtx"; the first that is installed and knows the GPU when None.
+        profiles: ranges of batches, each the smallest, the best and the greatest; see `profiles_for`.
+        device: index of the GPU that it is for. When None, flavour rtx builds for all GPUs that it knows but Turing,
+            and flavour tensorrt for the first GPU here.
     """
 
     flavour: str | None = None
-    batch: Batch = (1, 8, 64)
-    device: int = 0
+    profiles: tuple[Profile, ...] = profiles_for(32)
+    device: int | None = None
 
     def __post_init__(self) -> None:
-        smallest, best, greatest = self.batch
-        if not 1 <= smallest <= best <= greatest:
-            raise UsageError(
-                f"batch {smallest}:{best}:{greatest} is no range: it is smallest:best:greatest, such as 1:8:64"
-            )
+        check_profiles(self.profiles)
 
 
 @dataclass(frozen=True)
@@ -59,11 +75,20 @@ class Target:
     trt: Any
     gpu: str
     compute_capability: str
+    device: int | None
 
     @property
     def label(self) -> str:
         """The part of a plan's name: rtx, sm90."""
         return "rtx" if self.flavour == "rtx" else "sm" + self.compute_capability.replace(".", "")
+
+    def current(self) -> AbstractContextManager[None]:
+        """The GPU as the current one where it takes part in the build; flavour rtx builds without."""
+        if self.flavour == "rtx":
+            return nullcontext()
+        from fashion_infer.tensorrt.cuda import current_gpu
+
+        return current_gpu(self.device or 0)
 
 
 def build_engine(
@@ -92,9 +117,9 @@ def build_engine(
     Raises:
         ModelNotFoundError, ModelError: no such file, not one of ours, or with an operator that TensorRT does not have.
         UsageError: there is no such flavour.
-        PrecisionError: quantizers that TensorRT would get wrong, or an engine in another precision than the file.
+        PrecisionError: quantizers that TensorRT would get wrong, or a network in another precision than the file.
         EngineBuildError: TensorRT could not build it, it was cancelled, or it cannot be written.
-        DeviceError: flavour tensorrt, and no GPU.
+        DeviceError: flavour tensorrt, and no GPU; or TensorRT has no kernels for the GPU.
         MissingExtraError: TensorRT is not installed.
     """
     options, source = options or BuildOptions(), source or onnx_file
@@ -104,13 +129,11 @@ def build_engine(
     precision = precision_of(model)
     if plan is None or plan.is_dir():
         plan = (plan or source.parent) / _plan_name(source, precision, target)
-    with recording(target.trt) as lines:
+    with recording(target.trt) as lines, target.current():
         try:
-            data = _build(target.trt, onnx_file, source, spec.image_size, options, report, lines)
-            layers = inspect_log(lines) if target.flavour == "rtx" else inspect_plan(target.trt, data)
+            data, products = _build(target, model, source, spec.image_size, options, report, lines)
         finally:
             _write(plan.with_name(plan.name + ".log"), "\n".join(lines).encode(errors="backslashreplace"))
-    check_precision(model, layers)
     engine_file = EngineFile(
         spec=spec,
         plan_sha256=hashlib.sha256(data).hexdigest(),
@@ -121,9 +144,9 @@ def build_engine(
         gpu=target.gpu,
         compute_capability=target.compute_capability,
         precision=precision,
-        batch=options.batch,
+        profiles=options.profiles,
         activation_bytes=_activation_bytes(lines),
-        layers=layers,
+        products=products,
     )
     _write(plan, data)
     try:
@@ -134,21 +157,26 @@ def build_engine(
     return plan, engine_file
 
 
-def cached_engine(source: Path, options: BuildOptions, folder: Path | None = None) -> Path:
+def cached_engine(
+    source: Path, options: BuildOptions, *, precision: str | None = None, folder: Path | None = None
+) -> Path:
     """The engine of an ONNX file, built on first use and kept; of two processes that ask at once, one builds.
 
     Args:
         source: an .onnx file of ours.
         options: what to build for.
+        precision: "fp16" or "bf16" for an fp32 file, which is converted and must pass the parity check first; that of
+            the file when None.
         folder: where engines are kept; in the user's cache folder when None.
 
     Raises:
-        FashionInferError: what `build_engine` raises; EngineBuildError where nothing can be kept in the folder.
+        FashionInferError: what `build_engine` and `convert_file` raise; EngineBuildError where nothing can be kept in
+            the folder.
     """
     folder = folder or cache_folder() / "engines"
     target, onnx_sha256 = resolve(options), sha256_of(source)
-    facts = [onnx_sha256, target.flavour, target.trt.__version__, target.gpu, target.compute_capability, options.batch]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    facts = [onnx_sha256, target.flavour, target.trt.__version__, target.gpu, target.compute_capability]
+    key = hashlib.sha256(json.dumps([*facts, options.profiles, precision]).encode()).hexdigest()[:16]
     plan = folder / f"{source.stem}-{key}.{target.label}.plan"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,8 +195,35 @@ def cached_engine(source: Path, options: BuildOptions, folder: Path | None = Non
             except EngineMismatchError as error:
                 logger.warning("a cached engine is built again: %s", error)
         logger.warning("building an engine for %s, this once: %s", source, plan)
-        build_engine(source, plan, options)
+        _build_in(precision, source, plan, options)
     return plan
+
+
+def _build_in(precision: str | None, source: Path, plan: Path, options: BuildOptions) -> None:
+    """Build an engine of a file in the precision asked for, and say what it is."""
+    own = precision_of(load_onnx(source)[0])
+    if precision in (None, own):
+        _, facts = build_engine(source, plan, options)
+    elif precision in NARROW and own == "fp32":
+        with TemporaryDirectory(prefix="fashion-infer-") as scratch:
+            narrow = Path(scratch) / source.name
+            convert_file(source, narrow, precision)
+            _, facts = build_engine(narrow, plan, options, source=source)
+    else:
+        raise PrecisionError(
+            f"no {precision} engine can be built from {source}, which is {own}: from an fp32 file fp16 and bf16 can; "
+            "int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR --engine)"
+        )
+    slow = '; without tensor cores, which precision="fp16" would use' if facts.precision == "fp32" else ""
+    logger.warning(
+        "built an engine in %s, by TensorRT %s (%s) for %s, batches %s%s",
+        facts.precision,
+        facts.tensorrt,
+        facts.flavour,
+        "any GPU" if facts.compute_capability == PORTABLE else f"compute capability {facts.compute_capability}",
+        batch_text(facts.profiles),
+        slow,
+    )
 
 
 def resolve(options: BuildOptions) -> Target:
@@ -177,16 +232,19 @@ def resolve(options: BuildOptions) -> Target:
     Raises:
         MissingExtraError: that TensorRT is not installed.
         UsageError: there is no such flavour.
-        DeviceError: flavour tensorrt, and no GPU.
+        DeviceError: there is no such GPU, or TensorRT has no kernels for it.
     """
-    flavour, trt = load_tensorrt(options.flavour)
-    if flavour == "rtx":
-        return Target(flavour, trt, "any", PORTABLE)
-    from fashion_infer.tensorrt.cuda import use_gpu  # flavour rtx needs no CUDA to build
+    device = options.device
+    if device is None:
+        flavour, trt = load_tensorrt(options.flavour)
+        if flavour == "rtx":
+            return Target(flavour, trt, "any", PORTABLE, None)
+        device = 0
+    from fashion_infer.tensorrt.cuda import find_gpu  # flavour rtx needs no CUDA to build for any GPU
 
-    gpu = use_gpu(options.device)
-    major, minor = gpu.compute_capability
-    return Target(flavour, trt, gpu.name, f"{major}.{minor}")
+    gpu = find_gpu(device)
+    flavour, trt = load_tensorrt(options.flavour, gpu.compute_capability)
+    return Target(flavour, trt, gpu.name, "{}.{}".format(*gpu.compute_capability), device)
 
 
 def _plan_name(source: Path, precision: str, target: Target) -> str:
@@ -195,17 +253,25 @@ def _plan_name(source: Path, precision: str, target: Target) -> str:
 
 
 def _build(
-    trt: Any, path: Path, source: Path, size: int, options: BuildOptions, report: Report | None, lines: list[str]
-) -> bytes:
-    """Parse and build; returns the serialized engine. `source` is what errors name."""
+    target: Target,
+    model: ModelProto,
+    source: Path,
+    size: int,
+    options: BuildOptions,
+    report: Report | None,
+    lines: list[str],
+) -> tuple[bytes, dict[str, str]]:
+    """Parse and build; returns the serialized engine and the types of its products. `source` is what errors name."""
+    trt = target.trt
     builder = trt.Builder(log_of(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
     parser = trt.OnnxParser(network, log_of(trt))
-    if not parser.parse(path.read_bytes()):
+    if not parser.parse(model.SerializeToString()):
         found = [parser.get_error(i) for i in range(parser.num_errors)]
         text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
         raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
-    config = _configure(trt, builder, size, options)
+    products = check_precision(model, network)
+    config = _configure(target, builder, size, options)
     with interruptible(second_stops=False) as interrupted:
         monitor = _monitor(trt, lambda *step: not interrupted.is_set() and (report is None or report(*step)))
         config.progress_monitor = monitor
@@ -219,18 +285,23 @@ def _build(
             f"TensorRT could not build an engine of {source}: {errors_in(lines)}; where memory is short, a smaller "
             "--batch helps"
         )
-    return bytes(data)
+    return bytes(data), products
 
 
-def _configure(trt: Any, builder: Any, size: int, options: BuildOptions) -> Any:
+def _configure(target: Target, builder: Any, size: int, options: BuildOptions) -> Any:
+    trt = target.trt
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the layers could not be inspected
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
-    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # flavour rtx: or no CUDA graph could be captured
-        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in options.batch))
-    config.add_optimization_profile(profile)
+    if target.flavour == "rtx":
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # or no CUDA graph could be captured
+        if target.compute_capability != PORTABLE:
+            config.num_compute_capabilities = 1
+            capability = trt.ComputeCapability.__members__["SM" + target.compute_capability.replace(".", "")]
+            config.set_compute_capability(capability, 0)
+    for batch in options.profiles:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(INPUT_NAME, *((n, size, size, 3) for n in batch))
+        config.add_optimization_profile(profile)
     return config
 
 
@@ -257,8 +328,8 @@ def _monitor(trt: Any, report: Report) -> Any:
 
 
 def _activation_bytes(lines: list[str]) -> int:
-    found = re.search(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))
-    return int(found[1]) if found else 0
+    """The most that a profile takes, as TensorRT says in passing; nothing but what people read depends on it."""
+    return max(map(int, re.findall(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))), default=0)
 
 
 def _write(path: Path, data: bytes) -> None:

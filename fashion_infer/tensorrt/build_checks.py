@@ -1,19 +1,15 @@
-"""What must hold of an ONNX file before TensorRT gets it, and of the engine it makes.
+"""What must hold of an ONNX file before TensorRT gets it, and of the network it reads from it.
 
-TensorRT only warns about quantizers it cannot represent, and then computes something else. What it built can be read
-from the engine where there is a GPU (its inspector), and for RTX from the build log where there is none.
+TensorRT only warns about quantizers it cannot represent, and then computes something else.
 """
 
-import json
 import re
 from typing import Any
 
 import numpy as np
 
-from fashion_infer.errors import EngineBuildError, PrecisionError, missing_extra
+from fashion_infer.errors import PrecisionError, missing_extra
 from fashion_infer.onnx_file import PRODUCTS, QUANTIZERS
-from fashion_infer.tensorrt.api import log_of
-from fashion_infer.tensorrt.engine_file import Layer
 
 try:
     from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
@@ -21,12 +17,10 @@ except ImportError as error:
     raise missing_extra("onnx", "export", error) from error
 
 _TYPES: dict[int, str] = {TensorProto.FLOAT: "Float", TensorProto.FLOAT16: "Half", TensorProto.BFLOAT16: "BFloat16"}
+_NAMES = {"FLOAT": "Float", "HALF": "Half", "BF16": "BFloat16", "INT8": "Int8"}  # of trt.DataType
 _SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN)
-_LINE = re.compile(
-    r"^Name: (.*), LayerType: (\w+), Inputs: (.*), Constants: .*, Outputs: (.*), TacticName: .*Metadata: (.*)$"
-)
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
-_OLD_TYPES = {"BF16": "BFloat16", "FP16": "Half", "FP32": "Float", "INT8": "Int8"}
+_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")  # what TensorRT's parser makes of products
 
 
 def check_quantizers(model: ModelProto) -> None:
@@ -56,24 +50,47 @@ def check_quantizers(model: ModelProto) -> None:
             )
 
 
-def check_precision(model: ModelProto, layers: tuple[Layer, ...]) -> None:
-    """Compare the types that an ONNX file gives its products with those that an engine computes them in.
+def check_precision(model: ModelProto, network: Any) -> dict[str, str]:
+    """Compare the types that an ONNX file gives its products with those of the network that TensorRT builds from.
+
+    In a strongly typed network the types are those of the engine: the builder may not choose others. The engine itself
+    cannot be asked: with a batch that varies, the inspector answers "N/A due to dynamic shapes" for every tensor.
+
+    Args:
+        model: the ONNX file.
+        network: TensorRT's INetworkDefinition, parsed from it.
+
+    Returns:
+        The type of each product, by ONNX node.
 
     Raises:
-        PrecisionError: a product is computed in another type, or in no layer.
+        PrecisionError: a product has another type, or is in no layer.
     """
-    found: dict[str, set[str]] = {}
-    for layer in layers:
-        for node in layer.nodes:
-            found.setdefault(node, set()).update(layer.inputs)
+    types = network_types(network)
     expected = product_types(model)
-    wrong = [node for node, kind in expected.items() if kind not in found.get(node, ())]
+    wrong = [node for node, kind in expected.items() if types.get(node) != {kind}]
     if wrong:
-        reads = ", ".join(sorted(found.get(wrong[0], ()))) or "nothing, it is in no layer"
+        reads = " and ".join(sorted(types.get(wrong[0], ()))) or "nothing, it is in no layer"
         raise PrecisionError(
-            f"the engine is not in the precision asked for, in {len(wrong)} of {len(expected)} products: {wrong[0]} "
-            f"should read {expected[wrong[0]]}, it reads {reads}"
+            f"TensorRT would not build the precision asked for, in {len(wrong)} of {len(expected)} products: "
+            f"{wrong[0]} should read {expected[wrong[0]]}, it reads {reads}"
         )
+    return expected
+
+
+def network_types(network: Any) -> dict[str, set[str]]:
+    """What the products of a strongly typed network read, in all their layers, by ONNX node."""
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
+    types: dict[str, set[str]] = {}
+    for layer in layers:
+        if layer.type.name not in _LAYERS:
+            continue
+        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+        found = {_type_of(tensor, producers.get(tensor.name)) for tensor in tensors if tensor is not None}
+        for node in _NODE.findall(layer.metadata):
+            types.setdefault(node, set()).update(found)
+    return types
 
 
 def product_types(model: ModelProto) -> dict[str, str]:
@@ -94,57 +111,11 @@ def product_types(model: ModelProto) -> dict[str, str]:
     return types
 
 
-def inspect_log(lines: list[str]) -> tuple[Layer, ...]:
-    """The layers that TensorRT for RTX lists in its build log.
-
-    Raises:
-        EngineBuildError: there is no such list.
-    """
-    text = next((line for line in lines if line.startswith("VERBOSE: Layers:")), "")
-    matches = (_LINE.match(line) for line in text.splitlines())
-    return _known(tuple(_layer_of_log(*match.groups()) for match in matches if match is not None))
-
-
-def inspect_plan(trt: Any, plan: bytes) -> tuple[Layer, ...]:
-    """The layers of a plan, by TensorRT's inspector; needs the GPU it was built on.
-
-    Raises:
-        EngineBuildError: it cannot be loaded, or lists no layers.
-    """
-    engine = trt.Runtime(log_of(trt)).deserialize_cuda_engine(plan)
-    if engine is None:
-        raise EngineBuildError("TensorRT cannot load the engine that it has just built")
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return layers_of_json(text)
-
-
-def layers_of_json(text: str) -> tuple[Layer, ...]:
-    """The layers in the inspector's JSON, of TensorRT 10 and 11."""
-    layers = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]  # else names alone
-    return _known(tuple(_layer_of_json(layer) for layer in layers))
-
-
-def _known(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    if not layers:
-        raise EngineBuildError("TensorRT does not say which layers it built, so their precision cannot be checked")
-    return layers
-
-
-def _layer_of_log(name: str, kind: str, inputs: str, outputs: str, metadata: str) -> Layer:
-    types = [tuple(re.findall(r"Datatype: (\w+)", text)) for text in (inputs, outputs)]
-    return Layer(name, kind, types[0], types[1], tuple(_NODE.findall(metadata)))
-
-
-def _layer_of_json(layer: dict[str, Any]) -> Layer:
-    types = [tuple(_type_of_json(tensor) for tensor in layer.get(key, ())) for key in ("Inputs", "Outputs")]
-    nodes = tuple(_NODE.findall(layer.get("Metadata", "")))
-    return Layer(layer["Name"], layer.get("LayerType", ""), types[0], types[1], nodes)
-
-
-def _type_of_json(tensor: dict[str, Any]) -> str:
-    """TensorRT 11 has a field for the type; in 10 it is somewhere in the description of the format."""
-    text = str(tensor.get("Datatype", tensor.get("Format/Datatype", "")))
-    return next((name for part, name in _OLD_TYPES.items() if re.search(rf"\b{part}\b", text.upper())), text)
+def _type_of(tensor: Any, producer: Any) -> str:
+    """The type that a product reads a tensor in: what comes through a DequantizeLinear, it computes in 8 bits."""
+    if producer is not None and producer.type.name == "DEQUANTIZE":
+        tensor = producer.get_input(0)
+    return _NAMES.get(tensor.dtype.name, str(tensor.dtype.name))
 
 
 def _is_dequantized(node: NodeProto | None) -> bool:

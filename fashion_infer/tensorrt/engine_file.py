@@ -10,31 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.errors import EngineMismatchError, ModelError
+from fashion_infer.errors import EngineMismatchError, ModelError, UsageError
 from fashion_infer.model_file import ModelFile, read_model
 from fashion_infer.model_spec import ModelSpec
 
-VERSION = 1
+VERSION = 2
+Profile = tuple[int, int, int]  # the smallest, the best and the greatest batch that it is for
 PORTABLE = "portable"  # TensorRT for RTX compiles its engines for the GPU when they are loaded
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a built engine, as TensorRT's inspector gives it.
-
-    Attributes:
-        name: TensorRT's.
-        kind: TensorRT's, such as `correlation` or `gemm`.
-        inputs: types of the tensors it reads, without its weights.
-        outputs: types of the tensors it writes.
-        nodes: the ONNX nodes it computes.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,9 +33,11 @@ class EngineFile:
         gpu: name of the GPU it was built on, "any" for rtx.
         compute_capability: "9.0" or "portable".
         precision: fp32, fp16, bf16 or int8.
-        batch: smallest, best and greatest batch.
-        activation_bytes: GPU memory that one session takes for activations; 0 where TensorRT did not say.
-        layers: of the engine, in order.
+        profiles: the ranges of batches that it has kernels for, smallest first; TensorRT chooses the kernels that are
+            fastest for the best of each range.
+        activation_bytes: GPU memory that one session takes for activations; 0 where TensorRT did not say. For people:
+            a session asks the engine.
+        products: the type of each convolution and matrix product, by ONNX node.
         version: of this layout.
     """
 
@@ -66,24 +50,18 @@ class EngineFile:
     gpu: str
     compute_capability: str
     precision: str
-    batch: tuple[int, int, int]
+    profiles: tuple[Profile, ...]
     activation_bytes: int
-    layers: tuple[Layer, ...]
+    products: dict[str, str]
     version: int = VERSION
 
     @property
     def rebuild_command(self) -> str:
         """The command that builds the engine again."""
-        batch = ":".join(map(str, self.batch))
         return (
             f"fashion-infer export {self.source} --engine --flavour {self.flavour} "
-            f"--precision {self.precision} --batch {batch}"
+            f"--precision {self.precision} --batch {batch_text(self.profiles)}"
         )
-
-    @property
-    def pooling_layers(self) -> int:
-        """How many of its layers compute a part of LandmarkPool."""
-        return sum(any("LandmarkPool" in node for node in layer.nodes) for layer in self.layers)
 
     def to_json(self) -> str:
         """JSON that `from_json` reads back, for people to read too."""
@@ -101,13 +79,43 @@ class EngineFile:
             if (version := fields.get("version")) != VERSION:
                 raise ModelError(f"it has version {version!r}, this release of fashion-infer reads {VERSION}")
             fields["spec"] = ModelSpec.from_json(json.dumps(fields["spec"]))
-            fields["layers"] = tuple(_layer(layer) for layer in fields["layers"])
-            fields["batch"] = tuple(fields["batch"])
+            fields["profiles"] = check_profiles(tuple(tuple(profile) for profile in fields["profiles"]))
             result = cls(**fields)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, UsageError) as error:
             raise ModelError(f"it is not one of ours: {error!r}") from error
         _check_types(result)
         return result
+
+
+def profiles_for(max_batch: int) -> tuple[Profile, ...]:
+    """The profiles that suit batches of 1 to `max_batch` images.
+
+    One for what runs while little is asked, tuned for an image alone, and one for what runs while much is, tuned for
+    full batches. A single profile has one best size: 1:8:64 would run 64 on kernels that were chosen for 8.
+    """
+    few = min(4, max_batch)
+    return ((1, 1, few),) if few == max_batch else ((1, 1, few), (few + 1, max_batch, max_batch))
+
+
+def check_profiles(profiles: tuple[Any, ...]) -> tuple[Profile, ...]:
+    """The same profiles, when there is one and each is a range.
+
+    Raises:
+        UsageError: one is none; the message shows how they are written.
+    """
+    for profile in profiles:
+        numbers = len(profile) == 3 and all(type(size) is int for size in profile)
+        if not (numbers and 1 <= profile[0] <= profile[1] <= profile[2]):
+            text = ":".join(map(str, profile))
+            raise UsageError(f"batch {text} is no range: it is smallest:best:greatest, such as 1:8:64")
+    if not profiles:
+        raise UsageError("an engine needs at least one range of batches, such as 1:8:64")
+    return tuple(sorted(profiles))
+
+
+def batch_text(profiles: tuple[Profile, ...]) -> str:
+    """Profiles as the command line takes them: 1:1:4,5:32:32."""
+    return ",".join(":".join(map(str, profile)) for profile in profiles)
 
 
 def side_file(plan: Path) -> Path:
@@ -170,19 +178,14 @@ def _fits(built: str, found: tuple[int, int]) -> bool:
     return found == tuple(int(part) for part in built.split("."))
 
 
-def _layer(fields: dict[str, Any]) -> Layer:
-    lists: dict[str, Any] = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    return Layer(**fields | lists)
-
-
 def _check_types(engine_file: EngineFile) -> None:
     """A JSON file is edited easily: every value must have the type of its field."""
     for field in dataclasses.fields(EngineFile):
         value = getattr(engine_file, field.name)
         if field.type in (str, int) and type(value) is not field.type:
             raise ModelError(f"it is not one of ours: {field.name} is {value!r}")
-    if len(engine_file.batch) != 3 or not all(type(size) is int for size in engine_file.batch):
-        raise ModelError(f"it is not one of ours: batch is {engine_file.batch!r}")
+    if type(engine_file.products) is not dict:
+        raise ModelError(f"it is not one of ours: products is {engine_file.products!r}")
     if engine_file.compute_capability != PORTABLE:
         major, _, minor = engine_file.compute_capability.partition(".")
         if not (major.isdigit() and minor.isdigit()):

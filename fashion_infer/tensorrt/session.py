@@ -1,43 +1,52 @@
 """TensorRT: engines that `fashion-infer export --engine` built, on an NVIDIA GPU.
 
-A session is one stream, one set of pinned host and device buffers, and for each size of batch a context and the CUDA
-graph captured from it: copy in, compute, copy out are one launch. Sessions of one engine share its weights and run at
-the same time, so that one copies while another computes.
+A session is one stream, one set of pinned and device buffers, and for each size of batch a context and the CUDA graph
+captured from it: copy in, compute, copy out are one launch. Sessions of one engine share its weights and run at the
+same time, so that one copies while another computes.
 """
 
-import ctypes
-import dataclasses
 import logging
-from collections.abc import Callable
+import os
+import weakref
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.backends import Outputs, run_in_parts
+from fashion_infer.backends import Outputs, joined
 from fashion_infer.devices import gpu_index
-from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, missing_extra
-from fashion_infer.files import cache_folder, write_atomically
+from fashion_infer.errors import DeviceError, FashionInferError
+from fashion_infer.forks import in_each_child, never_free
 from fashion_infer.model_file import ModelFile, read_model
-from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
-from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
-from fashion_infer.tensorrt.cuda import ok, use_gpu
-from fashion_infer.tensorrt.engine_file import EngineFile, check_fingerprint, read_engine
+from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
+from fashion_infer.tensorrt import cuda
+from fashion_infer.tensorrt.engine import Engine, tensorrt_of
+from fashion_infer.tensorrt.engine_file import Profile, batch_text, check_fingerprint, read_engine
 
-try:
-    from cuda.bindings import runtime as rt
-except ImportError as error:
-    raise missing_extra("cuda-python", "rtx", error) from error
+GRAPHS = "FASHION_INFER_CUDA_GRAPHS"  # environment variable: 0 switches CUDA graphs off
+SMALL = 8  # batches up to this size are filled up to the next size, since time hardly depends on size there
 
 logger = logging.getLogger("fashion_infer")
 
 
 class TensorRTBackend:
-    """An engine and its sessions, each of which one thread at a time may use."""
+    """An engine and its sessions, each of which one thread at a time may use.
+
+    Whatever thread calls, its current device is after the call what it was before. `close` must be called: nothing is
+    freed by the garbage collector, which may run in any thread.
+    """
 
     def __init__(
-        self, model: Path | ModelFile, *, device: str = "cuda:0", sessions: int = 2, graphs: bool = True
+        self,
+        model: Path | ModelFile,
+        *,
+        device: str = "cuda:0",
+        sessions: int = 2,
+        max_batch: int | None = None,
+        graphs: bool | None = None,
     ) -> None:
         """Load an engine; everything that can be wrong with it is checked before TensorRT sees it.
 
@@ -45,246 +54,293 @@ class TensorRTBackend:
             model: the .plan file, with its .json beside it. A plan is native code: load only those you trust.
             device: "cuda:0" and so on.
             sessions: batches that run at the same time; each takes GPU memory for its activations.
-            graphs: False launches kernel by kernel, to compare with.
+            max_batch: images that are given at once at most; larger batches go in parts. What the engine was built
+                for when None.
+            graphs: False launches kernel by kernel. When None, CUDA graphs are used unless the environment variable
+                FASHION_INFER_CUDA_GRAPHS is 0.
 
         Raises:
             EngineMismatchError: for another TensorRT or GPU, truncated, changed, or without its description.
             MissingExtraError: no TensorRT is installed.
-            DeviceError: there is no such GPU, or it has too little memory.
+            DeviceError: there is no such GPU, it has too little memory, or it failed.
+            ModelError: TensorRT or CUDA refused the engine.
         """
         index = gpu_index(device)
         file = read_model(model)
-        path, (plan, engine_file) = file.path, read_engine(file)
-        trt = _tensorrt_of(path, engine_file)
-        check_fingerprint(path, engine_file, tensorrt=trt.__version__)
-        gpu = use_gpu(index)
-        check_fingerprint(path, engine_file, compute_capability=gpu.compute_capability)
-        self.path, self.device, self.spec, self.sessions = path, device, engine_file.spec, sessions
-        self._index, self._greatest = index, engine_file.batch[2]
-        self._runtime = trt.Runtime(log_of(trt))
-        self._engine = _deserialize(path, trt, self._runtime, plan, engine_file)
-        kernels = _Kernels(trt, self._engine, engine_file, gpu.compute_capability)
-        self._sessions = [_Session(trt, self._engine, kernels, engine_file.batch, graphs) for _ in range(sessions)]
-        kernels.save()
+        self.path, (plan, engine_file) = file.path, read_engine(file)
+        trt = tensorrt_of(self.path, engine_file)
+        check_fingerprint(self.path, engine_file, tensorrt=trt.__version__)
+        gpu = cuda.find_gpu(index)
+        check_fingerprint(self.path, engine_file, compute_capability=gpu.compute_capability)
+        self.device, self.spec, self.sessions = device, engine_file.spec, sessions
+        self._index, self._dead = index, ""
+        self._sizes = batch_sizes(engine_file.profiles, max_batch)
+        self._sessions: list[_Session] = []
+        self._engine: Engine | None = None
+        _open.add(self)
+        graphs = os.environ.get(GRAPHS) != "0" if graphs is None else graphs
+        try:
+            with cuda.current_gpu(index):
+                self._engine = Engine(self.path, trt, plan, engine_file, gpu)
+                for _ in range(sessions):
+                    self._sessions.append(_Session(self._engine, self.spec, self._sizes, graphs))
+                    self._sessions[-1].open()
+        except MemoryError as error:
+            cuda.let_go(error)
+            self.close()
+            raise DeviceError(
+                f"{self.path} with {sessions} sessions does not fit in the memory of {gpu.name}: use fewer sessions, "
+                "or an engine with a smaller --batch"
+            ) from error
+        except BaseException as error:
+            cuda.let_go(error)
+            self.close()
+            raise
+        logger.info(
+            "%s on %s: %s, TensorRT %s (%s), batches %s, %d sessions, CUDA graphs %s",
+            *(self.path, gpu.name, engine_file.precision, trt.__version__, engine_file.flavour),
+            *(batch_text(engine_file.profiles), sessions, "on" if graphs else "off"),
+        )
 
     def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; N may be above the engine's batch.
+        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`.
 
         Raises:
-            DeviceError: the GPU failed or is out of memory.
+            MemoryError: the GPU has too little memory free; a smaller batch may fit.
+            ModelError: TensorRT or CUDA refused this batch; the next may run.
+            DeviceError: the GPU failed for good: every later call raises this too.
         """
-        ok(rt.cudaSetDevice(self._index))  # the current device belongs to the thread
-        return run_in_parts(self._sessions[session].run, batch, self._greatest)
+        if self._dead:
+            raise DeviceError(self._dead)
+        try:
+            with cuda.current_gpu(self._index):
+                run, start, parts = self._sessions[session].run, 0, []
+                for count in split(len(batch), self._sizes):
+                    parts.append(run(batch[start : start + count]))
+                    start += count
+                return joined(parts)
+        except BaseException as error:
+            cuda.let_go(error)
+            if isinstance(error, DeviceError):
+                self._dead = f"{self.device}: {error}"
+            raise
 
     def close(self) -> None:
-        """Free the sessions' memory, then the engine."""
-        ok(rt.cudaSetDevice(self._index))
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
-        del self._engine, self._runtime
+        """Free everything, in the order in which it depends on each other. Nothing may run any more.
+
+        In a forked child it does nothing: CUDA works only in the process that began to use it.
+        """
+        if self not in _open:
+            return
+        _open.discard(self)
+        try:
+            with cuda.current_gpu(self._index):
+                self._free()
+        except FashionInferError:  # a GPU that failed for good cannot become current; freeing is tried all the same
+            self._free()
+
+    def _free(self) -> None:
+        while self._sessions:
+            self._sessions.pop().close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+_open: weakref.WeakSet[TensorRTBackend] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for backend in list(_open):
+        never_free(backend)
+    _open.clear()
+
+
+in_each_child(_abandon_all)
+
+
+@dataclass
+class _Bucket:
+    """What runs one size of batch.
+
+    Attributes:
+        context: of the engine, with its shape and addresses set.
+        rows: the input in pinned memory, [size, S, S, 3].
+        outputs: each output in pinned memory, [size, ...].
+        nbytes: from the begin of the first output to the end of the last one.
+        graph: of copy in, compute and copy out; None where they are launched one by one.
+    """
+
+    context: Any
+    rows: NDArray[np.uint8]
+    outputs: dict[str, NDArray[Any]]
+    nbytes: int
+    graph: Any = None
 
 
 class _Session:
-    """One stream, its buffers, and a context and graph for each size of batch; used by one thread at a time."""
+    """One stream, its buffers, and a bucket for each size of batch; used by one thread at a time.
 
-    def __init__(self, trt: Any, engine: Any, kernels: "_Kernels", batch: tuple[int, int, int], graphs: bool) -> None:
-        self._owned = owned = _Owned()
-        self._stream = owned.keep(ok(rt.cudaStreamCreateWithFlags(rt.cudaStreamNonBlocking)), rt.cudaStreamDestroy)
-        self._host: dict[str, NDArray[Any]] = {}
-        self._device: dict[str, int] = {}
-        for name in (INPUT_NAME, *OUTPUT_NAMES):
-            shape = (batch[2], *tuple(engine.get_tensor_shape(name))[1:])
-            self._host[name] = _pinned(owned, shape, np.dtype(trt.nptype(engine.get_tensor_dtype(name))))
-            self._device[name] = owned.keep(ok(rt.cudaMalloc(self._host[name].nbytes)), rt.cudaFree)
-        activations = max(engine.device_memory_size_v2, 1)
-        workspace = owned.keep(ok(rt.cudaMalloc(activations)), rt.cudaFree)
+    Only one size runs at a time, so that all share the buffers. What a size needs is made when it first comes.
+    """
+
+    def __init__(self, engine: Engine, spec: ModelSpec, sizes: list[int], graphs: bool) -> None:
+        self._engine, self._sizes, self._graphs = engine, sizes, graphs
+        self._row = (spec.image_size, spec.image_size, 3)
+        self._owned, self._captured = cuda.Owned(), cuda.Owned()  # buffers and the like; graphs
         self._contexts: dict[int, Any] = {}
-        self._graphs: dict[int, Any] = {}
-        for size in batch_sizes(*batch):
-            context = self._contexts[size] = kernels.context()
-            context.set_device_memory(workspace, activations)  # one size runs at a time: they share it
-            _must(context.set_input_shape(INPUT_NAME, (size, *self._host[INPUT_NAME].shape[1:])), "set_input_shape")
-            for name, address in self._device.items():
-                _must(context.set_tensor_address(name, address), "set_tensor_address")
-            self._enqueue(size)  # the first run does work that must not be captured
-            ok(rt.cudaStreamSynchronize(self._stream))
-            if graphs and _is_capturable(context, self._stream):
-                self._graphs[size] = owned.keep(self._capture(size), rt.cudaGraphExecDestroy)
-        self._kernels = kernels  # last, since attributes go in order: the contexts' kernels must outlive them
+        self._buckets: dict[int, _Bucket] = {}
+
+    def open(self) -> None:
+        """Take the memory and make the smallest size ready; if it fails, `close` frees what there is."""
+        owned, greatest = self._owned, self._sizes[-1]
+        self._stream, self._event = owned.stream(), owned.event()
+        self._pixels = owned.pinned_memory(greatest * prod(self._row))
+        self._input = owned.device_memory(self._pixels.nbytes)
+        _, nbytes = self._layout(greatest)
+        self._results = owned.pinned_memory(nbytes)
+        self._output = owned.device_memory(nbytes)
+        self._activation_bytes = max(self._engine.loaded.device_memory_size_v2, 1)
+        self._activations = owned.device_memory(self._activation_bytes)
+        try:
+            self._prepare(self._sizes[0])
+        except BaseException:
+            self._settle()
+            raise
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Run 1 to the greatest batch images; what fills the batch up to a size are pictures of earlier runs."""
+        """Run 1 to the greatest size of images; what fills the batch up to a size are pictures of earlier runs."""
         count = len(batch)
-        size = next(size for size in self._contexts if size >= count)
-        self._host[INPUT_NAME][:count] = batch
-        if size in self._graphs:
-            ok(rt.cudaGraphLaunch(self._graphs[size], self._stream))
-        else:
-            self._enqueue(size)
-        ok(rt.cudaStreamSynchronize(self._stream))
-        return {name: self._host[name][:count].copy() for name in OUTPUT_NAMES}
+        size = next(size for size in self._sizes if size >= count)
+        try:
+            bucket = self._buckets.get(size) or self._prepare(size)
+            bucket.rows[:count] = batch
+            if bucket.graph is not None:
+                cuda.launch_graph(bucket.graph, self._stream)
+            else:
+                self._enqueue(bucket)
+            if size == 1:  # who sends a picture alone waits for it: spin. Larger batches leave the core to decoders.
+                cuda.wait(self._stream)
+            else:
+                cuda.sleep_until_done(self._stream, self._event)
+        except BaseException:
+            self._settle()
+            raise
+        return {name: rows[:count].copy() for name, rows in bucket.outputs.items()}
 
     def close(self) -> None:
-        """Free its memory and what was captured; the contexts go first, since they use both."""
+        """Free it: when the stream has come to rest, graphs before contexts, and these before what they use."""
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            cuda.come_to_rest(stream)
+        self._captured.free()
+        self._buckets.clear()
         self._contexts.clear()
         self._owned.free()
 
-    def _enqueue(self, size: int) -> None:
-        host, device, stream = self._host, self._device, self._stream
-        to_device, to_host = rt.cudaMemcpyKind.cudaMemcpyHostToDevice, rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        pixels = host[INPUT_NAME][:size]
-        ok(rt.cudaMemcpyAsync(device[INPUT_NAME], pixels.ctypes.data, pixels.nbytes, to_device, stream))
-        _must(self._contexts[size].execute_async_v3(int(stream)), "execute_async_v3")
+    def _settle(self) -> None:
+        """After a failure, wait for what was begun: a copy may still read or write the pinned memory.
+
+        Raises:
+            DeviceError: it cannot be waited for, so that the memory cannot be used again.
+        """
+        try:
+            cuda.wait(self._stream)
+        except DeviceError:
+            raise
+        except Exception as error:
+            raise DeviceError(f"the GPU does not come to rest after a failure: {error}") from error
+
+    def _prepare(self, size: int) -> _Bucket:
+        """Make a size of batch ready: a context, a first run, and its graph."""
+        with self._engine.lock:
+            if size not in self._contexts:  # kept even when what follows fails, and set up again next time
+                self._contexts[size] = self._engine.new_context()
+            context = self._contexts[size]
+            self._set_up(context, size)
+            layout, nbytes = self._layout(size)
+            rows = self._pixels[: size * prod(self._row)].reshape(size, *self._row)
+            outputs = {}
+            for name, (offset, shape, dtype) in layout.items():
+                end = offset + prod(shape) * dtype.itemsize
+                outputs[name] = self._results[offset:end].view(dtype).reshape(shape)
+                self._engine.must(context.set_tensor_address(name, self._output + offset), "set_tensor_address")
+            bucket = _Bucket(context, rows, outputs, nbytes)
+            # The first run after a change of shape does work that must not be captured: TensorRT's documents ask for it
+            self._enqueue(bucket)
+            cuda.wait(self._stream)
+            if self._graphs and self._is_capturable(context):
+                bucket.graph = cuda.capture(self._captured, self._stream, lambda: self._enqueue(bucket))
+            self._engine.keep_kernels()
+            self._buckets[size] = bucket
+        return bucket
+
+    def _set_up(self, context: Any, size: int) -> None:
+        engine = self._engine
+        # Set even where it is 0: by TensorRT's header only the first context of an engine has that from the start
+        profile = profile_of(size, engine.file.profiles)
+        engine.must(context.set_optimization_profile_async(profile, int(self._stream)), "the profile")
+        context.set_device_memory(self._activations, self._activation_bytes)
+        engine.must(context.set_input_shape(INPUT_NAME, (size, *self._row)), "set_input_shape")
+        engine.must(context.set_tensor_address(INPUT_NAME, self._input), "set_tensor_address")
+
+    def _enqueue(self, bucket: _Bucket) -> None:
+        """Copy in, compute, copy out; the outputs lie side by side, so that one copy brings them all."""
+        cuda.copy_to_gpu(self._input, bucket.rows, self._stream)
+        self._engine.must(bucket.context.execute_async_v3(int(self._stream)), "execute_async_v3")
+        cuda.copy_from_gpu(self._results[: bucket.nbytes], self._output, self._stream)
+
+    def _layout(self, size: int) -> tuple[dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]], int]:
+        """Where the outputs of a size of batch begin in the slab, their shapes and types, and where the last ends."""
+        layout, end = {}, 0
         for name in OUTPUT_NAMES:
-            rows = host[name][:size]
-            ok(rt.cudaMemcpyAsync(rows.ctypes.data, device[name], rows.nbytes, to_host, stream))
+            shape = (size, *tuple(self._engine.loaded.get_tensor_shape(name))[1:])
+            dtype = np.dtype(self._engine.trt.nptype(self._engine.loaded.get_tensor_dtype(name)))
+            offset = -(-end // cuda.ALIGNMENT) * cuda.ALIGNMENT
+            layout[name] = offset, shape, dtype
+            end = offset + prod(shape) * dtype.itemsize
+        return layout, end
 
-    def _capture(self, size: int) -> Any:
-        """The launches of one size as a graph; other threads' CUDA calls do not disturb a thread-local capture."""
-        mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        ok(rt.cudaStreamBeginCapture(self._stream, mode))
-        try:
-            self._enqueue(size)
-        finally:
-            graph = ok(rt.cudaStreamEndCapture(self._stream))
-        try:
-            return ok(rt.cudaGraphInstantiate(graph, 0))
-        finally:
-            ok(rt.cudaGraphDestroy(graph))
+    def _is_capturable(self, context: Any) -> bool:
+        """TensorRT for RTX can tell; where it says no, kernels are launched one by one, and that is worth knowing."""
+        can = not hasattr(context, "is_stream_capturable") or context.is_stream_capturable(int(self._stream))
+        if not can:
+            logger.warning("this engine cannot be captured as a CUDA graph: batches take longer to launch")
+        return bool(can)
 
 
-class _Kernels:
-    """Makes contexts; TensorRT for RTX then compiles its kernels, which are kept from one start to the next."""
+def batch_sizes(profiles: tuple[Profile, ...], max_batch: int | None = None) -> list[int]:
+    """The sizes of batch that a context is made for, smallest first: the powers of two, and each profile's own.
 
-    def __init__(self, trt: Any, engine: Any, engine_file: EngineFile, compute_capability: tuple[int, int]) -> None:
-        self._trt, self._engine = trt, engine
-        self._cache: Any = None
-        self._configs: list[Any] = []
-        if engine_file.flavour != "rtx":
-            return
-        self._cache = engine.create_runtime_config().create_runtime_cache()
-        name = f"{engine_file.plan_sha256}.sm{compute_capability[0]}{compute_capability[1]}.kernels"
-        self._path = cache_folder() / "kernels" / name
-        if self._path.is_file() and not self._cache.deserialize(self._path.read_bytes()):
-            logger.warning("%s was not usable: the kernels are compiled again", self._path)
-
-    def context(self) -> Any:
-        """A context without memory of its own for activations."""
-        how: Any = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._cache is not None:
-            config = self._engine.create_runtime_config()
-            config.set_execution_context_allocation_strategy(how)
-            # LAZY would compile the right kernels behind the first runs, and a capture would hold the slow ones
-            eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-            config.dynamic_shapes_kernel_specialization_strategy = eager
-            _must(config.set_runtime_cache(self._cache), "set_runtime_cache")
-            self._configs.append(config)
-            how = config
-        context = self._engine.create_execution_context(how)
-        if context is None:
-            raise DeviceError("TensorRT could not make an execution context: the GPU may be out of memory")
-        context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE  # what was inspected would cost time at each launch
-        return context
-
-    def save(self) -> None:
-        """Keep the compiled kernels for the next start; where they cannot be written it only takes longer."""
-        if self._cache is None:
-            return
-        try:
-            write_atomically(self._path, lambda temporary: temporary.write_bytes(self._cache.serialize()))
-        except OSError as error:
-            logger.warning("the compiled kernels cannot be kept, the next start compiles them again: %s", error)
+    Args:
+        profiles: of the engine.
+        max_batch: no size is made that is larger than this needs.
+    """
+    smallest = min(profile[0] for profile in profiles)
+    sizes = {smallest}
+    for low, best, high in profiles:
+        sizes |= {best, high} | {2**i for i in range(high.bit_length()) if low <= 2**i}
+    greatest = min((size for size in sizes if size >= (max_batch or max(sizes))), default=max(sizes))
+    return sorted(size for size in sizes if size <= greatest)
 
 
-class _Owned:
-    """CUDA objects of a session, freed together, the last one first."""
-
-    def __init__(self) -> None:
-        self._objects: list[tuple[Any, Callable[[Any], Any]]] = []
-
-    def keep(self, value: Any, free: Callable[[Any], Any]) -> Any:
-        self._objects.append((value, free))
-        return value
-
-    def free(self) -> None:
-        while self._objects:
-            value, free = self._objects.pop()
-            free(value)  # its error code says nothing that could still be acted on
+def profile_of(size: int, profiles: tuple[Profile, ...]) -> int:
+    """The number of the profile that runs a size of batch: of those that can, the one whose best size is nearest."""
+    able = [i for i, (low, _, high) in enumerate(profiles) if low <= size <= high]
+    return min(able, key=lambda i: max(profiles[i][1] / size, size / profiles[i][1]))
 
 
-def batch_sizes(smallest: int, best: int, greatest: int) -> list[int]:
-    """The sizes that a context and a graph are made for: the three of the profile and the powers of two between."""
-    powers = {2**i for i in range(greatest.bit_length()) if smallest < 2**i < greatest}
-    return sorted({smallest, best, greatest, *powers})
+def split(count: int, sizes: list[int]) -> list[int]:
+    """How many images of a batch go into each run.
 
-
-def _tensorrt_of(path: Path, engine_file: EngineFile) -> Any:
-    """The TensorRT module of a plan's flavour."""
-    try:
-        return load_tensorrt(engine_file.flavour)[1]
-    except MissingExtraError as error:
-        here, _ = load_tensorrt()
-        rebuild = dataclasses.replace(engine_file, flavour=here).rebuild_command
-        raise EngineMismatchError(
-            f"{path} was built by flavour {engine_file.flavour} of TensorRT, here is {here}: run {rebuild}"
-        ) from error
-
-
-def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, engine_file: EngineFile) -> Any:
-    """The engine of a plan whose fingerprint fits."""
-    with recording(trt) as lines:
-        if engine_file.flavour == "rtx":  # only it can tell before it loads: the GPU may be one it does not know
-            validity, diagnostics = runtime.get_engine_validity(plan)
-            if validity == trt.EngineValidity.INVALID:
-                bits = trt.EngineInvalidityDiagnostics.__members__.items()
-                why = ", ".join(name for name, bit in bits if diagnostics & int(bit)) or "no reason given"
-                if "INSUFFICIENT_GPU_MEMORY" in why:
-                    raise DeviceError(f"{path} does not fit in the memory of this GPU, TensorRT says {why}")
-                raise EngineMismatchError(
-                    f"{path} does not run on this GPU, TensorRT says {why}: run {engine_file.rebuild_command}"
-                )
-        engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        if any("out of memory" in line.lower() or "outofmemory" in line.lower() for line in lines):
-            raise DeviceError(f"{path} does not fit in the memory of this GPU: {errors_in(lines)}")
-        raise EngineMismatchError(f"TensorRT cannot load {path}: {errors_in(lines)}; run {engine_file.rebuild_command}")
-    found = {
-        name: tuple(engine.get_tensor_shape(name))[1:]
-        for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
-    }
-    size = engine_file.spec.image_size
-    expected = {INPUT_NAME: (size, size, 3), **engine_file.spec.output_shapes()}
-    if found != expected:
-        raise EngineMismatchError(
-            f"{path} has inputs and outputs {found}, its description says {expected}: run {engine_file.rebuild_command}"
-        )
-    return engine
-
-
-def _pinned(owned: _Owned, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A zeroed array in page-locked memory, which the GPU reads and writes without a copy in between."""
-    nbytes = int(np.prod(shape)) * dtype.itemsize
-    address = owned.keep(ok(rt.cudaHostAlloc(nbytes, rt.cudaHostAllocDefault)), rt.cudaFreeHost)
-    array = view(address, shape, dtype)
-    array.fill(0)
-    return array
-
-
-def view(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array over memory that is somebody else's; valid as long as that is."""
-    nbytes = int(np.prod(shape)) * dtype.itemsize
-    return np.frombuffer(memoryview((ctypes.c_byte * nbytes).from_address(address)), dtype).reshape(shape)
-
-
-def _is_capturable(context: Any, stream: Any) -> bool:
-    """TensorRT for RTX can tell; where it says no, kernels are launched one by one, and that is worth knowing."""
-    can = not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(int(stream)))
-    if not can:
-        logger.warning("this engine cannot be captured as a CUDA graph: batches take longer to launch")
-    return can
-
-
-def _must(done: bool, what: str) -> None:
-    if not done:
-        raise DeviceError(f"TensorRT refused {what}: its reason is in the log above")
+    A run computes a whole size. So a batch is filled up where little is wasted, a quarter at most or up to 8 images,
+    and goes in parts where more would be: 33 as 32 and 1, not as 64. These limits are estimates.
+    """
+    parts = []
+    while count:
+        above = next((size for size in sizes if size >= count), None)
+        below = max((size for size in sizes if size <= count), default=None)
+        whole = above is not None and (below is None or above <= SMALL or 4 * count >= 3 * above)
+        parts.append(count if whole or below is None else below)
+        count -= parts[-1]
+    return parts

@@ -34,7 +34,7 @@ def images(count: int) -> np.ndarray:
 
 
 def rendered(count: int) -> np.ndarray:
-    from fashion_infer.export.parity import read_pictures
+    from fashion_infer.evaluation.parity import read_pictures
 
     return read_pictures(None, 64, count)
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_compiled_is_said_each_time(onnx_model: Path, monkeypatch
 
 
 def test_bf16_files_are_computed_in_bf16(onnx_model: Path, tmp_path: Path) -> None:
-    from fashion_infer.export.precision import convert_file
+    from fashion_infer.precision import convert_file
 
     path = tmp_path / "bf16.onnx"
     convert_file(onnx_model, path, "bf16")

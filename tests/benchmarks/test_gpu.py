@@ -62,25 +62,62 @@ def test_without_a_gpu_it_lists_what_there_is(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_prints_the_sections_and_their_time(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--dry-run", "-o", str(tmp_path / "gpu.json")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "vgg16: fp16 checked and timed" in result.stdout
+    assert "of 480" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sections_take_eight_minutes_at_most_and_fp16_comes_first(gpu: ModuleType, tmp_path: Path) -> None:
+    results = gpu.Results(tmp_path / "gpu.json", 0.0)
+    for checkpoints in ([], [tmp_path / "a.safetensors"], [tmp_path / f"{i}.safetensors" for i in range(7)]):
+        sections = gpu.plan(results, checkpoints, tmp_path, [64, 1], [1])
+        assert sum(section.seconds for section in sections) <= gpu.MOST_SECONDS == 480
+        assert "fp16" in sections[1].name
+    assert not list(tmp_path.iterdir())
+
+
+def _network(gpu: ModuleType, results: Any, checkpoint: Path, folder: Path) -> Any:
+    return gpu.Network(checkpoint.stem, lambda: checkpoint, folder, results, [2, 1], [1])
+
+
 @no_gpu
 def test_every_contender_that_cannot_run_is_listed_and_none_is_timed(
     gpu: ModuleType, checkpoint: Path, tmp_path: Path
 ) -> None:
-    results = gpu.Results(tmp_path / "gpu.json", time.monotonic() + 600, {"ceiling_tflops": None})
-    gpu.bench_network(results, checkpoint, tmp_path, [2, 1], [1])
+    results = gpu.Results(tmp_path / "gpu.json", time.monotonic() + 600)
+    network = _network(gpu, results, checkpoint, tmp_path)
+    for work in (network.time_fp16, network.time_sessions, network.time_compiled, network.check_others):
+        work()
     missing = results.facts["missing"][checkpoint.stem]
     assert set(missing) == {"tensorrt fp32", "tensorrt bf16", gpu.OURS, gpu.ORT, gpu.GRAPH, gpu.COMPILED}
     assert "there is no NVIDIA GPU" in missing[gpu.OURS]
-    assert results.facts["gflops_an_image"][checkpoint.stem] > 0
-    assert results.facts["times"][checkpoint.stem] == {"2": {}, "1": {}}
+    assert "times" not in results.facts
+    assert network.flops > 0
     assert not results.failed  # nothing gave a wrong answer
     assert json.loads((tmp_path / "gpu.json").read_text()) == results.facts
 
 
 def test_nothing_is_begun_when_the_time_is_up(gpu: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
-    results = gpu.Results(tmp_path / "gpu.json", time.monotonic())
-    gpu.bench_network(results, checkpoint, tmp_path, [1], [])
-    assert results.facts == {"missing": {checkpoint.stem: "the time was up"}}
+    results = gpu.Results(tmp_path / "gpu.json", time.monotonic() - 1)
+    network = _network(gpu, results, checkpoint, tmp_path)
+    network.check_others()
+    late = "not begun: the time was up"
+    assert results.facts == {"missing": {checkpoint.stem: {"tensorrt fp32": late, "tensorrt bf16": late}}}
+
+
+def test_a_section_ends_when_its_time_is_up_and_the_next_begins(gpu: ModuleType, tmp_path: Path) -> None:
+    results, done = gpu.Results(tmp_path / "gpu.json", 0.0), []
+    gpu.Section("slow", 0.05, lambda: time.sleep(30)).run(results)
+    gpu.Section("next", 60, lambda: done.append(results.late())).run(results)
+    assert done == [False]
+    facts = json.loads((tmp_path / "gpu.json").read_text())
+    assert "the time was up" in facts["missing"]["section slow"]
+    assert facts["seconds"]["slow"] < 20
+    assert set(facts["seconds"]) == {"slow", "next"}
 
 
 def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, tmp_path: Path) -> None:
@@ -107,11 +144,12 @@ def test_a_late_step_is_listed_as_missing(gpu: ModuleType, tmp_path: Path) -> No
 
 
 def test_contenders_take_turns(gpu: ModuleType) -> None:
+    timing = sys.modules[gpu.interleave.__module__]
     seen: list[str] = []
     runs = {name: (lambda pixels, name=name: seen.append(name)) for name in "ab"}
     rounds = gpu.interleave(runs, np.zeros((1, 2, 2, 3), np.uint8), seconds=0)
-    assert {name: len(times) for name, times in rounds.items()} == {"a": gpu.ROUNDS, "b": gpu.ROUNDS}
-    assert seen == ["a", "b"] + (["a"] * 5 + ["b"] * 5) * gpu.ROUNDS
+    assert {name: len(times) for name, times in rounds.items()} == {"a": timing.ROUNDS, "b": timing.ROUNDS}
+    assert seen == ["a", "b"] + (["a"] * 5 + ["b"] * 5) * timing.ROUNDS
 
 
 def test_summaries(gpu: ModuleType) -> None:
@@ -145,18 +183,19 @@ def test_two_threads_at_most_overlap_and_both_run(gpu: ModuleType) -> None:
     lock, running, most = threading.Lock(), 0, 0
     met: set[int] = set()
 
-    def run(pixels: np.ndarray) -> None:
+    def run(pixels: np.ndarray, session: int) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-            met.add(threading.get_ident())
+            met.add(session)
         time.sleep(0.002)
         with lock:
             running -= 1
 
     found = gpu.overlap(run, np.zeros((4, 2, 2, 3), np.uint8), seconds=0.01)
-    assert (most, len(met)) == (2, 2)
+    assert most == 2
+    assert met == {0, 1}
     assert set(found) == {"one_images_per_second", "two_images_per_second", "gain", "plus_minus"}
     assert all(value > 0 for value in found.values())
 
@@ -199,8 +238,8 @@ def test_pooling_alone_is_listed_as_missing_without_a_gpu(gpu: ModuleType, tmp_p
 def test_the_poolings_are_those_of_the_networks(gpu: ModuleType, pooling: ModuleType) -> None:
     from fashion_infer.training.model import Architecture, FashionNet
 
-    assert gpu.IMAGE_SIZE == 8 * pooling.SIDE
-    light = FashionNet(Architecture("tf_efficientnet_lite0", gpu.IMAGE_SIZE, 2, 1))
+    assert sys.modules[gpu.random_network.__module__].IMAGE_SIZE == 8 * pooling.SIDE
+    light = FashionNet(Architecture("tf_efficientnet_lite0", 8 * pooling.SIDE, 2, 1))
     assert light.backbone.channels[0] == gpu.POOLINGS["tf_efficientnet_lite0"]
 
 

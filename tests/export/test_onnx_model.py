@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fashion_infer.errors import ImageError, ModelError, ModelNotFoundError, ParityError
+from fashion_infer.evaluation.parity import TOLERANCE
 from fashion_infer.export import onnx_model as exporter
 from fashion_infer.export.onnx_model import export_onnx
-from fashion_infer.export.parity import TOLERANCE
 from fashion_infer.model_spec import METADATA_KEY, OUTPUT_NAMES, PARITY_KEY, ModelSpec
 from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_infer.training.model import Deployed
@@ -108,7 +108,7 @@ def test_photos_of_ones_own_are_compared_on(checkpoint: Path, tmp_path: Path) ->
 def test_a_failed_gate_leaves_the_old_file(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "fashionnet.onnx"
     output.write_text("the old one")
-    monkeypatch.setattr("fashion_infer.export.parity.MIN_SHARE", 1.1)
+    monkeypatch.setattr("fashion_infer.evaluation.parity.MIN_SHARE", 1.1)
     with pytest.raises(ParityError, match="parity failed"):
         export_onnx(checkpoint, output)
     assert output.read_text() == "the old one"

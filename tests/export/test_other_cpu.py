@@ -9,9 +9,9 @@ import pytest
 
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError
+from fashion_infer.evaluation.parity import read_pictures
 from fashion_infer.export import qdq
 from fashion_infer.export.other_cpu import EMULATOR, can_emulate_avx2, run_on_avx2
-from fashion_infer.export.parity import read_pictures
 from fashion_infer.export.quantize import Int8Options, quantize_file
 from fashion_infer.machine import has_vnni
 from fashion_infer.model_spec import METADATA_KEY

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from fashion_infer.export.parity import read_pictures
+from fashion_infer.evaluation.parity import read_pictures
 from fashion_infer.export.qdq import LAYERS, Ranges, Target, calibrate, layers_of, to_int8
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES
 from fashion_infer.onnx_file import precision_of

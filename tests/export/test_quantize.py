@@ -12,7 +12,7 @@ import pytest
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, ImageError, ModelError, ModelNotFoundError, ParityError, UsageError
-from fashion_infer.export.parity import read_pictures
+from fashion_infer.evaluation.parity import read_pictures
 from fashion_infer.export.quantize import LIMITS, Int8Options, Int8Report, differences, quantize_file
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES, METADATA_KEY, MIN_EMBEDDING_COSINE, PARITY_KEY

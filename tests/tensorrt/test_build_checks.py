@@ -1,18 +1,12 @@
-import json
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from fashion_infer.errors import EngineBuildError, PrecisionError
-from fashion_infer.tensorrt.build_checks import (
-    check_precision,
-    check_quantizers,
-    inspect_log,
-    layers_of_json,
-    product_types,
-)
-from fashion_infer.tensorrt.engine_file import Layer
+from fashion_infer.errors import PrecisionError
+from fashion_infer.tensorrt.api import log_of
+from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers, product_types
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 
@@ -91,50 +85,35 @@ def test_products_are_named_with_the_type_of_their_weights() -> None:
     assert product_types(model) == {"first": "Float", "node_of_u": "Half", "node_of_t": "Int8"}  # o has no weights
 
 
-def _gemm(kind: str) -> Layer:
-    return Layer("g", "gemm", (kind,), (kind,), ("node_of_y",))
+def _network(model: onnx.ModelProto) -> Any:
+    """What TensorRT for RTX reads from a model."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    builder = trt.Builder(log_of(trt))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log_of(trt))
+    assert parser.parse(model.SerializeToString())
+    return network
 
 
-def test_an_engine_in_another_precision_is_refused() -> None:
-    text = (
-        f"{HEADER} g (float[N, 2] x) => (float[N, 1] y) <float[1, 2] w = {{1, 2}}> {{ y = Gemm <transB = 1> (x, w) }}"
-    )
-    model = onnx.parser.parse_model(text)
-    check_precision(model, (_gemm("Float"),))
-    bias = Layer("b", "kgen", ("Float",), ("Float",), ("node_of_y",))
-    check_precision(model, (bias, _gemm("Half")))  # the bias of a product is often added in a layer of its own
+GEMM = "g (float[N, 2] x) => (float[N, 1] y) <float[1, 2] w = {1, 2}> { y = Gemm <transB = 1> (x, w) }"
+
+
+def test_a_network_in_the_precision_of_its_file_passes() -> None:
+    model = onnx.parser.parse_model(f"{HEADER} {GEMM}")
+    assert check_precision(model, _network(model)) == {"node_of_y": "Float"}
+
+
+def test_a_network_in_another_precision_is_refused() -> None:
+    model = onnx.parser.parse_model(f"{HEADER} {GEMM}")
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    weight = half.graph.initializer[0]
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w"))
+    for value in (*half.graph.input, *half.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    assert check_precision(half, _network(half)) == {"node_of_y": "Half"}
     with pytest.raises(PrecisionError, match="in 1 of 1 products: node_of_y should read Float, it reads Half"):
-        check_precision(model, (_gemm("Half"),))
+        check_precision(model, _network(half))
+    other = onnx.parser.parse_model(f"{HEADER} {GEMM.replace('y', 'z')}")
     with pytest.raises(PrecisionError, match="it reads nothing, it is in no layer"):
-        check_precision(model, ())
-
-
-@pytest.mark.parametrize(
-    ("tensor", "kind"),
-    [
-        ({"Name": "x", "Datatype": "Half", "Format": "(NHWC) Channel major format"}, "Half"),
-        ({"Name": "x", "Format/Datatype": "Half"}, "Half"),
-        ({"Name": "x", "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}, "Half"),
-        ({"Name": "x", "Format/Datatype": "Row major linear FP32"}, "Float"),
-        ({"Name": "x", "Format/Datatype": "Row major linear BF16"}, "BFloat16"),
-        ({"Name": "x", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}, "Int8"),
-        ({"Name": "x", "Format/Datatype": "Row major linear UINT8 format"}, "Row major linear UINT8 format"),
-    ],
-)
-def test_the_inspectors_json_of_tensorrt_10_and_11(tensor: dict[str, str], kind: str) -> None:
-    layer = {
-        "Name": "n",
-        "LayerType": "Conv",
-        "Inputs": [tensor],
-        "Outputs": [],
-        "Metadata": "[ONNX Layer: a]\x1e[ONNX Layer: b]",
-    }
-    layers = layers_of_json(json.dumps({"Layers": ["a name alone", layer], "Bindings": []}))
-    assert layers == (Layer("n", "Conv", (kind,), (), ("a", "b")),)
-
-
-def test_an_engine_that_cannot_be_inspected_is_refused() -> None:
-    with pytest.raises(EngineBuildError, match="does not say which layers it built"):
-        layers_of_json('{"Layers": ["a name alone"]}')
-    with pytest.raises(EngineBuildError, match="does not say which layers it built"):
-        inspect_log(["INFO: nothing", "VERBOSE: Layers:\nanother format"])
+        check_precision(model, _network(other))

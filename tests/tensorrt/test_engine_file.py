@@ -5,12 +5,19 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fashion_infer.errors import EngineMismatchError, ModelError
 from fashion_infer.model_spec import ModelSpec
-from fashion_infer.tensorrt.engine_file import EngineFile, Layer, check_fingerprint, read_engine, side_file
+from fashion_infer.tensorrt.engine_file import (
+    EngineFile,
+    batch_text,
+    check_fingerprint,
+    profiles_for,
+    read_engine,
+    side_file,
+)
 
 PLAN = b"vtrt, and native code"
 FACTS = EngineFile(
@@ -23,9 +30,9 @@ FACTS = EngineFile(
     gpu="NVIDIA H100",
     compute_capability="9.0",
     precision="fp16",
-    batch=(1, 8, 64),
+    profiles=((1, 1, 4), (5, 32, 64)),
     activation_bytes=1 << 30,
-    layers=(Layer("conv", "correlation", ("Half",), ("Half",), ("node_conv", "node_relu")),),
+    products={"node_conv": "Half"},
 )
 GOLDEN = """{
  "spec": {
@@ -44,7 +51,7 @@ GOLDEN = """{
   "trained": true,
   "weights_sha256": "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww",
 """
-COMMAND = "fashion-infer export fashionnet.onnx --engine --flavour tensorrt --precision fp16 --batch 1:8:64"
+COMMAND = "fashion-infer export fashionnet.onnx --engine --flavour tensorrt --precision fp16 --batch 1:1:4,5:32:64"
 
 
 def _write(folder: Path, facts: EngineFile = FACTS) -> Path:
@@ -58,14 +65,30 @@ def test_the_json_is_for_people_too_and_is_read_back() -> None:
     text = FACTS.to_json()
     assert text.startswith(GOLDEN)
     assert EngineFile.from_json(text) == FACTS
-    assert json.loads(text)["version"] == 1
+    assert json.loads(text)["version"] == 2
 
 
-@settings(deadline=None)
-@given(st.builds(Layer, *[st.text(string.printable)] * 2, *[st.lists(st.text(max_size=5)).map(tuple)] * 3))
-def test_any_layer_is_read_back(layer: Layer) -> None:
-    facts = dataclasses.replace(FACTS, layers=(layer,))
+@given(st.dictionaries(st.text(string.printable), st.text(max_size=5)))
+def test_any_products_are_read_back(products: dict[str, str]) -> None:
+    facts = dataclasses.replace(FACTS, products=products)
     assert EngineFile.from_json(facts.to_json()) == facts
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "profiles"),
+    [
+        (1, ((1, 1, 1),)),
+        (3, ((1, 1, 3),)),
+        (4, ((1, 1, 4),)),
+        (5, ((1, 1, 4), (5, 5, 5))),
+        (32, ((1, 1, 4), (5, 32, 32))),
+    ],
+)
+def test_profiles_for_a_greatest_batch(max_batch: int, profiles: tuple[tuple[int, int, int], ...]) -> None:
+    assert profiles_for(max_batch) == profiles
+    ranges = [range(low, high + 1) for low, _, high in profiles]
+    assert [size for sizes in ranges for size in sizes] == list(range(1, max_batch + 1))  # each size once
+    assert batch_text(profiles) == ",".join(":".join(map(str, profile)) for profile in profiles)
 
 
 def test_an_engine_and_its_description_are_read_together(tmp_path: Path) -> None:
@@ -100,15 +123,17 @@ def _with(**changes: object) -> str:
         ("[" * 100_000, "not one of ours"),
         ("[]", "not one of ours"),
         ("{}", "version None"),
-        (_with(version=2), "version 2, this release of fashion-infer reads 1"),
+        (_with(version=1), "version 1, this release of fashion-infer reads 2"),
         (_with(extra=1), "extra"),
         (_with(plan_sha256=5), "plan_sha256 is 5"),
         (_with(activation_bytes=True), "activation_bytes is True"),
-        (_with(batch=[1, 2]), r"batch is \(1, 2\)"),
-        (_with(batch=["1", "2", "4"]), "batch is"),
+        (_with(profiles=[[1, 2]]), "batch 1:2 is no range"),
+        (_with(profiles=[["1", "2", "4"]]), "is no range"),
+        (_with(profiles=[[4, 2, 8]]), "batch 4:2:8 is no range"),
+        (_with(profiles=[]), "at least one range"),
+        (_with(profiles=[1]), "not one of ours"),
         (_with(compute_capability="sm90"), "compute_capability is 'sm90'"),
-        (_with(layers=[{"name": "x"}]), "not one of ours"),
-        (_with(layers=[1]), "not one of ours"),
+        (_with(products=[1]), r"products is \[1\]"),
         (_with(spec={}), "ModelSpec has version None"),
     ],
 )
@@ -165,8 +190,3 @@ def test_the_gpus_an_engine_was_built_for(built: str, found: tuple[int, int], fi
 
 def test_the_command_that_builds_it_again() -> None:
     assert FACTS.rebuild_command == COMMAND
-
-
-def test_layers_of_the_pooling_are_counted() -> None:
-    layers = (*FACTS.layers, Layer("a", "kgen", (), (), ("LandmarkPool/rows | node_landmark_pool (LandmarkPool)",)))
-    assert dataclasses.replace(FACTS, layers=layers).pooling_layers == 1

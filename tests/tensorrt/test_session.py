@@ -5,15 +5,12 @@ import logging
 import pickle
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from fashion_infer import Predictor
-from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import (
     DeviceError,
     EngineMismatchError,
@@ -21,17 +18,15 @@ from fashion_infer.errors import (
     ModelNotFoundError,
     UsageError,
 )
-from fashion_infer.export.precision import TOLERANCES, to_precision
-from fashion_infer.onnx_file import load_onnx
 from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
 from fashion_infer.tensorrt.build import BuildOptions, build_engine
 from fashion_infer.tensorrt.engine_file import side_file
 
 trt = pytest.importorskip("tensorrt_rtx")
-pytest.importorskip("cuda.bindings.runtime")
+driver = pytest.importorskip("cuda.bindings.driver")
 
-from fashion_infer.tensorrt.cuda import ok, rt, use_gpu  # noqa: E402
-from fashion_infer.tensorrt.session import TensorRTBackend, batch_sizes, view  # noqa: E402
+from fashion_infer.tensorrt.cuda import FATAL, current_gpu, find_gpu, ok, rt, view  # noqa: E402
+from fashion_infer.tensorrt.session import TensorRTBackend, batch_sizes, profile_of, split  # noqa: E402
 
 HAS_GPU = rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess
 no_gpu = pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
@@ -39,7 +34,9 @@ no_gpu = pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
 
 @pytest.fixture(scope="module")
 def engine(onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(onnx_model, tmp_path_factory.mktemp("engine") / "net.plan", BuildOptions("rtx", (1, 4, 8)))[0]
+    return build_engine(onnx_model, tmp_path_factory.mktemp("engine") / "net.plan", BuildOptions("rtx", ((1, 4, 8),)))[
+        0
+    ]
 
 
 @pytest.fixture
@@ -139,36 +136,100 @@ def test_cudas_codes_become_errors() -> None:
     for code in (codes.cudaErrorInsufficientDriver, codes.cudaErrorNoDevice):
         with pytest.raises(DeviceError, match="there is no NVIDIA GPU here"):
             ok((code, None))
-    with pytest.raises(DeviceError, match="out of memory: use fewer sessions, or an engine with a smaller --batch"):
+    with pytest.raises(MemoryError, match="the GPU is out of memory"):
         ok((codes.cudaErrorMemoryAllocation, None))
-    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress: an illegal memory access"):
+    with pytest.raises(DeviceError, match=r"cudaErrorIllegalAddress: an illegal memory access.*start a new one"):
         ok((codes.cudaErrorIllegalAddress,))
+    with pytest.raises(ModelError, match="CUDA failed with cudaErrorInvalidValue: invalid argument"):
+        ok((codes.cudaErrorInvalidValue,))
+    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+        ok((driver.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,))  # the driver's codes have the same numbers
+    with pytest.raises(MemoryError):
+        ok((driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY, None))
+
+
+def test_every_code_after_which_cuda_wants_a_new_process_is_fatal() -> None:
+    told = {
+        code.name for code in rt.cudaError_t if "terminated and relaunched" in " ".join((code.__doc__ or "").split())
+    }
+    assert told
+    assert told <= set(FATAL)
 
 
 @no_gpu
 def test_without_a_gpu_none_can_be_used() -> None:
     with pytest.raises(DeviceError, match="there is no NVIDIA GPU here"):
-        use_gpu(0)
+        find_gpu(0)
+    with pytest.raises(DeviceError, match="there is no NVIDIA GPU here"), current_gpu(0):
+        raise AssertionError("there is none to be current")
 
 
 @pytest.mark.parametrize(
     ("batch", "sizes"),
     [
-        ((1, 8, 64), [1, 2, 4, 8, 16, 32, 64]),
-        ((1, 1, 1), [1]),
-        ((4, 6, 12), [4, 6, 8, 12]),
-        ((3, 3, 3), [3]),
-        ((8, 32, 48), [8, 16, 32, 48]),
+        ([(1, 8, 64)], [1, 2, 4, 8, 16, 32, 64]),
+        ([(1, 1, 1)], [1]),
+        ([(4, 6, 12)], [4, 6, 8, 12]),
+        ([(3, 3, 3)], [3]),
+        ([(8, 32, 48)], [8, 16, 32, 48]),
+        ([(1, 1, 4), (5, 32, 32)], [1, 2, 4, 8, 16, 32]),
     ],
 )
-def test_sizes_of_batches(batch: tuple[int, int, int], sizes: list[int]) -> None:
-    assert batch_sizes(*batch) == sizes
+def test_sizes_of_batches(batch: list[tuple[int, int, int]], sizes: list[int]) -> None:
+    assert batch_sizes(tuple(batch)) == sizes
+    assert batch_sizes(tuple(batch), sizes[-1] * 2) == sizes
+    assert batch_sizes(tuple(batch), sizes[0]) == sizes[:1]
+
+
+def test_no_size_is_larger_than_the_callers_batches_need() -> None:
+    assert batch_sizes(((1, 8, 64),), 9) == [1, 2, 4, 8, 16]
+
+
+def test_the_profile_whose_best_size_is_nearest_runs_a_size() -> None:
+    profiles = ((1, 1, 64), (4, 32, 64))
+    assert [profile_of(size, profiles) for size in (1, 2, 4, 8, 64)] == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [
+        (1, [1]),
+        (3, [3]),
+        (5, [5]),
+        (8, [8]),
+        (9, [8, 1]),
+        (12, [12]),
+        (17, [16, 1]),
+        (33, [32, 1]),
+        (48, [48]),
+        (64, [64]),
+        (100, [64, 32, 4]),
+        (129, [64, 64, 1]),
+    ],
+)
+def test_batches_are_filled_up_or_go_in_parts(count: int, parts: list[int]) -> None:
+    assert split(count, [1, 2, 4, 8, 16, 32, 64]) == parts
+    assert sum(parts) == count
+
+
+def test_a_batch_below_the_smallest_size_is_filled_up() -> None:
+    assert split(2, [4, 8]) == [2]
+    assert split(11, [4, 8]) == [8, 3]
+
+
+def test_rtx_says_which_flavour_knows_a_gpu_that_it_does_not() -> None:
+    assert load_tensorrt("rtx", (8, 9)) == ("rtx", trt)
+    assert load_tensorrt("rtx", (12, 0)) == ("rtx", trt)
+    with pytest.raises(
+        DeviceError, match=r"no kernels for this GPU, compute capability 9.0 .*8.9.*fashion-infer\[gpu\]"
+    ):
+        load_tensorrt("rtx", (9, 0))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_array_over_foreign_memory_reads_and_writes_it(dtype: type[np.generic]) -> None:
     memory = np.arange(24, dtype=dtype).reshape(2, 3, 4)
-    array = view(memory.ctypes.data, (2, 3, 4), np.dtype(dtype))
+    array = view(memory.ctypes.data, memory.nbytes).view(dtype).reshape(2, 3, 4)
     assert array.dtype == dtype
     assert np.array_equal(array, memory)
     array[1] = 7
@@ -222,34 +283,19 @@ def test_what_is_no_plan_gives_none_and_a_reason() -> None:
     assert errors_in(lines)
 
 
-# From here on a GPU is needed. None of this has run yet.
-gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="there is no GPU")]
+@no_gpu
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "fp8", "device": "cuda:0"}, "unknown precision 'fp8'"),
+        ({"precision": "fp16"}, "precision is that of a TensorRT engine"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_refused(onnx_model: Path, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Predictor(onnx_model, **arguments)
 
 
-@pytest.fixture
-def images(onnx_model: Path) -> np.ndarray:
-    size = load_onnx(onnx_model)[1].image_size
-    return np.random.default_rng(0).integers(0, 256, (20, size, size, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("precision", [pytest.param(p, marks=gpu) for p in ("fp32", "fp16", "bf16")])
-def test_an_engine_gives_what_onnx_runtime_gives(
-    onnx_model: Path, tmp_path: Path, images: np.ndarray, precision: str
-) -> None:
-    model, _ = load_onnx(onnx_model)
-    onnx.save_model(model if precision == "fp32" else to_precision(model, precision), tmp_path / "net.onnx")
-    plan, _ = build_engine(tmp_path / "net.onnx", None, BuildOptions(batch=(1, 4, 8)))
-    backend, expected = TensorRTBackend(plan), OnnxRuntimeBackend(onnx_model).run(images)
-    for count in (0, 1, 3, 8, 20):
-        for name, values in backend.run(images[:count]).items():
-            assert np.abs(values - expected[name][:count]).max(initial=0) <= TOLERANCES.get(precision, 1e-3), name
-
-
-@pytest.mark.parametrize("count", [pytest.param(n, marks=gpu) for n in (1, 5, 20)])
-def test_graphs_and_threads_change_nothing(engine: Path, images: np.ndarray, count: int) -> None:
-    plain = TensorRTBackend(engine, sessions=1, graphs=False).run(images[:count])
-    graphs = TensorRTBackend(engine, sessions=2)
-    with ThreadPoolExecutor(8) as pool:
-        for outputs in pool.map(lambda _: graphs.run(images[:count]), range(64)):
-            for name, values in outputs.items():
-                assert np.array_equal(values, plain[name]), name
+def test_a_plan_has_its_precision(engine: Path) -> None:
+    with pytest.raises(UsageError, match="is built already"):
+        Predictor(engine, precision="fp16")

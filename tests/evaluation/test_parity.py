@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fashion_infer.errors import ImageError, ParityError
-from fashion_infer.export.parity import PICTURES, TOLERANCE, check_parity, compare, read_pictures
+from fashion_infer.evaluation.parity import PICTURES, TOLERANCE, check_parity, compare, read_pictures
 from fashion_infer.predictor import Predictor
 
 SIZE = 64  # 8 cells a side

@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
+from fashion_infer import precision as precision_module
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError, ModelNotFoundError, ParityError, PrecisionError, UsageError
-from fashion_infer.export import precision as precision_module
-from fashion_infer.export.precision import computed_in_fp32, convert_file, to_precision
 from fashion_infer.model_spec import INPUT_NAME, OUTPUT_NAMES, PARITY_KEY
 from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of
+from fashion_infer.precision import computed_in_fp32, convert_file, to_precision
 
 NARROW = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 

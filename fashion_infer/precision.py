@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fashion_infer.embedding_space import converted_spec
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
-from fashion_infer.export.embedding_space import converted_spec
-from fashion_infer.export.landmark_pool import NAME
-from fashion_infer.export.parity import ParityReport, check_parity, read_pictures
+from fashion_infer.evaluation.parity import ParityReport, check_parity, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY
 from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
@@ -28,7 +27,7 @@ NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 TOLERANCES = {"fp16": 0.01, "bf16": 0.08}  # bf16 has three bits fewer
 OPSETS = {"fp16": 20, "bf16": 22}  # the first with bfloat16 convolutions; nothing else of ours changed between them
 GEOMETRY = ("landmarks", "visibility")  # the outputs that LandmarkPool's windows hang on
-OWN_TYPES = {"Resize": (1, 2), NAME: (1, 2)}  # inputs that need not have the type of the first
+OWN_TYPES = {"Resize": (1, 2), "LandmarkPool": (1, 2)}  # inputs that need not have the type of the first
 
 
 def convert_file(source: Path, output: Path, precision: str, photos: Path | None = None) -> ParityReport:

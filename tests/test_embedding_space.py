@@ -8,10 +8,10 @@ import pytest
 from onnx import numpy_helper
 
 from fashion_infer import Predictor
-from fashion_infer.export.embedding_space import converted_spec, hash_of_embedding
-from fashion_infer.export.precision import convert_file
+from fashion_infer.embedding_space import converted_spec, hash_of_embedding
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.onnx_file import load_onnx, packed
+from fashion_infer.precision import convert_file
 
 
 def changed(model: onnx.ModelProto, part: str) -> onnx.ModelProto:

@@ -1,0 +1,171 @@
+"""From a plan file to an engine on this GPU, which hands out execution contexts; checked before TensorRT sees it."""
+
+import dataclasses
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, ModelError
+from fashion_infer.files import cache_folder, write_atomically
+from fashion_infer.model_spec import INPUT_NAME
+from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.cuda import Gpu
+from fashion_infer.tensorrt.engine_file import EngineFile
+
+logger = logging.getLogger("fashion_infer")
+
+
+class Engine:
+    """A loaded engine and, for TensorRT for RTX, the kernels that it compiles on this machine.
+
+    RTX compiles for a size of batch when a context first runs it. What it compiled is kept in the user's cache folder.
+
+    Attributes:
+        file: what is known about it.
+        trt: its TensorRT module.
+        loaded: TensorRT's ICudaEngine.
+        lock: to be held while a context is made and first run, since all contexts share the compiled kernels.
+    """
+
+    def __init__(self, path: Path, trt: Any, plan: bytes, file: EngineFile, gpu: Gpu) -> None:
+        """Deserialise a plan whose fingerprint fits; the GPU must be current.
+
+        Raises:
+            EngineMismatchError: TensorRT cannot load it, or it is not what its description says.
+            DeviceError: it does not fit in the GPU's memory.
+        """
+        self.file, self.trt, self.lock = file, trt, threading.Lock()
+        self._runtime = trt.Runtime(log_of(trt))
+        self.loaded = _deserialize(path, trt, self._runtime, plan, file)
+        self._configs: list[Any] = []
+        self._kernels: Any = None
+        self._kept = b""
+        if file.flavour == "rtx":
+            capability = "{}{}".format(*gpu.compute_capability)
+            self._kernel_path = cache_folder() / "kernels" / f"{file.plan_sha256}.sm{capability}.kernels"
+            self._kernels = self.loaded.create_runtime_config().create_runtime_cache()
+            self._load_kernels()
+
+    def new_context(self) -> Any:
+        """A context without memory of its own for activations.
+
+        Any number of contexts may use one profile at a time: TensorRT 10 made that the default, and the later versions
+        and RTX no longer have the switch (PROFILE_SHARING_0806).
+
+        Raises:
+            MemoryError: there is too little memory for it.
+            ModelError: TensorRT failed otherwise.
+        """
+        how: Any = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._kernels is not None:
+            config = self.loaded.create_runtime_config()
+            config.set_execution_context_allocation_strategy(how)
+            # LAZY would compile the right kernels behind the first runs, and a capture would hold the slow ones
+            eager = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = eager
+            self.must(config.set_runtime_cache(self._kernels), "set_runtime_cache")
+            self._configs.append(config)
+            how = config
+        context = self.loaded.create_execution_context(how)
+        if context is None:
+            reason = log_of(self.trt).reason()
+            kind = MemoryError if "memory" in reason.lower() else ModelError
+            raise kind(f"TensorRT could not make an execution context: {reason}")
+        return context
+
+    def must(self, done: bool, what: str) -> None:
+        """Raise ModelError where a call of TensorRT says that it failed; its reason is in the message."""
+        if not done:
+            raise ModelError(f"TensorRT refused {what}: {log_of(self.trt).reason()}")
+
+    def keep_kernels(self) -> None:
+        """Write what was compiled since it was last written; where that cannot be, the next start compiles again."""
+        if self._kernels is None:
+            return
+        data = bytes(self._kernels.serialize())
+        if data == self._kept:
+            return
+        self._kept = data
+        try:
+            write_atomically(self._kernel_path, lambda temporary: temporary.write_bytes(data))
+        except OSError as error:
+            logger.warning("the compiled kernels cannot be kept, the next start compiles them again: %s", error)
+
+    def close(self) -> None:
+        """Free it, what was made last first; the contexts must be gone, and the GPU current."""
+        self._configs.clear()
+        self._kernels = self.loaded = None
+        self._runtime = None
+
+    def _load_kernels(self) -> None:
+        try:
+            self._kept = self._kernel_path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("the kernels compiled earlier cannot be read, they are compiled again: %s", error)
+            return
+        if not self._kernels.deserialize(self._kept):
+            logger.warning("%s was not usable: the kernels are compiled again", self._kernel_path)
+
+
+def tensorrt_of(path: Path, file: EngineFile) -> Any:
+    """The TensorRT module of a plan's flavour.
+
+    Raises:
+        EngineMismatchError: another flavour is installed; the message has the command that builds for it.
+        MissingExtraError: none is.
+    """
+    try:
+        return load_tensorrt(file.flavour)[1]
+    except MissingExtraError as error:
+        here, _ = load_tensorrt()
+        rebuild = dataclasses.replace(file, flavour=here).rebuild_command
+        raise EngineMismatchError(
+            f"{path} was built by flavour {file.flavour} of TensorRT, here is {here}: run {rebuild}"
+        ) from error
+
+
+def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, file: EngineFile) -> Any:
+    with recording(trt) as lines:
+        if file.flavour == "rtx":  # only it can tell before it loads: the GPU may be one it does not know
+            _check_validity(path, trt, runtime, plan, file)
+        engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        if any("out of memory" in line.lower() or "outofmemory" in line.lower() for line in lines):
+            raise DeviceError(f"{path} does not fit in the memory of this GPU: {errors_in(lines)}")
+        raise EngineMismatchError(f"TensorRT cannot load {path}: {errors_in(lines)}; run {file.rebuild_command}")
+    found = {
+        name: tuple(engine.get_tensor_shape(name))[1:]
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+    }
+    size = file.spec.image_size
+    expected = {INPUT_NAME: (size, size, 3), **file.spec.output_shapes()}
+    if found != expected or engine.num_optimization_profiles != len(file.profiles):
+        raise EngineMismatchError(
+            f"{path} has inputs and outputs {found} and {engine.num_optimization_profiles} profiles, its description "
+            f"says {expected} and {len(file.profiles)}: run {file.rebuild_command}"
+        )
+    return engine
+
+
+def _check_validity(path: Path, trt: Any, runtime: Any, plan: bytes, file: EngineFile) -> None:
+    validity, diagnostics = runtime.get_engine_validity(plan)
+    bits = trt.EngineInvalidityDiagnostics.__members__.items()
+    why = ", ".join(name for name, bit in bits if diagnostics & int(bit)) or "no reason given"
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        logger.warning(
+            "%s may be slower on this GPU than one built for it, TensorRT says (%s): %s",
+            path,
+            why,
+            file.rebuild_command,
+        )
+    if validity != trt.EngineValidity.INVALID:
+        return
+    if "INSUFFICIENT_GPU_MEMORY" in why:
+        raise DeviceError(f"{path} does not fit in the memory of this GPU, TensorRT says {why}")
+    rebuild = file.rebuild_command
+    if "UNSUPPORTED_CC" in why:  # another build by the same flavour would not help
+        rebuild = dataclasses.replace(file, flavour="tensorrt").rebuild_command
+    raise EngineMismatchError(f"{path} does not run on this GPU, TensorRT says {why}: run {rebuild}")
