@@ -149,8 +149,8 @@ def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dic
 
     A kernel without VNNI (x86's `pmaddubsw`) adds the products of two neighbours in 16 bits. Two weights of one sign
     may therefore sum to no more than `PAIR_LIMIT` once they are integers. Neighbours are input channels 2i and 2i + 1
-    at one place of the kernel, in ONNX Runtime and in oneDNN alike; with an odd number of input channels any two
-    weights of the kernel can meet. Depthwise convolutions are computed without pairs and keep the whole of the 8 bits.
+    at one place of the kernel; with an odd number of input channels ONNX Runtime also pairs the last channel of a place
+    with the first of the next. Depthwise convolutions are computed without pairs and keep the whole of the 8 bits.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     ranges = {}
@@ -166,16 +166,15 @@ def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dic
 
 def _largest_magnitude(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32 [O]: for weights [O, I, ...] the value that is to become 127 in each output channel."""
-    rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)  # input channels are innermost, as the kernels have them
+    by_place = np.moveaxis(weight, 1, -1)  # input channels are innermost, as the kernels have them
     # each of a pair is rounded by up to a half, so half of the limit's last step is kept free
     safe = np.float32(LARGEST_INT8 / (PAIR_LIMIT - 0.5))
-    bound: NDArray[np.float32] = np.abs(rows).max(1)
-    for magnitudes in (np.maximum(rows, 0), np.maximum(-rows, 0)):  # weights of two signs cannot overflow together
-        if weight.shape[1] % 2:
-            sums = np.sort(magnitudes, 1)[:, -2:].sum(1)
-        else:
-            sums = (magnitudes[:, 0::2] + magnitudes[:, 1::2]).max(1)
-        bound = np.maximum(bound, sums * safe)
+    bound: NDArray[np.float32] = np.abs(weight.reshape(len(weight), -1)).max(1)
+    for magnitudes in (np.maximum(by_place, 0), np.maximum(-by_place, 0)):  # two signs cannot overflow together
+        # ONNX Runtime goes over all places in one row, oneDNN fills the channels of each place up to an even number
+        for row in (magnitudes.reshape(len(weight), 1, -1), magnitudes.reshape(len(weight), -1, weight.shape[1])):
+            even = np.pad(row, ((0, 0), (0, 0), (0, row.shape[2] % 2)))
+            bound = np.maximum(bound, (even[:, :, 0::2] + even[:, :, 1::2]).max((1, 2)) * safe)
     return bound
 
 

@@ -24,7 +24,7 @@ except ImportError as error:
     raise missing_extra("onnx", "export", error) from error
 
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-TOLERANCES = {"fp16": 0.01, "bf16": 0.08}  # bf16 has three bits fewer
+TOLERANCES = {"fp16": 0.02, "bf16": 0.08}  # bf16 has three bits fewer; a landmark in doubt moves most
 OPSETS = {"fp16": 20, "bf16": 22}  # the first with bfloat16 convolutions; nothing else of ours changed between them
 GEOMETRY = ("landmarks", "visibility")  # the outputs that LandmarkPool's windows hang on
 OWN_TYPES = {"Resize": (1, 2), "LandmarkPool": (1, 2)}  # inputs that need not have the type of the first

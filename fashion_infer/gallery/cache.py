@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import faiss
 import numpy as np
 
+from fashion_infer.errors import missing_extra
 from fashion_infer.gallery.database import Database
 from fashion_infer.gallery.index import Part, Snapshot, advance, empty, flat_index, portions, search_threads
+
+try:
+    import faiss
+except ImportError as error:
+    raise missing_extra("faiss-cpu", "gallery", error) from error
 
 VECTORS, NUMBERS, ABOUT = "vectors.faiss", "numbers.npy", "about.json"
 HNSW_FROM = 200_000  # rows: below, an exact scan takes a few milliseconds
