@@ -28,7 +28,7 @@ def inspect_file(path: Path) -> dict[str, Any]:
         EngineMismatchError: a plan without its description, or another plan than it describes.
     """
     if not path.is_file():
-        raise ModelNotFoundError(f"there is no file {path}")
+        raise ModelNotFoundError(f"there is no model file {path}")
     facts = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     kinds = {".onnx": _inspect_onnx, ".plan": _inspect_engine}
     return facts | kinds.get(path.suffix, _inspect_checkpoint)(path)

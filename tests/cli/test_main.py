@@ -31,7 +31,7 @@ def test_help_names_every_command(run: Callable[..., Any]) -> None:
         (["predict", "{onnx_model}", "nothing.jpg"], 4, "nothing.jpg cannot be read: No such file or directory"),
         (["predict", "{onnx_model}", "{empty}"], 4, "holds no images"),
         (["predict", "{onnx_model}", "a.jpg", "--device", "tpu"], 3, "unknown device 'tpu'"),
-        (["predict", "{onnx_model}", "a.jpg", "--max-batch", "0"], 2, "max_batch must be at least 1"),
+        (["predict", "{onnx_model}", "a.jpg", "--max-batch", "0"], 2, "max_batch must be a whole number of at least 1"),
         (["predict", "{onnx_model}"], 2, "Missing argument 'inputs'"),
         (["inspect", "nothing.onnx"], 2, "there is no model file nothing.onnx"),
         (["inspect", "{bad_model}"], 3, "is not an ONNX file"),

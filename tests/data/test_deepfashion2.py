@@ -37,7 +37,7 @@ def write(root: Path, folder: str, number: int, source: str, pair_id: int, *item
     path.write_text(json.dumps({**garments, "source": source, "pair_id": pair_id}))
     image = root / folder / "image" / f"{number:06}.jpg"
     image.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (60, 80)).save(image)
+    Image.new("RGB", (600, 800)).save(image)
     return path
 
 

@@ -65,5 +65,5 @@ def test_other_files_are_refused(tmp_path: Path, name: str, write: Callable[[Pat
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="there is no file"):
+    with pytest.raises(ModelNotFoundError, match="there is no model file"):
         inspect_file(tmp_path)

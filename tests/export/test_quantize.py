@@ -204,7 +204,7 @@ def test_data_without_labels(onnx_model: Path, pictures: Path, labelled: Fashion
 
 def test_bad_sources(made: tuple[Path, Int8Report], pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
     output, options = tmp_path / "a.onnx", Int8Options(pictures)
-    with pytest.raises(ModelNotFoundError, match="there is no file"):
+    with pytest.raises(ModelNotFoundError, match="there is no model file"):
         quantize_file(tmp_path / "none.onnx", output, options)
     with pytest.raises(ModelError, match="is not an ONNX file"):
         quantize_file(checkpoint, output, options)
