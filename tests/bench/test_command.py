@@ -48,7 +48,7 @@ def test_compare_prints_both_and_a_gate_exits_with_1(onnx_model: Path, result: B
         (["MODEL", "--compare", "OLD", "--fail-if", "e2e.p99"], 2, "is not a gate"),
         (["MODEL", "--report", "."], 2, "is not empty"),
         (["MODEL", "--images", "none"], 4, "none"),
-        (["MODEL", "--quick", "--threads", "0"], 2, "threads must be at least 1"),
+        (["MODEL", "--quick", "--threads", "0"], 2, "threads must be a whole number of at least 1"),
     ],
 )
 def test_what_is_refused(

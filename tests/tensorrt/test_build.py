@@ -216,7 +216,9 @@ def test_a_full_disk_leaves_nothing_half_written(onnx_model: Path, tmp_path: Pat
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))  # the log fits, the plan does not
     try:
-        with pytest.raises(EngineBuildError, match=r"cannot write .*net.plan: File too large; nothing is left of it"):
+        with pytest.raises(
+            EngineBuildError, match=r"cannot be written: File too large; nothing is left of it"
+        ):
             build_engine(onnx_model, plan, SMALL)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -389,7 +391,7 @@ def test_the_command_line_builds_without_torch(onnx_model: Path, tmp_path: Path)
     answer = json.loads(result.stdout)
     assert answer["plan"] == str(tmp_path / "net.fp16.rtx.plan")
     assert answer["onnx"] is None
-    assert answer["parity"]["tolerance"] == 0.01
+    assert answer["parity"]["tolerance"] == 0.02
     assert answer["engine"]["precision"] == "fp16"
     assert answer["engine"]["onnx_sha256"] == sha256_of(onnx_model)
     names = {"net.onnx", *(f"net.fp16.rtx.plan{end}" for end in ("", ".json", ".log"))}
