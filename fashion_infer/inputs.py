@@ -83,6 +83,8 @@ def _expand(argument: str, errors: dict[str, ImageError]) -> list[str]:
 
 def _matches(pattern: str) -> list[str]:
     path = Path(pattern)
+    if any("**" in part and part != "**" for part in path.parts):  # Python 3.13 would take it for *
+        raise ImageError(f"{pattern} is not a pattern: ** stands for whole folders, between two slashes")
     anchor = Path(path.anchor)
     try:
         return [str(match) for match in anchor.glob(str(path.relative_to(anchor))) if os.path.isfile(match)]
