@@ -174,12 +174,12 @@ def main(
         if dry_run:
             print_plan(sections)
             return
-        here = machine()
-        print(json.dumps(here, indent=1))
-        if not here["gpus"]:
+        facts = machine()
+        print(json.dumps(facts, indent=1))
+        if not facts["gpus"]:
             console.print("no GPU: nothing to measure")
             sys.exit(3)
-        results.put(here, "machine")
+        results.put(facts, "machine")
         results.put(sys.argv, "command")
         for section in sections:
             section.run(results)
@@ -221,8 +221,8 @@ def time_poolings(results: Results) -> None:
     """LandmarkPool alone at the shapes of two networks."""
     for name, channels in POOLINGS.items():
         for batch in POOLED_BATCHES:
-            found = results.attempt(partial(bench_pooling, batch, channels), "pooling", name, str(batch))
-            results.put(found, "pooling", name, str(batch))
+            timings = results.attempt(partial(bench_pooling, batch, channels), "pooling", name, str(batch))
+            results.put(timings, "pooling", name, str(batch))
 
 
 @dataclass
@@ -331,8 +331,8 @@ class Network:
         self.results.attempt(lambda: check_sessions(self.fp32, self.images), self.name, "sessions")
         for batch in OVERLAPPED:
             pixels = np.resize(self.images, (batch, *self.images.shape[1:]))
-            found = self.results.attempt(partial(overlap, ours, pixels), self.name, f"two sessions at {batch}")
-            self.results.put(found, "two_sessions", self.name, str(batch))
+            gain = self.results.attempt(partial(overlap, ours, pixels), self.name, f"two sessions at {batch}")
+            self.results.put(gain, "two_sessions", self.name, str(batch))
 
     def check_others(self) -> None:
         """The engines in the other precisions, for parity alone."""

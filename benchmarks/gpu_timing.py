@@ -30,13 +30,13 @@ def interleave(runs: Mapping[str, Run], pixels: Pixels, seconds: float = ROUND_S
         run(pixels)
     for _ in range(ROUNDS):
         for contender, run in runs.items():
-            taken: list[float] = []
+            latencies_ms: list[float] = []
             begin = time.perf_counter()
-            while time.perf_counter() - begin < seconds or len(taken) < 5:
+            while time.perf_counter() - begin < seconds or len(latencies_ms) < 5:
                 before = time.perf_counter()
                 run(pixels)
-                taken.append((time.perf_counter() - before) * 1e3)
-            rounds[contender].append(median(taken))
+                latencies_ms.append((time.perf_counter() - before) * 1e3)
+            rounds[contender].append(median(latencies_ms))
     return rounds
 
 
@@ -46,7 +46,7 @@ def summarise(
     """Each contender's median, rate, share of the ceiling, and its time as a multiple of ours with a 95 % interval.
 
     Args:
-        rounds: milliseconds a call, five of each contender, taken in turn.
+        rounds: milliseconds a call, five of each contender, latencies_ms in turn.
         batch: images a call.
         flops: of one image.
         ceiling: TFLOP/s that the GPU was measured at; None where it was not.

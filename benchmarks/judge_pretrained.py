@@ -230,9 +230,9 @@ def _row(
             for key in keys:
                 value = value[key]
             cells.append(text(value))
-        known = {"category top-1": "category", "landmark NE": "landmark distance"}.get(name, name)
-        agreed = AGREEMENT[kind].get(known)
-        cells.append("" if agreed is None else f"{agreed}" if known == "landmark distance" else f"{agreed:.1%}")
+        readers_name = {"category top-1": "category", "landmark NE": "landmark distance"}.get(name, name)
+        agreed = AGREEMENT[kind].get(readers_name)
+        cells.append("" if agreed is None else f"{agreed}" if readers_name == "landmark distance" else f"{agreed:.1%}")
     return f"| {name} | " + " | ".join(cells) + " |"
 
 

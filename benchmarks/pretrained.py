@@ -101,7 +101,7 @@ def main(
     instances, others = embedding_photos(training, rows)
     views = embedding_views(network, spec, instances, folder / "embedding")
     fit(network, instances, list(views.values()))
-    found = photos_found(network, spec, sets, views["fp32-whole"], folder / "embedding")
+    shares_found = photos_found(network, spec, sets, views["fp32-whole"], folder / "embedding")
     validation = joined({name: data for name, data in sets.items() if name != "others"}, "val")[0]
     spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
     shown = {how: embed(network, features) for how, features in views.items() if how.startswith("fp32")}
@@ -122,7 +122,7 @@ def main(
         "photos": {name: {split: count(found, split) for split in SPLITS} for name, found in sets.items()},
         "weights_sha256": spec.weights_sha256,
         "temperature": spec.temperature,
-        "val_photos_found_by_a_changed_view": found,
+        "val_photos_found_by_a_changed_view": shares_found,
         "hours_of_this_call": (time.time() - began) / 3600,
         "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES if not start},
         "worn": lines_of(folder / "worn" / METRICS) if worn else [],
@@ -189,8 +189,8 @@ def photos_found(
         embed(network, features_of(fp32, data, spec.image_size, change, folder / f"fp32-val{how}.npy"))
         for how, change in (("whole", None), ("changed", strong_view))
     )
-    found = found_again(changed, np.concatenate([whole, embed(network, training)]))
-    return {name: float(found[part].mean()) for name, part in rows.items()}
+    hits = found_again(changed, np.concatenate([whole, embed(network, training)]))
+    return {name: float(hits[part].mean()) for name, part in rows.items()}
 
 
 def count(data: FashionData, split: str) -> int:

@@ -84,10 +84,10 @@ def floor(
         whole = read_image(photos[0], side=size)
         scale = round(whole.height / whole.pixels.shape[0])
         flags = cv2.IMREAD_COLOR if scale == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{scale}")
-        taken = times[name] = {"predict": [], "decoder": [], "session.run": []}
+        latencies_ms = times[name] = {"predict": [], "decoder": [], "session.run": []}
         until = perf_counter() + seconds
-        while len(taken["predict"]) < 10 or perf_counter() < until:
-            photo = photos[len(taken["predict"]) % len(photos)]
+        while len(latencies_ms["predict"]) < 10 or perf_counter() < until:
+            photo = photos[len(latencies_ms["predict"]) % len(photos)]
             start = perf_counter()
             predictor.predict(photo)
             predicted = perf_counter()
@@ -95,8 +95,8 @@ def floor(
             decoded = perf_counter()
             session.run(names, {"images": batch})
             marks = [start, predicted, decoded, perf_counter()]
-            for kind, ms in zip(taken, np.diff(marks) * 1e3, strict=True):
-                taken[kind].append(round(ms, 3))
+            for kind, ms in zip(latencies_ms, np.diff(marks) * 1e3, strict=True):
+                latencies_ms[kind].append(round(ms, 3))
     return times
 
 

@@ -66,21 +66,21 @@ def evaluate(
     progress = partial(track, description="judging", console=errors, transient=True)
     with _runner(model, device, backend, threads, batch_size) as (run, spec):
         settings: dict[str, Any] = {"benchmark": benchmark, "split": split, "batch_size": batch_size}
-        found: FolderJudgement[Judgement] | FolderJudgement[ViewsJudgement]
+        judged: FolderJudgement[Judgement] | FolderJudgement[ViewsJudgement]
         if views:
-            found = judge_views_folder(run, spec, data, senders=senders, seed=seed, progress=progress, **settings)
+            judged = judge_views_folder(run, spec, data, senders=senders, seed=seed, progress=progress, **settings)
         else:
-            found = judge_folder(
+            judged = judge_folder(
                 run, spec, data, gallery=cast(Gallery, gallery), highres=highres, progress=progress, **settings
             )
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps(judged.to_dict()))
     else:
-        for name, judgement in found.judgements.items():
+        for name, judgement in judged.judgements.items():
             _print(name, judgement)
-    for name, why in found.failed.items():
+    for name, why in judged.failed.items():
         errors.print(f"{name} could not be judged: {why}", soft_wrap=True)
-    if found.failed:
+    if judged.failed:
         raise typer.Exit(1)
 
 
