@@ -9,6 +9,7 @@ training can normalise by batches again.
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from fashion_infer.errors import ModelError, ModelNotFoundError, UsageError, missing_extra
 from fashion_infer.model_spec import ModelSpec
@@ -53,7 +54,8 @@ def network_from_onnx(path: Path, architecture: Architecture | None = None) -> t
         if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in tensors
     }
     try:
-        network = FashionNet(architecture or Architecture(**json.loads(notes[ARCHITECTURE_KEY])))
+        own = Architecture(**json.loads(notes[ARCHITECTURE_KEY])) if ARCHITECTURE_KEY in notes else architecture
+        network = FashionNet(cast(Architecture, own))
         network.load_state_dict(_unfolded(network, weights, folded))
     except (TypeError, ValueError, KeyError, RuntimeError, UsageError, ModelNotFoundError) as error:
         raise ModelError(f"{path} does not hold the FashionNet it describes: {error}") from error

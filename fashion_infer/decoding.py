@@ -29,6 +29,7 @@ _MAX_SEGMENTS = 10_000  # of a JPEG
 _READS, _BYTES_A_READ = 20_000, 256  # so many reads, and one more for so many bytes: else a header never ends
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_SEQUENTIAL = b"\xff\xc0", b"\xff\xc1"  # frames of a JPEG that may hold all components in one scan
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of a JPEG: those that a length follows, and the last one
 # tags of a TIFF, and values of theirs
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284
@@ -155,18 +156,42 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG of too many scans; the decoder goes over the whole picture for each."""
-    if data.count(_SCAN) <= MAX_SCANS:  # thumbnails and the like counted in, which is fine for nearly all
+    if _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS:  # the count includes thumbnails and the like, which is fine
         return
-    position = scans = 0
-    for _ in range(_MAX_SEGMENTS):
-        marker = _MARKER.search(data, max(position, 2))
-        if marker is None or marker[0] == _END:
-            return
-        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        position = marker.end() + length
-        scans += marker[0] == _SCAN
+    scans = 0
+    for marker, _ in _segments(data):
+        scans += marker == _SCAN
         if scans > MAX_SCANS:
             raise ImageError(f"is a JPEG of more than {MAX_SCANS} scans")
+
+
+def _has_one_scan(data: bytes) -> bool:
+    """Whether the first scan of a sequential JPEG holds all its components, so that libjpeg reads no further one.
+
+    Nearly all photos are like that, and their few header segments are read sooner than millions of bytes are searched.
+    """
+    components = None
+    for marker, start in _segments(data):
+        if marker in _SEQUENTIAL:
+            components = data[start + 7 : start + 8]
+        elif marker == _SCAN:
+            return components is not None and data[start + 2 : start + 3] == components
+    return False
+
+
+def _segments(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The marker of each segment of a JPEG that has a length, and where the length stands.
+
+    Raises:
+        ImageError: there are too many segments.
+    """
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        marker = _MARKER.search(data, position)
+        if marker is None or marker[0] == _END:
+            return
+        yield marker[0], marker.end()
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     raise ImageError("is damaged: it is made of far too many small parts")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 import tifffile
 from PIL import Image
 
@@ -262,6 +263,32 @@ def test_a_progressive_jpeg_of_many_scans_is_refused_at_once() -> None:
         read_image(with_scans(data, MAX_SCANS - few + 1))
     with pytest.raises(ImageError, match="is a JPEG of more than"):
         read_image(with_scans(data, 100_000))
+
+
+def test_a_sequential_jpeg_of_many_scans_is_refused_at_once() -> None:
+    encoder = simplejpeg.encode_jpeg(np.zeros((64, 64, 3), np.uint8), colorsubsampling="444")
+    apart = with_one_component_a_scan(encoder)
+    assert read_image(apart).width == 64
+    with pytest.raises(ImageError, match="is a JPEG of more than"):
+        read_image(with_scans(apart, 100_000))
+
+
+def with_one_component_a_scan(data: bytes) -> bytes:
+    """A sequential JPEG of one flat colour, 64 x 64 and not subsampled, again with a scan for each component.
+
+    A flat component has the code of a zero difference and the code of the block's end, 4 bits (0) and so on, for each
+    of its 64 blocks, which its own scan repeats as they are.
+    """
+    start = data.rfind(b"\xff\xda")
+    scans = b""
+    for component, tables in ((1, 0x00), (2, 0x11), (3, 0x11)):
+        # of the standard tables: luminance 00 (no difference) 1010 (end of block), chrominance 00 00
+        block = "001010" if component == 1 else "0000"
+        bits = block * 64
+        bits += "1" * (-len(bits) % 8)
+        entropy = int(bits, 2).to_bytes(len(bits) // 8, "big")
+        scans += b"\xff\xda" + bytes([0, 8, 1, component, tables, 0, 63, 0]) + entropy
+    return data[:start] + scans + b"\xff\xd9"
 
 
 def test_scans_outside_the_picture_do_not_count() -> None:

@@ -102,13 +102,14 @@ def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator
             broken.append(error)
 
     pending: list[Job] = []
-    deadline = monotonic() + SECONDS
+    rows, deadline = 0, monotonic() + SECONDS
     try:
         for job in finished(predictor, planned(store, until_broken())):
             pending.append(job)
-            if sum(len(job.rows or ()) for job in pending) >= ROWS or monotonic() > deadline:
+            rows += len(job.rows or ())
+            if rows >= ROWS or monotonic() > deadline:
                 yield from _written(store, pending)
-                pending, deadline = [], monotonic() + SECONDS
+                pending, rows, deadline = [], 0, monotonic() + SECONDS
     except BaseException:
         _write(store, pending)
         raise
