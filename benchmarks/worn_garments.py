@@ -34,12 +34,12 @@ from fashion_infer.training.model import Architecture, FashionNet
 from fashion_infer.training.run_folder import CHECKPOINT, METRICS, STATE
 
 FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  # whose file does not name its own
-ROUNDS, LYING, OTHERS = 12, 1200, 200  # photos of a round, beside every worn garment
+ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn garment
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
-RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 60, 0.997, 5.0
-STEPS, STEPS_A_ROUND = 2600, 120  # round n joins at step n * STEPS_A_ROUND
+RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
+STEPS, STEPS_A_ROUND = 360, 50  # round n joins at step n * STEPS_A_ROUND
 SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0  # of the category loss: smoothed labels leave its scores less sure
-SAVE_EVERY, JUDGE_EVERY = 50, 400
+SAVE_EVERY, JUDGE_EVERY = 20, 200
 PICTURES = 128  # that batch normalisation is fitted to
 console = Console(stderr=True, width=200)
 
