@@ -21,8 +21,14 @@ logger = logging.getLogger("fashion_infer")
 
 
 def by_photo(predictor: Predictor, facts: Facts, images: Any, box: Box | None) -> list[Query]:
-    """Queries of a photo, of a box in it, or of a list of photos; an only bad photo raises its ImageError."""
-    if isinstance(images, list | tuple):
+    """Queries of a photo, of a box in it, of its Prediction, or of a list of photos.
+
+    Raises:
+        ImageError: the only photo is bad.
+    """
+    if isinstance(images, Prediction):
+        predictions = [images]
+    elif isinstance(images, list | tuple):
         predictions = predictor.predict(images)
     elif box is not None:
         predictions = predictor.predict(images, boxes=[box])
