@@ -17,11 +17,13 @@ MAX_CONNECTIONS = 512
 SILENT_S = 10.0  # for a request's head, and for the rest of a body that was refused
 UNREAD_S = 30.0  # for a client that takes nothing of its answer
 LAST_S = 1.0  # for a connection that was just opened when the server stops
+_PROBLEM = (
+    b'{"type": "urn:fashion-infer:OverloadedError", "title": "Service Unavailable", "status": 503, '
+    b'"detail": "all connections are busy: try again later", "name": "OverloadedError"}'
+)
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Type: application/problem+json\r\nContent-Length: 121\r\n\r\n"
-    b'{"type":"urn:fashion-infer:OverloadedError","title":"Service Unavailable","status":503,"detail":"too many connections"}'
-    b"\r\n"
+    b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)
 )
 
 
