@@ -90,7 +90,7 @@ def test_encoded_images_with_boxes(client, onnx_model, photo) -> None:
     boxes = np.array([[0, 0, 100, 100], [50, 60, 200, 220]], np.float32)
     result = client.infer(NAME, [tensor("boxes", boxes, "FP32"), encoded(photo, photo)])
     with Predictor(onnx_model, threads=1) as predictor:
-        seen = predictor.predict(photo, boxes=boxes.tolist())
+        seen = [predictor.predict(photo, boxes=[box])[0] for box in boxes.tolist()]
     for place, prediction in enumerate(seen):
         np.testing.assert_allclose(result.as_numpy("embedding")[place], prediction.embedding, atol=1e-4)
 
