@@ -57,7 +57,7 @@ def servers(model: str, lit_python: Path) -> list[Server]:
     main = "from fashion_infer.cli import main; main()"
     return [
         Server("fashion-infer serve", [sys.executable, "-c", main, "serve", model, "--port"], "/v1/predict", None),
-        Server("LitServe, the same Predictor", [str(lit_python), str(HERE / "lit.py"), model], "/predict", "file"),
+        Server("LitServe, the same Predictor", [str(lit_python), str(HERE / "lit.py"), model], "/predict", "request"),
         Server(
             "FastAPI + ONNX Runtime",
             [sys.executable, str(HERE / "plain.py"), str(find_model(model))],

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import litserve as ls
+from fastapi import UploadFile
 
 from fashion_infer import Predictor
 
@@ -18,10 +19,9 @@ class Api(ls.LitAPI):
         """Load the model, in LitServe's worker."""
         self.predictor = Predictor(sys.argv[1])
 
-    def decode_request(self, request: Any) -> bytes:
+    def decode_request(self, request: UploadFile) -> bytes:
         """The file of the form."""
-        data: bytes = request["file"].file.read()
-        return data
+        return request.file.read()
 
     def predict(self, images: list[bytes]) -> list[dict[str, Any]]:
         """A result an image."""

@@ -67,19 +67,31 @@ class Connection(H11Protocol):
         self._watch()
 
     def shutdown(self) -> None:
-        """Stop after the request that is being worked on, or that is perhaps on its way already."""
-        if self.cycle is None and not self._stopping:
+        """Stop after the request that is being worked on, or that is perhaps on its way already.
+
+        uvicorn's own tells an application that its client has left, and drops connections that were just opened.
+        """
+        if self.cycle is None:
             self._stopping = True
             self._stop_watching()
             self.idle[self] = self.loop.call_later(LAST_S, self._give_up)
-        else:
+        elif self.cycle.response_complete:
             super().shutdown()
+        else:
+            self.cycle.keep_alive = False
 
     def handle_events(self) -> None:
         """Work on what has come; the last request of a stopping server closes its connection."""
         super().handle_events()
         if self._stopping and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless an answer has begun already."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.abort()
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

@@ -92,8 +92,7 @@ def _small(row: Row) -> bytes:
 
 async def _put(request: Request, id: str | None, payload: str | None, boxes: str | None) -> Response:
     upload = await read_upload(request)
-    id = upload.fields.get("id", id) if id is None else id
-    name = hashlib.sha256(upload.image).hexdigest() if id is None else id
+    name = id or upload.fields.get("id") or hashlib.sha256(upload.image).hexdigest()
     columns = payload_of(upload.fields.get("payload", payload))
     asked = boxes_of(upload.fields.get("boxes", boxes))
     report = await _service(request).write(lambda gallery: gallery.add([upload.image], [name], [columns], [asked]))

@@ -61,7 +61,7 @@ async def search(
         "diversity": diversity,
         "exact": exact,
     }
-    await service.read(lambda gallery: None)  # where there is none, the network need not run
+    service.needed_gallery()  # where there is none, the network need not run
     predictions = await service.predict(upload.image, asked, request.state.deadline)
     results = await service.read(lambda gallery: [gallery.search(seen, **options) for seen in predictions])
     space = service.predictor.spec.embedding_space

@@ -151,11 +151,11 @@ class Service:
             RefusedError: there is no gallery.
             QueueFullError: too many wait already.
         """
-        return await self._readers.run(function, self._needed_gallery())
+        return await self._readers.run(function, self.needed_gallery())
 
     async def write(self, function: Callable[[Gallery], Result]) -> Result:
         """The same for a function that changes the gallery; one at a time."""
-        return await self._writer.run(function, self._needed_gallery())
+        return await self._writer.run(function, self.needed_gallery())
 
     async def in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call a function that takes its time, but needs no gallery."""
@@ -166,7 +166,8 @@ class Service:
         self._readers.close()
         self._writer.close()
 
-    def _needed_gallery(self) -> Gallery:
+    def needed_gallery(self) -> Gallery:
+        """The gallery; RefusedError (404) where there is none."""
         if self.gallery is None:
             detail = "this server has no gallery: start it with fashion-infer serve MODEL --gallery PLACE"
             raise RefusedError(404, detail, name="NoGalleryError")

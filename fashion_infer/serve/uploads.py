@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from annotated_types import MaxLen
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -20,7 +19,7 @@ MAX_BOXES = 64
 MAX_FIELDS = 16
 MAX_FIELD_BYTES = 65_536
 PIECE = 262_144  # bytes of a form that are parsed before others get their turn
-Boxes = Annotated[list[tuple[float, float, float, float]], MaxLen(MAX_BOXES)]
+Boxes = Annotated[list[tuple[float, float, float, float]], Field(max_length=MAX_BOXES)]
 
 _BOXES: TypeAdapter[Boxes] = TypeAdapter(Boxes)
 

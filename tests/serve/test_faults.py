@@ -219,7 +219,7 @@ def test_paths_lead_to_no_file(server, path) -> None:
         b"GET /v1/items/%0d%0aSet-Cookie:%20b=c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -228,7 +228,6 @@ def test_paths_lead_to_no_file(server, path) -> None:
 def test_heads_that_are_none(server, photo, head) -> None:
     with closing(connected(server)) as connection:
         connection.sendall(head)
-        connection.shutdown(socket.SHUT_WR)
         answer = said(connection)
     headers = answer.partition(b"\r\n\r\n")[0].lower()
     assert b"\nset-cookie" not in headers
