@@ -91,7 +91,14 @@ def running(server: Server, photo: Path) -> Iterator[Running]:
     with subprocess.Popen([*server.command, str(port)], env=environ, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}{server.path}"
-            options = {"url": url, "photos": [str(photo)], "form": server.form, "mode": "open", "rate": 100.0, "seed": 0}
+            options = {
+                "url": url,
+                "photos": [str(photo)],
+                "form": server.form,
+                "mode": "open",
+                "rate": 100.0,
+                "seed": 0,
+            }
             while load({**options, "count": 1})["samples"][0][1] != 200:
                 if process.poll() is not None or perf_counter() - start > 120:
                     raise SystemExit(f"{server.name} does not start")
@@ -147,7 +154,12 @@ def measure(server: Server, photos: list[Path], seconds: float) -> dict[str, Any
             for connections in CONNECTIONS
         }
         best = max(closed.values(), key=lambda facts: facts["accepted_per_s"])
-        result: dict[str, Any] = {"seconds_to_ready": up.seconds_to_ready, "saturation": best, "closed": closed, "open": {}}
+        result: dict[str, Any] = {
+            "seconds_to_ready": up.seconds_to_ready,
+            "saturation": best,
+            "closed": closed,
+            "open": {},
+        }
         for share in LOADS:
             rate = share * best["accepted_per_s"]
             options = {**common, "mode": "open", "rate": rate, "seconds": seconds}
@@ -195,7 +207,12 @@ def soak(server: Server, photos: list[Path], count: int, rate: float) -> dict[st
         root = up.url.removesuffix(server.path)
         metrics = urllib.request.urlopen(f"{root}/metrics").read().decode()
         pending = next(line for line in metrics.splitlines() if line.startswith("fashion_infer_pending_images "))
-        return {**facts, "rss_mib": [first, last], "growth": last / first - 1, "pending_after": float(pending.split()[1])}
+        return {
+            **facts,
+            "rss_mib": [first, last],
+            "growth": last / first - 1,
+            "pending_after": float(pending.split()[1]),
+        }
 
 
 def prepared(source: Path, folder: Path) -> list[Path]:
@@ -213,7 +230,9 @@ def prepared(source: Path, folder: Path) -> list[Path]:
 
 def table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
-    lines = ["| | photos/s | p50 / p99 ms at " + " | ".join(f"{share:.0%}" for share in LOADS) + " | MiB | s to ready |"]
+    lines = [
+        "| | photos/s | p50 / p99 ms at " + " | ".join(f"{share:.0%}" for share in LOADS) + " | MiB | s to ready |"
+    ]
     lines.append("|---" * (len(LOADS) + 4) + "|")
     for name, facts in result["servers"].items():
         cells = [

@@ -1,4 +1,4 @@
-"""A picture of the page that `fashion-infer serve` shows, with rendered garments: `python docs/serve.py docs/serve.jpg`.
+"""A picture of the page of `fashion-infer serve`, with rendered garments: `python docs/serve.py docs/serve.jpg`.
 
 It needs Playwright and a chromium (apt-get install chromium).
 """

@@ -35,4 +35,6 @@ class Api(ls.LitAPI):
 if __name__ == "__main__":
     api = Api(max_batch_size=8, batch_timeout=0.002)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="error")
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="error"
+    )

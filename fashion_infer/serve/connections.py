@@ -1,14 +1,14 @@
 """HTTP/1.1 connections with the limits that uvicorn's own lack: how many there are, and how long one may say nothing.
 
-uvicorn closes a connection that stays silent after an answer, and bounds the size of a head (h11), but it waits for ever
-for the first head, for the rest of one, and for a body that nobody wants any more. So a connection has SILENT_S for each
-head, and when there are too many the one that has waited longest for its head makes room: whoever sends whole requests
-gets in however many others hold connections open. Bodies are timed by `door.py`, which can answer them.
+uvicorn closes a connection that stays silent after an answer, and bounds the size of a head (h11), but it waits for
+ever for the first head, for the rest of one, and for a body that nobody wants any more. So a connection has SILENT_S
+for each head, and when there are too many the one that has waited longest for its head makes room: whoever sends whole
+requests gets in however many others hold connections open. Bodies are timed by `door.py`, which can answer them.
 """
 
 import asyncio
 import socket
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol

@@ -1,4 +1,4 @@
-"""What every request passes before and after its endpoint: key, limits, deadline, the client's leaving, the log line."""
+"""What every request passes around its endpoint: key, limits, deadline, the client's leaving, the log line."""
 
 import asyncio
 import hmac
@@ -65,7 +65,9 @@ class _Visit:
         headers = Headers(scope=scope)
         asked = headers.get("x-request-id", "")
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        return cls(scope, headers, path, asked if re.fullmatch(r"[\w.:-]{1,128}", asked, re.ASCII) else uuid.uuid4().hex)
+        return cls(
+            scope, headers, path, asked if re.fullmatch(r"[\w.:-]{1,128}", asked, re.ASCII) else uuid.uuid4().hex
+        )
 
     def deadline(self) -> float | None:
         """On the monotonic clock, by X-Deadline-Ms; None without one."""

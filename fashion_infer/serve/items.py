@@ -33,7 +33,10 @@ async def about(request: Request) -> Response:
 
 
 @router.post(
-    "/v1/items", openapi_extra=IMAGE_BODY, status_code=201, responses=responses(schemas.Outcomes, status=201, problems=(404,))
+    "/v1/items",
+    openapi_extra=IMAGE_BODY,
+    status_code=201,
+    responses=responses(schemas.Outcomes, status=201, problems=(404,)),
 )
 async def add(
     request: Request,
@@ -69,7 +72,9 @@ async def remove(request: Request, id: str) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/v1/pictures/{id:path}", responses={200: {"content": {"image/jpeg": {}}}, 404: {"description": "no picture"}})
+@router.get(
+    "/v1/pictures/{id:path}", responses={200: {"content": {"image/jpeg": {}}}, 404: {"description": "no picture"}}
+)
 async def picture(request: Request, id: str) -> Response:
     """A small picture of a row whose photo was given as a path that this server can still read."""
     row = await _row(request, id)

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fashion_infer import __version__
+from fashion_infer.preprocess import Box
 from fashion_infer.serve.health import check_ready
 from fashion_infer.serve.open_inference import LENGTH, VERSION, metadata, parse, response
 from fashion_infer.serve.problems import RefusedError
@@ -70,7 +71,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
         outputs = await service.run([(asked.batch, None)], count, request.state.deadline)
     else:
         count = len(asked.images)
-        boxes = asked.boxes or [None] * count
+        boxes: list[Box | None] = [*asked.boxes] if asked.boxes else [None] * count
         outputs = await service.run(list(zip(asked.images, boxes, strict=True)), count, request.state.deadline)
     body, json_length = response(model, asked, outputs)
     if json_length is None:

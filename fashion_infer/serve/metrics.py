@@ -46,7 +46,9 @@ class Metrics:
         )
         pending = Gauge("fashion_infer_pending_images", "Images that wait or run.", registry=registry)
         pending.set_function(lambda: admission.pending)
-        wait = Gauge("fashion_infer_expected_wait_seconds", "What an image would wait that came now.", registry=registry)
+        wait = Gauge(
+            "fashion_infer_expected_wait_seconds", "What an image would wait that came now.", registry=registry
+        )
         wait.set_function(admission.expected_wait)
         registry.register(_Batches(predictor))
 

@@ -1,8 +1,8 @@
 """Requests and responses of KServe v2 (Open Inference Protocol) with the binary-data extension; bytes in, bytes out.
 
-A body is JSON, followed by the tensors' bytes in the order of the inputs where the header Inference-Header-Content-Length
-says how long the JSON is. https://github.com/kserve/open-inference-protocol has the protocol, and Triton's documentation
-its extension_binary_data.
+A body is JSON, followed by the tensors' bytes in the order of the inputs where the header
+Inference-Header-Content-Length says how long the JSON is. https://github.com/kserve/open-inference-protocol has the
+protocol, and Triton's documentation its extension_binary_data.
 """
 
 import json
@@ -24,7 +24,7 @@ LENGTH = "Inference-Header-Content-Length"
 VERSION = "1"
 MAX_IMAGES = 256  # of one request
 MAX_JSON = 4 * 2**20  # bytes: parsing it keeps all other requests waiting
-TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+TYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
 
@@ -164,14 +164,15 @@ def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> NDArray
         fits = values.dtype.kind in "iu" if datatype == "UINT8" else values.dtype.kind in "iuf"
         if not fits or (datatype == "UINT8" and not (values.min() >= 0 and values.max() <= 255)):
             raise ValueError(f"its values are not of type {datatype}")
-        return values.astype(TYPES[datatype]).reshape(shape)
+        typed: NDArray[Any] = values.astype(TYPES[datatype]).reshape(shape)
+        return typed
     except (ValueError, OverflowError) as error:
         raise _wrong(f"the data of input {name} cannot be used: {error}") from error
 
 
 def _texts(name: str, data: bytes, count: int) -> list[bytes]:
     """The elements of a BYTES tensor, each after its length in 4 bytes, little-endian."""
-    texts = []
+    texts: list[bytes] = []
     place = 0
     while place < len(data) and len(texts) <= count:
         length = struct.unpack_from("<I", data, place)[0] if place + 4 <= len(data) else len(data)

@@ -23,10 +23,12 @@ router = APIRouter(tags=["photos"])
 )
 async def predict(
     request: Request,
-    boxes: Annotated[str | None, Query(description="JSON [[x1, y1, x2, y2], ...], pixels of the upright image.")] = None,
+    boxes: Annotated[
+        str | None, Query(description="JSON [[x1, y1, x2, y2], ...], pixels of the upright image.")
+    ] = None,
     embedding: Annotated[bool, Query(description="With the embedding, of unit length.")] = False,
 ) -> Response:
-    """What a garment is: one object for the whole image, with boxes a list of them, a bad box with its error in place."""
+    """What a garment is: an object for the whole image, with boxes a list, a bad box with its error in place."""
     service: Service = request.app.state.service
     upload = await read_upload(request)
     asked = boxes_of(upload.fields.get("boxes", boxes))

@@ -145,5 +145,9 @@ class Outcomes(BaseModel):
 def responses(model: Any, *, status: int = 200, problems: tuple[int, ...] = ()) -> dict[int | str, dict[str, Any]]:
     """The responses of an endpoint for its documentation: its result, and the problems beside those of every one."""
     every = (401, 413, 415, 422, 503, 504)
-    described = {"description": "problem", "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
-    return {status: {"model": model}} | {code: described for code in sorted({*every, *problems})}
+    described = {
+        "description": "problem",
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
+    answers: dict[int | str, dict[str, Any]] = {status: {"model": model}}
+    return answers | dict.fromkeys(sorted({*every, *problems}), described)

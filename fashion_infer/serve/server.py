@@ -62,7 +62,7 @@ def serve(app: FastAPI, host: str, port: int, about: dict[str, str | None]) -> N
 
 
 def _stopped(*_: object) -> None:
-    """uvicorn sends the signal again once it has stopped by it; then it is done with."""
+    """Do nothing: uvicorn sends the signal again once it has stopped by it."""
 
 
 @contextmanager

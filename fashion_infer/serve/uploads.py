@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -73,7 +73,7 @@ async def _read_form(request: Request) -> Upload:
     return Upload(await image.read(), fields)
 
 
-async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+async def _in_pieces(body: bytes) -> AsyncGenerator[bytes, None]:
     """A body as a stream that lets other requests have their turn."""
     for start in range(0, len(body), PIECE):
         yield body[start : start + PIECE]
@@ -92,7 +92,9 @@ def boxes_of(text: str | None) -> Boxes | None:
         return _BOXES.validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise UsageError(f"boxes must be JSON such as [[x1, y1, x2, y2]], at most {MAX_BOXES}: {fault['msg']}") from error
+        raise UsageError(
+            f"boxes must be JSON such as [[x1, y1, x2, y2]], at most {MAX_BOXES}: {fault['msg']}"
+        ) from error
 
 
 def payload_of(text: str | None) -> dict[str, Any] | None:

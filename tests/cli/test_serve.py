@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from fashion_infer import Gallery, Predictor
+from fashion_infer.models import find_model
 from tests.serve.conftest import started
 
 Run = Callable[..., Any]
+
+
+@pytest.fixture
+def model() -> Path:
+    """A real model that is there without torch."""
+    return find_model("fashionnet-lite")
 
 
 @pytest.mark.parametrize(
@@ -26,28 +33,28 @@ Run = Callable[..., Any]
         (["--gallery", "missing.gallery"], 3, "missing.gallery"),
     ],
 )
-def test_what_it_refuses(run: Run, fails: Run, onnx_model: Path, tmp_path: Path, arguments, code, message) -> None:
+def test_what_it_refuses(run: Run, fails: Run, model: Path, tmp_path: Path, arguments, code, message) -> None:
     (tmp_path / "short.txt").write_text("short\n")
-    fails(run("serve", onnx_model, "--threads", "1", "--port", "0", *arguments, folder=tmp_path), code, message)
+    fails(run("serve", model, "--threads", "1", "--port", "0", *arguments, folder=tmp_path), code, message)
 
 
-def test_a_port_that_is_taken(run: Run, fails: Run, onnx_model: Path) -> None:
+def test_a_port_that_is_taken(run: Run, fails: Run, model: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run("serve", onnx_model, "--threads", "1", "--port", taken.getsockname()[1])
+        result = run("serve", model, "--threads", "1", "--port", taken.getsockname()[1])
     fails(result, 2, "Address already in use")
 
 
 def test_a_gallery_of_another_model_is_refused(
-    run: Run, fails: Run, onnx_model: Path, light_model: Path, tmp_path: Path
+    run: Run, fails: Run, model: Path, light_model: Path, tmp_path: Path
 ) -> None:
     with Predictor(light_model, threads=1) as predictor:
         Gallery(tmp_path / "g", predictor).close()
-    fails(run("serve", onnx_model, "--threads", "1", "--gallery", tmp_path / "g"), 3, "make all embeddings anew")
+    fails(run("serve", model, "--threads", "1", "--gallery", tmp_path / "g"), 3, "make all embeddings anew")
 
 
-def test_the_examples_of_its_help_serve(onnx_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_its_help_serve(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(onnx_model, "fashionnet.onnx")
+    shutil.copy(model, "fashionnet.onnx")
     Path("key.txt").write_text("a-key-of-some-length\n")
     with Predictor("fashionnet.onnx", threads=1) as predictor:
         Gallery("shop.gallery", predictor).close()
@@ -56,10 +63,10 @@ def test_the_examples_of_its_help_serve(onnx_model: Path, tmp_path: Path, monkey
         assert server.stop() == 0
 
 
-def test_ctrl_c_is_a_stop_too(onnx_model: Path) -> None:
+def test_ctrl_c_is_a_stop_too(model: Path) -> None:
     import signal
 
-    server = started([str(onnx_model), "--port", "0", "--threads", "1"])
+    server = started([str(model), "--port", "0", "--threads", "1"])
     assert server.stop(signal.SIGINT) == 0
 
 

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from fashion_infer import Gallery, Predictor
+from fashion_infer.models import find_model
 from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.rendering import render
 
@@ -64,7 +65,9 @@ class Running:
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
     def post(self, path: str, body: bytes, kind: str = "image/jpeg", **headers: str) -> Answer:
-        return self.ask("POST", path, body, {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}})
+        return self.ask(
+            "POST", path, body, {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        )
 
     def metric(self, name: str) -> float:
         """The value of a metric with its labels, 0 where it is not there yet."""
@@ -81,6 +84,12 @@ class Running:
 
 
 Start = Callable[..., Running]
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """A real model that is there without torch."""
+    return find_model("fashionnet-lite")
 
 
 def started(arguments: list[str], patch: str = "") -> Running:
@@ -124,13 +133,12 @@ def _follow(server: Running, told: threading.Event) -> None:
 
 
 @pytest.fixture
-def start(onnx_model: Path) -> Iterator[Start]:
+def start(model: Path) -> Iterator[Start]:
     """Starts servers of the small model, which end with the test."""
     servers: list[Running] = []
 
-    def start(*arguments: str, patch: str = "", model: str | None = None) -> Running:
-        words = [model or str(onnx_model), "--port", "0", "--threads", "1", *arguments]
-        servers.append(started(words, patch))
+    def start(*arguments: str, patch: str = "") -> Running:
+        servers.append(started([str(model), "--port", "0", "--threads", "1", *arguments], patch))
         return servers[-1]
 
     yield start
@@ -140,19 +148,19 @@ def start(onnx_model: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory, onnx_model: Path, pictures: Path) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory, model: Path, pictures: Path) -> Path:
     """A gallery of 24 rendered garments; the server of this folder writes to it."""
     place = tmp_path_factory.mktemp("shop") / "shop.gallery"
-    with Predictor(onnx_model, threads=1) as predictor, Gallery(place, predictor) as gallery:
+    with Predictor(model, threads=1) as predictor, Gallery(place, predictor) as gallery:
         photos = sorted(pictures.iterdir())
         gallery.add(photos, payloads=[{"price": 10 * number} for number in range(len(photos))])
     return place
 
 
 @pytest.fixture(scope="session")
-def server(onnx_model: Path, shop: Path) -> Iterator[Running]:
+def server(model: Path, shop: Path) -> Iterator[Running]:
     """One server for all tests that leave it as it is."""
-    running = started([str(onnx_model), "--port", "0", "--threads", "1", "--gallery", str(shop), "--max-wait-ms", "60000"])
+    running = started([str(model), "--port", "0", "--threads", "1", "--gallery", str(shop), "--max-wait-ms", "60000"])
     yield running
     assert running.stop() == 0
 

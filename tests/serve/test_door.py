@@ -12,12 +12,12 @@ CLOSED = ("/", "/docs", "/openapi.json", "/metrics", "/v1/gallery", "/v1/items/a
 
 
 @pytest.fixture(scope="module")
-def locked(onnx_model, tmp_path_factory):
+def locked(model, tmp_path_factory):
     from tests.serve.conftest import started
 
     path = tmp_path_factory.mktemp("key") / "key.txt"
     path.write_text(KEY + "\n")
-    server = started([str(onnx_model), "--port", "0", "--threads", "1", "--api-key-file", str(path)])
+    server = started([str(model), "--port", "0", "--threads", "1", "--api-key-file", str(path)])
     yield server
     assert server.stop() == 0
 
@@ -64,7 +64,9 @@ def test_posting_without_the_key_runs_nothing(locked, photo) -> None:
 
 
 def test_the_request_id_is_the_clients_or_a_new_one(server) -> None:
-    assert server.ask("GET", "/health/live", headers={"X-Request-Id": "a.b:c_d-1"}).headers["x-request-id"] == "a.b:c_d-1"
+    assert (
+        server.ask("GET", "/health/live", headers={"X-Request-Id": "a.b:c_d-1"}).headers["x-request-id"] == "a.b:c_d-1"
+    )
     for bad in ("", "a b", "é", "x" * 129, 'a"b', "a;b"):
         given = server.ask("GET", "/health/live", headers={"X-Request-Id": bad.encode()}).headers["x-request-id"]
         assert given != bad
@@ -105,7 +107,11 @@ def test_metrics_say_why_batches_left(server, photo) -> None:
     assert server.post("/v1/predict?boxes=[[0,0,99,99],[0,0,50,50],[9,9,60,60]]", photo).status == 200
     assert server.metric("fashion_infer_inferences_total") == before + 3
     batches = sum(server.metric(f'fashion_infer_executions_total{{reason="{r}"}}') for r in ("full", "delay", "idle"))
-    assert batches == server.metric('fashion_infer_batch_size_bucket{le="+Inf"}') == server.metric("fashion_infer_batch_size_count")
+    assert (
+        batches
+        == server.metric('fashion_infer_batch_size_bucket{le="+Inf"}')
+        == server.metric("fashion_infer_batch_size_count")
+    )
     assert server.metric('fashion_infer_stage_seconds_count{stage="queue"}') > 0
 
 
@@ -120,7 +126,9 @@ def test_one_json_line_a_request(server, photo) -> None:
         server.post(path, photo, X_Request_Id=id)
     server.ask("GET", "/metrics")
     for _ in range(1000):
-        found = {line["request_id"]: line for line in list(server.lines) if line.get("request_id", "").startswith("line-")}
+        found = {
+            line["request_id"]: line for line in list(server.lines) if line.get("request_id", "").startswith("line-")
+        }
         if len(found) == 2:
             break
         server.ask("GET", "/health/live")

@@ -52,7 +52,7 @@ def test_who_does_not_end_a_head_is_closed(start, photo, sent) -> None:
 def test_a_head_that_drips_is_closed(start, photo) -> None:
     """A byte at a time does not make the time longer."""
     server = start(patch="connections.SILENT_S = 0.5")
-    with closing(connected(server)) as slow, pytest.raises(OSError):  # noqa: PT011 the kind is the system's
+    with closing(connected(server)) as slow, pytest.raises(OSError):
         end = monotonic() + SOON
         while monotonic() < end:
             slow.sendall(b"G")
@@ -60,7 +60,9 @@ def test_a_head_that_drips_is_closed(start, photo) -> None:
     still_serves(server, photo)
 
 
-@pytest.mark.parametrize("announced", [b"Content-Length: 1000\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\nhalf"])
+@pytest.mark.parametrize(
+    "announced", [b"Content-Length: 1000\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\nhalf"]
+)
 def test_half_a_body_is_told(start, photo, announced) -> None:
     server = start(patch="door.BODY_S = 0.5")
     with closing(connected(server)) as slow:
@@ -76,7 +78,7 @@ def test_a_refused_body_is_not_read_for_ever(start, photo) -> None:
     with closing(connected(server)) as endless:
         endless.sendall(HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
         end = monotonic() + SOON
-        with pytest.raises(OSError):  # noqa: PT011
+        with pytest.raises(OSError):
             while monotonic() < end:
                 endless.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
                 sleep(0.01)
@@ -186,7 +188,9 @@ def png(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
 
 
 def test_a_pixel_bomb_is_refused_from_its_header(server, photo) -> None:
@@ -200,7 +204,14 @@ def test_a_pixel_bomb_is_refused_from_its_header(server, photo) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/items/..%2f..%2fetc%2fpasswd", "//etc/passwd", "/%00", "/page.html"],
+    [
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/items/..%2f..%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/%00",
+        "/page.html",
+    ],
 )
 def test_paths_lead_to_no_file(server, path) -> None:
     with closing(connected(server)) as connection:
@@ -219,7 +230,8 @@ def test_paths_lead_to_no_file(server, path) -> None:
         b"GET /v1/items/%0d%0aSet-Cookie:%20b=c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -246,9 +258,11 @@ def test_wrong_content_types(server, photo, kind) -> None:
     assert server.post("/v1/predict", photo, kind).status == 415
 
 
-@pytest.mark.parametrize("body", [b"[" * 3_000_000, b'{"a":' * 700_000, b'{"inputs": [' + b"1," * 1_000_000, b" " * 5_000_000])
+@pytest.mark.parametrize(
+    "body", [b"[" * 3_000_000, b'{"a":' * 700_000, b'{"inputs": [' + b"1," * 1_000_000, b" " * 5_000_000]
+)
 def test_huge_json(server, photo, body) -> None:
-    assert server.post("/v2/models/fashionnet/infer", body, "application/json").status in (400, 413)
+    assert server.post("/v2/models/fashionnet-lite/infer", body, "application/json").status in (400, 413)
     still_serves(server, photo)
 
 

@@ -15,13 +15,17 @@ ID = "übermut/a b?&#1"
 def test_a_row_comes_and_goes(server, photo) -> None:
     path = f"/v1/items/{quote(ID)}"
     assert server.ask("GET", path).status == 404
-    added = server.ask("PUT", f"{path}?payload={quote(json.dumps({'price': 5}))}", photo, {"Content-Type": "image/jpeg"})
+    added = server.ask(
+        "PUT", f"{path}?payload={quote(json.dumps({'price': 5}))}", photo, {"Content-Type": "image/jpeg"}
+    )
     assert added.status == 201, added.body
     assert added.json() == {"items": [{"id": ID, "status": "added", "error": None}]}
     assert added.headers["location"] == path
     row = server.ask("GET", added.headers["location"]).json()
     assert (row["id"], row["payload"]["price"], len(row["landmarks"])) == (ID, 5, 8)
-    again = server.ask("PUT", f"{path}?payload={quote(json.dumps({'price': 5}))}", photo, {"Content-Type": "image/jpeg"})
+    again = server.ask(
+        "PUT", f"{path}?payload={quote(json.dumps({'price': 5}))}", photo, {"Content-Type": "image/jpeg"}
+    )
     assert (again.status, again.json()["items"][0]["status"]) == (200, "unchanged")
     assert server.post("/v1/search?limit=1", photo).json()["objects"][0]["hits"][0]["id"] == ID
     assert server.ask("DELETE", path).status == 204
@@ -45,7 +49,10 @@ def test_what_cannot_be_added(server, photo) -> None:
     assert (answer.status, answer.json()["name"]) == (422, "ImageError")
     for payload in ("no", "[1]", "[" * 100_000, '{"category": "mine"}', '{"a": {"b": 1}}'):
         answer = server.ask("PUT", "/v1/items/bad", form_of(photo, payload), {"Content-Type": FORM})
-        assert (answer.status, answer.json()["name"]) in [(422, "UsageError"), (400, "FormError")], (payload[:9], answer.body)
+        assert (answer.status, answer.json()["name"]) in [(422, "UsageError"), (400, "FormError")], (
+            payload[:9],
+            answer.body,
+        )
     assert server.ask("GET", "/v1/items/bad").status == 404
 
 

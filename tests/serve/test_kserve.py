@@ -10,9 +10,9 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from fashion_infer import Predictor
-from tests.conftest import SPEC
 
-NAME = "fashionnet"
+NAME = "fashionnet-lite"
+SIZE = 224  # of its input, pixels
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,12 @@ def client(server) -> Iterator[triton.InferenceServerClient]:
 
 @pytest.fixture(scope="module")
 def batch() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (3, SPEC.image_size, SPEC.image_size, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def expected(onnx_model: Path, batch: np.ndarray) -> dict[str, np.ndarray]:
-    with Predictor(onnx_model, threads=1) as predictor:
+def expected(model: Path, batch: np.ndarray) -> dict[str, np.ndarray]:
+    with Predictor(model, threads=1) as predictor:
         return predictor.run(batch)
 
 
@@ -50,7 +50,7 @@ def test_health_and_metadata(client) -> None:
     assert not client.is_model_ready("other")
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
     described = client.get_model_metadata(NAME)
-    assert described["inputs"][0] == {"name": "images", "datatype": "UINT8", "shape": [-1, 64, 64, 3]}
+    assert described["inputs"][0] == {"name": "images", "datatype": "UINT8", "shape": [-1, SIZE, SIZE, 3]}
     assert {o["name"]: o["shape"] for o in described["outputs"]}["visibility"] == [-1, 8, 3]
 
 
@@ -77,26 +77,26 @@ def test_outputs_by_name(client, batch, expected) -> None:
     assert [output["name"] for output in result.get_response()["outputs"]] == ["category"]
 
 
-def test_encoded_images_are_what_the_predictor_sees(client, onnx_model, photo, big_photo) -> None:
+def test_encoded_images_are_what_the_predictor_sees(client, model, photo, big_photo) -> None:
     result = client.infer(NAME, [encoded(photo, big_photo, photo)])
-    with Predictor(onnx_model, threads=1) as predictor:
+    with Predictor(model, threads=1) as predictor:
         seen = predictor.predict([photo, big_photo, photo])
     for place, prediction in enumerate(seen):
         np.testing.assert_allclose(result.as_numpy("embedding")[place], prediction.embedding, atol=1e-4)
         np.testing.assert_allclose(result.as_numpy("attributes")[place], prediction.attribute_scores, atol=1e-4)
 
 
-def test_encoded_images_with_boxes(client, onnx_model, photo) -> None:
+def test_encoded_images_with_boxes(client, model, photo) -> None:
     boxes = np.array([[0, 0, 100, 100], [50, 60, 200, 220]], np.float32)
     result = client.infer(NAME, [tensor("boxes", boxes, "FP32"), encoded(photo, photo)])
-    with Predictor(onnx_model, threads=1) as predictor:
+    with Predictor(model, threads=1) as predictor:
         seen = [predictor.predict(photo, boxes=[box])[0] for box in boxes.tolist()]
     for place, prediction in enumerate(seen):
         np.testing.assert_allclose(result.as_numpy("embedding")[place], prediction.embedding, atol=1e-4)
 
 
 def test_a_bad_image_or_box_is_named(client, photo) -> None:
-    with pytest.raises(InferenceServerException, match="cannot be read|no image|not an image|unknown"):
+    with pytest.raises(InferenceServerException, match="the image"):
         client.infer(NAME, [encoded(photo, b"this is none")])
     with pytest.raises(InferenceServerException, match="box"):
         client.infer(NAME, [encoded(photo), tensor("boxes", np.full((1, 4), 9e9, np.float32), "FP32")])

@@ -178,7 +178,12 @@ def test_outputs_as_bytes_follow_the_json_in_their_order() -> None:
     head = json.loads(body[:length])
     assert (head["model_name"], head["model_version"], head["id"]) == ("net", "1", "me")
     embedding, category = head["outputs"]
-    assert embedding == {"name": "embedding", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}
+    assert embedding == {
+        "name": "embedding",
+        "datatype": "FP32",
+        "shape": [1, 4],
+        "parameters": {"binary_data_size": 16},
+    }
     assert category == {"name": "category", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]}
     np.testing.assert_array_equal(np.frombuffer(body[length:], "<f4"), [0, 1, 2, 3])
 

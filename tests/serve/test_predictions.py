@@ -10,7 +10,9 @@ BOUNDARY = "----a-boundary"
 
 
 def form(image: bytes | None, **fields: str) -> bytes:
-    parts = [f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in fields.items()]
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in fields.items()
+    ]
     if image is not None:
         head = 'Content-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg'
         parts.append(f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + image + b"\r\n")
@@ -21,9 +23,9 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 @pytest.fixture(scope="module")
-def expected(onnx_model, photo):
+def expected(model, photo):
     """What a Predictor of its own says of the photo, without times."""
-    with Predictor(onnx_model, threads=1) as predictor:
+    with Predictor(model, threads=1) as predictor:
         whole = predictor.predict(photo).to_dict(embedding=True)
         (alone,) = predictor.predict(photo, boxes=[[20, 30, 200, 220]])
         beside, _ = predictor.predict(photo, boxes=[[20, 30, 200, 220], [900, 900, 990, 990]])
@@ -89,13 +91,15 @@ def test_what_cannot_be_used_is_a_problem(server, body, kind, status, name) -> N
     assert problem["request_id"] == answer.headers["x-request-id"] == "abc-1"
 
 
-@pytest.mark.parametrize("boxes", ["1", "[[1,2,3]]", "no", "[[1,2,3,%22a%22]]", json.dumps([[0, 0, 9, 9]] * 65).replace(" ", "")])
+@pytest.mark.parametrize(
+    "boxes", ["1", "[[1,2,3]]", "no", "[[1,2,3,%22a%22]]", json.dumps([[0, 0, 9, 9]] * 65).replace(" ", "")]
+)
 def test_boxes_that_are_none(server, photo, boxes) -> None:
     answer = server.post(f"/v1/predict?boxes={boxes}", photo)
     assert (answer.status, answer.json()["name"]) == (422, "UsageError")
 
 
-def test_searching_by_a_photo_and_by_boxes(server, shop, onnx_model, photo) -> None:
+def test_searching_by_a_photo_and_by_boxes(server, shop, model, photo) -> None:
     answer = server.post("/v1/search?limit=5&where=price%3C%3D100", photo)
     assert answer.status == 200, answer.body
     (query,) = answer.json()["objects"]
@@ -108,7 +112,9 @@ def test_searching_by_a_photo_and_by_boxes(server, shop, onnx_model, photo) -> N
     assert two[1]["error"]["type"] == "ImageError"
 
 
-@pytest.mark.parametrize("query", ["where=nothing%3D%3D1", "where=colour%3D1", "limit=0", "limit=9999", "diversity=2", "limit=x"])
+@pytest.mark.parametrize(
+    "query", ["where=nothing%3D%3D1", "where=colour%3D1", "limit=0", "limit=9999", "diversity=2", "limit=x"]
+)
 def test_a_search_that_is_none(server, photo, query) -> None:
     answer = server.post(f"/v1/search?{query}", photo)
     assert (answer.status, answer.json()["name"]) == (422, "UsageError"), answer.body
