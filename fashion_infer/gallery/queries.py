@@ -21,13 +21,14 @@ logger = logging.getLogger("fashion_infer")
 
 
 def by_photo(predictor: Predictor, facts: Facts, images: Any, box: Box | None) -> list[Query]:
-    """Queries of a photo, of a box in it, of its Prediction, or of a list of photos.
+    """Queries of a photo, of a box in it, of its Prediction, or of a list of photos or of Predictions.
 
     Raises:
         ImageError: the only photo is bad.
     """
-    if isinstance(images, Prediction):
-        predictions = [images]
+    many = images if isinstance(images, list | tuple) else [images]
+    if many and all(isinstance(image, Prediction) for image in many):
+        predictions = list(many)
     elif isinstance(images, list | tuple):
         predictions = predictor.predict(images)
     elif box is not None:

@@ -65,6 +65,6 @@ async def search(
     }
     service.needed_gallery()  # where there is none, the network need not run
     predictions = await service.predict(upload.image, asked, request.state.deadline)
-    results = await service.read(lambda gallery: [gallery.search(seen, **options) for seen in predictions])
+    results = await service.read(lambda gallery: gallery.search(predictions, **options)) if predictions else []
     space = service.predictor.spec.embedding_space
     return JSONResponse(search_to_dict(results, space))

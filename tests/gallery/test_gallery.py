@@ -41,6 +41,9 @@ def test_a_prediction_is_a_query_too(gallery: Gallery, photos: list[str], predic
     failed = predictor.predict([__file__])[0]
     with pytest.raises(ImageError):
         gallery.search(failed)
+    good, bad = gallery.search([predictor.predict(photos[3]), failed], limit=5)
+    assert [hit.id for hit in good] == [hit.id for hit in hits]
+    assert isinstance(bad.error, ImageError)
     with pytest.raises(UsageError, match="a box goes with one photo"):
         gallery.search(predictor.predict(photos[3]), box=[0, 0, 9, 9])
 

@@ -46,6 +46,7 @@ class Running:
     process: subprocess.Popen[str]
     url: str = ""
     lines: list[dict[str, Any]] = field(default_factory=list)
+    follower: threading.Thread | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -80,7 +81,14 @@ class Running:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Tell it to stop, and wait for its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(SOON)
+        return self.end()
+
+    def end(self) -> int:
+        """Its exit code, once all of its log is there."""
+        code = self.process.wait(SOON)
+        assert self.follower is not None
+        self.follower.join(SOON)
+        return code
 
 
 Start = Callable[..., Running]
@@ -108,7 +116,8 @@ def started(arguments: list[str], patch: str = "") -> Running:
     )
     server = Running(process)
     told = threading.Event()
-    threading.Thread(target=_follow, args=(server, told), daemon=True).start()
+    server.follower = threading.Thread(target=_follow, args=(server, told), daemon=True)
+    server.follower.start()
     assert told.wait(SOON), "the server does not start"
     assert server.url, server.lines
     for _ in range(600):
@@ -120,15 +129,16 @@ def started(arguments: list[str], patch: str = "") -> Running:
 
 def _follow(server: Running, told: threading.Event) -> None:
     assert server.process.stderr is not None
-    for line in server.process.stderr:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = {"text": line}
-        server.lines.append(entry)
-        if entry.get("event") == "serving":
-            server.url = entry["url"]
-            told.set()
+    with server.process.stderr as lines:
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"text": line}
+            server.lines.append(entry)
+            if entry.get("event") == "serving":
+                server.url = entry["url"]
+                told.set()
     told.set()
 
 
@@ -144,7 +154,7 @@ def start(model: Path) -> Iterator[Start]:
     yield start
     for server in servers:
         server.process.kill()
-        server.process.wait()
+        server.end()
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPException
+from pathlib import Path
 from time import monotonic, sleep
 
 import psutil
 import pytest
 
-from tests.serve.conftest import SOON, Running
+from tests.serve.conftest import SOON, Running, started
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
 
@@ -40,49 +41,54 @@ def still_serves(server: Running, photo: bytes) -> None:
     assert server.post("/v1/predict", photo).status == 200
 
 
+@pytest.fixture(scope="module")
+def impatient(model: Path) -> Iterator[Running]:
+    """A server whose patience is half a second."""
+    patch = "connections.SILENT_S = door.BODY_S = 0.5"
+    running = started([str(model), "--port", "0", "--threads", "1", "--max-wait-ms", "60000"], patch)
+    yield running
+    assert running.stop() == 0
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/pre", HEAD], ids=["silence", "half a line", "half a head"])
-def test_who_does_not_end_a_head_is_closed(start, photo, sent) -> None:
-    server = start(patch="connections.SILENT_S = 0.5")
-    with closing(connected(server)) as slow:
+def test_who_does_not_end_a_head_is_closed(impatient, photo, sent) -> None:
+    with closing(connected(impatient)) as slow:
         slow.sendall(sent)
-        still_serves(server, photo)
+        still_serves(impatient, photo)
         assert said(slow) == b""
 
 
-def test_a_head_that_drips_is_closed(start, photo) -> None:
+def test_a_head_that_drips_is_closed(impatient, photo) -> None:
     """A byte at a time does not make the time longer."""
-    server = start(patch="connections.SILENT_S = 0.5")
-    with closing(connected(server)) as slow, pytest.raises(OSError):
+    with closing(connected(impatient)) as slow, pytest.raises(OSError):
         end = monotonic() + SOON
         while monotonic() < end:
             slow.sendall(b"G")
             sleep(0.05)
-    still_serves(server, photo)
+    still_serves(impatient, photo)
 
 
 @pytest.mark.parametrize(
     "announced", [b"Content-Length: 1000\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\nhalf"]
 )
-def test_half_a_body_is_told(start, photo, announced) -> None:
-    server = start(patch="door.BODY_S = 0.5")
-    with closing(connected(server)) as slow:
+def test_half_a_body_is_told(impatient, photo, announced) -> None:
+    with closing(connected(impatient)) as slow:
         slow.sendall(HEAD + announced)
-        still_serves(server, photo)
+        still_serves(impatient, photo)
         answer = said(slow)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"SlowBodyError" in answer
 
 
-def test_a_refused_body_is_not_read_for_ever(start, photo) -> None:
-    server = start(patch="connections.SILENT_S = 0.5")
-    with closing(connected(server)) as endless:
+def test_a_refused_body_is_not_read_for_ever(impatient, photo) -> None:
+    with closing(connected(impatient)) as endless:
         endless.sendall(HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
         end = monotonic() + SOON
         with pytest.raises(OSError):
             while monotonic() < end:
                 endless.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
                 sleep(0.01)
-    still_serves(server, photo)
+    still_serves(impatient, photo)
 
 
 @contextmanager

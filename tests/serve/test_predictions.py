@@ -73,7 +73,7 @@ def test_a_form_brings_image_and_parameters(server, photo, expected) -> None:
         (b"", "image/jpeg", 422, "ImageError"),
         (b"{}", "application/json", 415, "ContentTypeError"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "ContentTypeError"),
-        (b"no form", FORM, 422, "FormError"),
+        (b"no form", FORM, 400, "FormError"),
         (b"no form", "multipart/form-data", 400, "FormError"),
         (form(None, boxes="[]"), FORM, 422, "FormError"),
         (form(b"no image"), FORM, 422, "ImageError"),
