@@ -183,7 +183,7 @@ class Gallery:
         """The garments most like a query.
 
         Args:
-            images: a photo, or the Prediction that this gallery's model made of one, or a list of photos or of Predictions.
+            images: a photo, or the Prediction that the gallery's model made of one; a list of photos or of Predictions.
             ids: a row's id, or a list of them; the row itself is no hit.
             vectors: float [D], or [N, D] for N queries.
             box: of the garment in the photo, pixels of the upright photo.

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from fashion_infer.errors import UsageError
 from fashion_infer.gallery import Gallery, Row
 from fashion_infer.gallery.hits import plain
 from fashion_infer.gallery.rows import landmarks_to_dicts, path_of_text
@@ -19,6 +20,7 @@ from fashion_infer.serve.schemas import IMAGE_BODY, responses
 from fashion_infer.serve.service import Service
 from fashion_infer.serve.uploads import boxes_of, payload_of, read_upload
 
+MAX_ID = 1024  # characters
 PICTURE_SIDE = 320  # pixels of a hit's picture, its longer side
 
 router = APIRouter(tags=["gallery"])
@@ -98,6 +100,8 @@ def _small(row: Row) -> bytes:
 async def _put(request: Request, id: str | None, payload: str | None, boxes: str | None) -> Response:
     upload = await read_upload(request)
     name = id or upload.fields.get("id") or hashlib.sha256(upload.image).hexdigest()
+    if not name.isprintable() or len(name) > MAX_ID:
+        raise UsageError(f"an id has at most {MAX_ID} characters, and all can be printed")
     columns = payload_of(upload.fields.get("payload", payload))
     asked = boxes_of(upload.fields.get("boxes", boxes))
     report = await _service(request).write(lambda gallery: gallery.add([upload.image], [name], [columns], [asked]))
