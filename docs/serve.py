@@ -35,12 +35,25 @@ def main(output: str) -> None:
                 path.write_bytes(to_jpeg(garment))
             gallery.add([path for number, path in enumerate(paths) if number != QUERY], ids=names(ITEMS, QUERY))
         program = "from fashion_infer.cli import main; main()"
-        command = [sys.executable, "-c", program, "serve", MODEL, "--gallery", str(place), "--port", "0"]
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            "serve",
+            MODEL,
+            "--gallery",
+            str(place),
+            "--port",
+            "0",
+            "--max-wait-ms",
+            "10000",
+        ]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
             assert server.stderr is not None
-            url = json.loads(server.stderr.readline())["url"]
-            picture = photographed(url, paths[QUERY])
-            server.terminate()
+            try:
+                picture = photographed(json.loads(server.stderr.readline())["url"], paths[QUERY])
+            finally:
+                server.terminate()
     picture.convert("RGB").save(output, quality=80, optimize=True)
 
 
@@ -56,8 +69,9 @@ def photographed(url: str, photo: Path) -> Image.Image:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(url)
         page.set_input_files("#file", photo)
-        page.locator("#hits img").nth(3).wait_for()
-        page.wait_for_function("[...document.images].slice(0, 6).every(image => image.complete)")
+        page.locator("#hits img").first.wait_for()
+        for image in page.locator("#hits img").all():
+            image.evaluate("image => image.decode()")
         shot = page.screenshot()
         browser.close()
     return Image.open(BytesIO(shot))
