@@ -21,6 +21,7 @@ from fashion_infer.cli import (
     models,
     predict,
     search,
+    serve,
     train,
 )
 from fashion_infer.cli.shared import say
@@ -85,5 +86,6 @@ app.command("eval")(evaluate.evaluate)
 app.command()(demo.demo)
 app.command()(index.index)
 app.command()(search.search)
+app.command()(serve.serve)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")
