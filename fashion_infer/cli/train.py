@@ -81,7 +81,8 @@ def train(
 
         fashion-infer train --from fashionnet-lite --data own/ -o own.safetensors
     """
-    chosen = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     if start is not None:
         _check_options(chosen - {*OF_BOTH, *OF_OWN}, "do not go with --from")
         from fashion_infer.training.own_categories import OwnConfig
