@@ -12,9 +12,9 @@ training folders with other labels:
 - `unseen`: nine of the ten classes from one sender of the test folder, judged on the other senders of it: the model has
   seen none of these photos.
 
-Ours is `train_own`, as `fashion-infer train --from` calls it. The probe is timm's backbone of the same name with ImageNet
-weights, its pooled features of the same crops, and the same logistic head, folds and choice of strength; so what differs
-is the features. Both are timed from the photos' files to the head, with nothing kept from before.
+Ours is `train_own`, as `fashion-infer train --from` calls it. The probe is timm's backbone of the same name with
+ImageNet weights, its pooled features of the same crops, and the same logistic head, folds and choice of strength; so
+what differs is the features. Both are timed from the photos' files to the head, with nothing kept from before.
 """
 
 import csv
@@ -106,8 +106,10 @@ def main(
             ours = learn(network, spec, draw)
             probe = linear_probe(imagenet, draw)
             runs.append({"draw": draw, "ours": ours, "probe": probe})
-            shares = [f"{name} {np.mean(found.hits):.3f} in {found.seconds:.1f} s" for name, found in
-                      (("ours", ours), ("probe", probe))]
+            shares = [
+                f"{name} {np.mean(found.hits):.3f} in {found.seconds:.1f} s"
+                for name, found in (("ours", ours), ("probe", probe))
+            ]
             console.print(draw.task, draw.size, draw.seed, *shares)
     rows = summary(runs)
     facts = {"provenance": provenance(), "environment": environment(), "model": model, "weights": spec.weights_sha256}
@@ -265,7 +267,7 @@ def _compared(runs: list[dict[str, Any]], belongs: Callable[[Photo], bool]) -> d
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| task | photos a class | judged on | own categories | ImageNet probe | gain, 95 % interval | seconds, ours / probe |",
+        "| task | photos a class | judged on | own categories | ImageNet probe | gain, 95 % interval | seconds, both |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

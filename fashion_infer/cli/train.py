@@ -20,14 +20,21 @@ OF_OWN = ("start", "test", "others", "add", "unfreeze")  # options that go with 
 def train(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Option(help="DeepFashion's Category and Attribute benchmark, or DeepFashion2; with --from class folders, too.")
+        Path,
+        typer.Option(
+            help="DeepFashion's Category and Attribute benchmark, or DeepFashion2; with --from class folders, too."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the run; with --from the .safetensors file to write.")
     ],
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Teach this model the classes of --data: a built-in name, an fp32 .onnx, a checkpoint."),
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Teach this model the classes of --data: a built-in name, an fp32 .onnx, a checkpoint.",
+        ),
     ] = None,
     test: Annotated[Path | None, typer.Option(help="With --from: class folders to judge on, too.")] = None,
     others: Annotated[
@@ -37,7 +44,8 @@ def train(
         bool, typer.Option("--add", help="With --from: keep the model's categories as they are, and add the new ones.")
     ] = False,
     unfreeze: Annotated[
-        bool, typer.Option("--unfreeze", help="With --from: train later layers, too; kept where cross-validation gains.")
+        bool,
+        typer.Option("--unfreeze", help="With --from: train later layers, too; kept where cross-validation gains."),
     ] = False,
     arch: Annotated[
         str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
@@ -87,7 +95,11 @@ def train(
         _check_options(chosen - {*OF_BOTH, *OF_OWN}, "do not go with --from")
         from fashion_infer.training.own_categories import OwnConfig
 
-        _train_own(start, OwnConfig(data, test, others, add, unfreeze, highres, seed), output)
+        try:
+            _train_own(start, OwnConfig(data, test, others, add, unfreeze, highres, seed), output)
+        except KeyboardInterrupt as stop:
+            errors.print("stopped: the same command goes on, what the network saw in the photos so far is kept")
+            raise typer.Exit(130) from stop
         return
     _check_options(chosen & set(OF_OWN), "go with --from MODEL")
     from fashion_infer.training.trainer import TrainConfig, train_folder

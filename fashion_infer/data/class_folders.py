@@ -1,8 +1,8 @@
 """One's own categories: a folder of class folders, each with photos of what it is named after.
 
-    own/
-      Shoes/  a.jpg  b.jpg
-      Hat/    c.jpg
+own/
+  Shoes/  a.jpg  b.jpg
+  Hat/    c.jpg
 """
 
 import logging
@@ -45,8 +45,8 @@ def read_class_folders(root: Path) -> FashionData:
         raise DataError(f"{root} holds no class folders: put the photos of each class into a folder of its name")
     if len(folders) > MAX_CLASSES:
         raise DataError(
-            f"{root} holds {len(folders)} folders, and at most {MAX_CLASSES} classes can be taught: folders of products "
-            f"are for a gallery instead, fashion-infer index shop.gallery {root}"
+            f"{root} holds {len(folders)} folders, and at most {MAX_CLASSES} classes can be taught: folders of "
+            f"products are for a gallery instead, fashion-infer index shop.gallery {root}"
         )
     _check_names(folders)
     if beside := [path.name for path in root.iterdir() if path.is_file() and not _is_hidden(path.name)]:
@@ -83,7 +83,9 @@ def _check_names(folders: list[Path]) -> None:
         alike[class_name(folder.name).casefold()].append(folder.name)
     for names in alike.values():
         if len(names) > 1:
-            raise DataError(f"the class folders {' and '.join(map(repr, names))} have the same name: join or rename them")
+            raise DataError(
+                f"the class folders {' and '.join(map(repr, names))} have the same name: join or rename them"
+            )
 
 
 def _photos_of(folder: Path) -> list[Path]:
@@ -97,8 +99,8 @@ def _photos_of(folder: Path) -> list[Path]:
     nested = sorted({path.relative_to(folder).parts[0] for path in paths if path.parent != folder})
     if nested and all(path.parent != folder for path in paths):
         raise DataError(
-            f"{folder} holds no photos, but folders of photos ({', '.join(nested[:5])}): if those are the classes, give "
-            f"--data {folder}"
+            f"{folder} holds no photos, but folders of photos ({', '.join(nested[:5])}): if those are the classes, "
+            f"give --data {folder}"
         )
     if nested:
         logger.warning("%s: photos in its folders (%s) count as %s", folder, ", ".join(nested[:5]), folder.name)

@@ -70,9 +70,7 @@ class Fitting:
     trained: NDArray[np.bool_]
 
 
-def fit(
-    features: Floats, targets: Ints, start: Head, strengths: Sequence[float], fitting: Fitting
-) -> list[Head]:
+def fit(features: Floats, targets: Ints, start: Head, strengths: Sequence[float], fitting: Fitting) -> list[Head]:
     """Fit a head once for each strength of the penalty, each from where the last one ended.
 
     Args:
@@ -119,7 +117,7 @@ def cross_validate(
         fitting: see `fit`.
         tick: is called after each fold.
     """
-    logits = np.zeros((len(STRENGTHS), len(features), len(start.bias)))
+    logits = np.zeros((len(STRENGTHS), len(features), len(start.bias)), np.float32)
     for fold in np.unique(folds):
         held = folds == fold
         for place, head in enumerate(fit(features[~held], targets[~held], start, STRENGTHS, fitting)):

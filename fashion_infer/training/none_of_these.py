@@ -34,12 +34,14 @@ class NoneReport:
         scenes_refused: of the pictures of nothing, those that score below a half, likewise.
         others_refused: of the user's photos of other things, likewise; None without them.
         left_out_refused: {class: of its photos, those that score below a half where nobody taught that class}.
+        strangers: the classes' photos that look more like the pictures of nothing or of other things, the worst first.
     """
 
     passed: float
     scenes_refused: float
     others_refused: float | None
     left_out_refused: dict[str, float]
+    strangers: tuple[str, ...]
 
 
 def fit_none_of_these(
@@ -88,6 +90,7 @@ def fit_none_of_these(
         scenes_refused=float(refused[len(photos.data) : split].mean()),
         others_refused=None if others is None else float(refused[split:].mean()),
         left_out_refused=left_out,
+        strangers=tuple(str(photos.path(row)) for row in np.argsort(scores[own]) if scores[row] < 0),
     )
 
 

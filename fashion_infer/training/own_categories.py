@@ -68,7 +68,9 @@ class OwnConfig:
 
     def __post_init__(self) -> None:
         if self.add and self.unfreeze:
-            raise UsageError("added classes leave the others' logits as they are, and unfreezing changes them: choose one")
+            raise UsageError(
+                "added classes leave the others' logits as they are, and unfreezing changes them: choose one"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +128,9 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
             own_spec = replace(own_spec, temperature=best_temperature(logits, photos.labels))
         own_spec, none = fit_none_of_these(wide, own_spec, photos, folds, _others(wide, config.others, bars))
         test = None if config.test is None else _judge(wide, own_spec, config.test, photos, bars)
+    if none.strangers:
+        words = ", ".join(none.strangers[:5])
+        logger.warning("%d photos look like none of the classes, as %s", len(none.strangers), words)
     same_embedding = unfrozen is None or not unfrozen.kept
     save_checkpoint(output, wide, own_spec, (spec.embedding_sha256 or spec.weights_sha256) if same_embedding else "")
     report = OwnReport(
@@ -149,7 +154,7 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
 
 
 def best_temperature(logits: Floats, labels: Ints) -> float:
-    """What to divide logits [N, C] by, so that the probabilities of labels [N] that they were not fitted on fit best."""
+    """What to divide logits [N, C] by, so that their probabilities suit labels [N] that they were not fitted on."""
     losses = [mean_loss(logits / temperature, labels, "softmax") for temperature in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 

@@ -1,4 +1,4 @@
-"""What was found when own categories were learnt: accuracy, confusions, doubtful photos; as JSON and a contact sheet."""
+"""How well own categories were learnt: accuracy, confusions, doubtful photos; as JSON and a contact sheet."""
 
 import json
 import math

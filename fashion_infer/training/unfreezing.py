@@ -88,7 +88,7 @@ def unfreeze(
 
 
 def train_later_layers(network: FashionNet, data: FashionData, seed: int) -> FashionNet:
-    """A copy of a network, its layers from stride 8 on trained on the categories, and landmarks where they are labelled.
+    """A copy of a network, its layers from stride 8 on trained on categories, and landmarks where they are labelled.
 
     Args:
         network: in evaluation mode; the copy is too.

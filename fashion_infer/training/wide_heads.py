@@ -42,11 +42,8 @@ def with_heads_for(
         categories=categories,
         attributes=(*spec.attributes, *names),
         attribute_groups=(*spec.attribute_groups, *(groups[name] for name in names)),
-        trained=True,
     )
-    arch = replace(
-        network.arch, heads="all", num_categories=len(categories), num_attributes=len(own.attributes)
-    )
+    arch = replace(network.arch, heads="all", num_categories=len(categories), num_attributes=len(own.attributes))
     with torch.random.fork_rng():
         wide = FashionNet(arch)
     for head in (wide.category, wide.attributes):

@@ -17,7 +17,6 @@ from fashion_infer.files import cache_folder
 from fashion_infer.preprocess import read_inputs
 from fashion_infer.training.features import BATCH, features_of, features_of_pixels, logits_of
 from fashion_infer.training.model import FashionNet
-
 from tests.training.own import paint, small_network
 
 
@@ -95,9 +94,7 @@ def test_another_box_and_another_network_are_looked_at_anew(
     assert not np.array_equal(features_of(other, data).values, features_of(network, data).values)
 
 
-def test_a_run_that_is_stopped_has_kept_its_batches(
-    network: FashionNet, data: FashionData, runs: list[int]
-) -> None:
+def test_a_run_that_is_stopped_has_kept_its_batches(network: FashionNet, data: FashionData, runs: list[int]) -> None:
     def stop(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
         if len(runs) == 2:
             raise KeyboardInterrupt

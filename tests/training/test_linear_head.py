@@ -69,7 +69,9 @@ def test_binary_rows_are_fitted_each_by_itself_and_unknown_labels_do_not_count()
 def test_a_frozen_row_stays_bit_for_bit_and_the_new_one_finds_its_place() -> None:
     features, labels = photos()
     old = labels < CLASSES - 1
-    before = fit(features[old], labels[old], zeros(CLASSES - 1), [1e-3], Fitting("softmax", (1,) * SIZE, np.ones(3, bool)))[0]
+    before = fit(
+        features[old], labels[old], zeros(CLASSES - 1), [1e-3], Fitting("softmax", (1,) * SIZE, np.ones(3, bool))
+    )[0]
     start = Head(np.pad(before.weight, ((0, 1), (0, 0))), np.pad(before.bias, (0, 1)))
     after = fit(features, labels, start, [1e-3], softmax(trained=1))[0]
     assert np.array_equal(after.weight[:3], before.weight)

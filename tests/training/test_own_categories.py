@@ -80,7 +80,9 @@ def test_the_result_is_a_file_like_any_other_and_fits_the_gallery_of_the_model_b
     with Predictor(tmp_path / "own.onnx") as predictor, Gallery(tmp_path / "shop.gallery", predictor) as gallery:
         found = predictor.predict(photos)
         hits = gallery.search(photos[2], limit=1)
-    right = [prediction.category.name == Path(photo).parent.name for prediction, photo in zip(found, photos, strict=True)]
+    right = [
+        prediction.category.name == Path(photo).parent.name for prediction, photo in zip(found, photos, strict=True)
+    ]
     assert np.mean(right) > 0.9
     assert all(0 <= prediction.is_garment <= 1 for prediction in found)
     assert hits[0].id == photos[2]
@@ -136,9 +138,7 @@ def test_too_little_to_learn_from(
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_a_wrong_label_is_the_most_doubtful_photo_and_on_the_sheet(
-    teach: Callable[..., tuple], tmp_path: Path
-) -> None:
+def test_a_wrong_label_is_the_most_doubtful_photo_and_on_the_sheet(teach: Callable[..., tuple], tmp_path: Path) -> None:
     paint(tmp_path / "own", COUNTS)
     shutil.move(tmp_path / "own" / "Hat" / "0_4.png", tmp_path / "own" / "Shoes" / "wrong.png")
     *_, report = teach(tmp_path / "own", tmp_path / "own.safetensors")

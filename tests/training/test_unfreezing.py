@@ -80,7 +80,13 @@ def test_it_is_kept_only_where_cross_validation_gains(taught: tuple, gains: bool
     before = np.eye(2)[1 - labels if gains else labels]
     start = head_of(network, "category")
     result, found, logits = unfreeze(
-        network, photos, np.arange(len(labels)) % 2, before, lambda rows: Head(start.weight, start.bias), lambda: None, 0
+        network,
+        photos,
+        np.arange(len(labels)) % 2,
+        before,
+        lambda rows: Head(start.weight, start.bias),
+        lambda: None,
+        0,
     )
     assert found.kept is gains
     assert found.before == float(not gains)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.data.columns import build
+from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import ModelError
 from fashion_infer.training.checkpoint import take_over
-from fashion_infer.training.wide_heads import head_of, renumbered, same_names, set_head, with_heads_for
 from fashion_infer.training.linear_head import Head
+from fashion_infer.training.wide_heads import head_of, renumbered, same_names, set_head, with_heads_for
 from tests.training.own import small_network
 
 
