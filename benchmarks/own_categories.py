@@ -22,7 +22,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,9 +170,8 @@ def _draw(
 
 def learn(network: FashionNet, spec: ModelSpec, draw: Draw) -> Outcome:
     """What `fashion-infer train --from` makes of a draw, with an empty cache."""
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch, own_cache(Path(scratch) / "cache"):
         folder = Path(scratch)
-        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         for kind, photos in (("own", draw.learnt), ("test", draw.judged)):
             for photo in photos:
                 (folder / kind / photo.label).mkdir(parents=True, exist_ok=True)
@@ -187,6 +187,19 @@ def learn(network: FashionNet, spec: ModelSpec, draw: Draw) -> Outcome:
             for image, guess, label in zip(data.images, called, data.categories, strict=True)
         }
     return Outcome([bool(right[photo.path.name]) for photo in draw.judged], seconds)
+
+
+@contextmanager
+def own_cache(folder: Path) -> Iterator[None]:
+    """Within the block what is kept between runs lies in a folder that nobody has used yet."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
+        if before is not None:
+            os.environ["XDG_CACHE_HOME"] = before
 
 
 def linear_probe(imagenet: Callable[[list[Path]], Floats], draw: Draw) -> Outcome:

@@ -123,7 +123,7 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
             wide, unfrozen, logits = unfreeze(wide, photos, folds, logits, category.fit_on, tick, config.seed)
             if unfrozen.kept:
                 photos = replace(photos, features=features_of(wide, photos.data, _track(bars, "looking again")).values)
-        attributes = _fit_attributes(wide, own_spec, photos, folds, _ticker(bars, "attributes", folds))
+        attributes = _fit_attributes(wide, own_spec, photos, folds, bars)
         if not config.add:  # else the others' probabilities would change
             own_spec = replace(own_spec, temperature=best_temperature(logits, photos.labels))
         own_spec, none = fit_none_of_these(wide, own_spec, photos, folds, _others(wide, config.others, bars))
@@ -205,9 +205,7 @@ def _fit_category(
     return _Category(STRENGTHS[best], logits[best], fit_on)
 
 
-def _fit_attributes(
-    network: FashionNet, spec: ModelSpec, photos: Photos, folds: Ints, tick: Callable[[], object]
-) -> float | None:
+def _fit_attributes(network: FashionNet, spec: ModelSpec, photos: Photos, folds: Ints, bars: Progress) -> float | None:
     """Fit the rows of the attributes that have enough labels; recall among the best three of all, None without any."""
     names = photos.data.attribute_names
     targets = np.zeros((len(photos.data), len(spec.attributes)), np.int64)
@@ -216,6 +214,7 @@ def _fit_attributes(
     if not trained.any():
         return None
     start, fitting = head_of(network, "attributes"), Fitting("binary", network.blocks, trained)
+    tick = _ticker(bars, "attributes", folds)
     logits = cross_validate(photos.features, targets, start, folds, fitting, tick)
     best = int(np.argmin([mean_loss(some, targets, "binary") for some in logits]))
     set_head(network, "attributes", fit(photos.features, targets, start, STRENGTHS[: best + 1], fitting)[-1])
