@@ -45,7 +45,7 @@ from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import read_inputs
 from fashion_infer.training.checkpoint import load_checkpoint
 from fashion_infer.training.features import features_of
-from fashion_infer.training.linear_head import STRENGTHS, Fitting, Head, cross_validate, fit, folds_of, mean_loss
+from fashion_infer.training.linear_head import Fitting, Head, cross_validate, fit, folds_of
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.own_categories import OwnConfig, train_own
 from fashion_infer.training.wide_heads import head_of
@@ -211,9 +211,8 @@ def linear_probe(imagenet: Callable[[list[Path]], Floats], draw: Draw) -> Outcom
     start = Head(np.zeros((len(names), features.shape[1])), np.zeros(len(names)))
     fitting = Fitting("softmax", (features.shape[1],), np.ones(len(names), np.bool_))
     folds = folds_of(labels, np.arange(len(labels)), draw.seed)
-    logits = cross_validate(features, labels, start, folds, fitting, lambda: None)
-    best = int(np.argmin([mean_loss(some, labels, "softmax") for some in logits]))
-    head = fit(features, labels, start, STRENGTHS[: best + 1], fitting)[-1]
+    strength, _ = cross_validate(features, labels, start, folds, fitting)
+    head = fit(features, labels, start, strength, fitting)
     seconds = time.perf_counter() - began
     called = head.logits(imagenet([photo.path for photo in draw.judged])).argmax(1)
     return Outcome([names[guess] == photo.label for guess, photo in zip(called, draw.judged, strict=True)], seconds)

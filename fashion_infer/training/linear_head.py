@@ -5,7 +5,7 @@ something keeps it unless the photos say otherwise, and a row that must stay as 
 convex, so nothing depends on a seed but the folds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,8 @@ STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-2, -12, -1))  # 
 FOLDS = 5
 SAME_ITEM = 0.9  # both the cosine of two embeddings and the correlation of two thumbnails, of photos of one thing
 LEAST_DEVIATION = 0.1  # of a feature, in shares of its block's: what hardly varies here must not grow out of scale
-STEPS = 200  # of L-BFGS, at most
+STEPS = 100  # of L-BFGS for each strength, at most
+PATIENCE = 2  # strengths whose loss is no longer the least, before the weaker ones are left out
 AT_ONCE = 2048  # photos compared with all others
 
 Floats = NDArray[np.floating]
@@ -70,19 +71,20 @@ class Fitting:
     trained: NDArray[np.bool_]
 
 
-def fit(features: Floats, targets: Ints, start: Head, strengths: Sequence[float], fitting: Fitting) -> list[Head]:
-    """Fit a head once for each strength of the penalty, each from where the last one ended.
+def path(features: Floats, targets: Ints, start: Head, fitting: Fitting) -> Iterator[Head]:
+    """Fit a head for one strength of the penalty after the other, each from where the last one ended.
+
+    The penalty is half its strength times the squares of what is added to the weights, of features that have mean 0,
+    deviation 1 and together unit length on average; biases have none.
 
     Args:
         features: [N, F].
         targets: see `Fitting`.
         start: where the rows start, and what they are drawn to.
-        strengths: of the penalty, the strongest first: half of it times the squares of what is added to the weights,
-            of features that have mean 0, deviation 1 and together unit length on average.
         fitting: what is fitted.
 
-    Returns:
-        A head for each strength.
+    Yields:
+        The head for each of `STRENGTHS`.
     """
     mean, scale = _standardisation(features, fitting.blocks)
     standard = (features - mean) * scale
@@ -90,40 +92,56 @@ def fit(features: Floats, targets: Ints, start: Head, strengths: Sequence[float]
     if len(standard) < standard.shape[1]:  # the solution lies in the span of the photos
         basis = np.linalg.qr(standard.T)[0]
         standard = standard @ basis
-    offset, heads = start.logits(features), []
-    added = np.zeros((standard.shape[1] + 1) * int(fitting.trained.sum()))
-    for strength in strengths:
+    offset, rows = start.logits(features), int(fitting.trained.sum())
+    added = np.zeros((standard.shape[1] + 1) * rows)
+    for strength in STRENGTHS:
         added = _minimised(standard, offset, targets, strength, fitting, added)
-        parts = added.reshape(-1, int(fitting.trained.sum()))
-        weight = parts[:-1] if basis is None else basis @ parts[:-1]
-        weight = weight * scale[:, None]
-        whole = Head(start.weight.copy(), start.bias.copy())
-        whole.weight[fitting.trained] += weight.T
-        whole.bias[fitting.trained] += parts[-1] - mean @ weight
-        heads.append(whole)
-    return heads
+        parts = added.reshape(-1, rows)
+        weight = (parts[:-1] if basis is None else basis @ parts[:-1]) * scale[:, None]
+        head = Head(start.weight.copy(), start.bias.copy())
+        head.weight[fitting.trained] += weight.T
+        head.bias[fitting.trained] += parts[-1] - mean @ weight
+        yield head
+
+
+def fit(features: Floats, targets: Ints, start: Head, strength: float, fitting: Fitting) -> Head:
+    """The head for one of `STRENGTHS`; see `path`."""
+    heads = zip(STRENGTHS, path(features, targets, start, fitting), strict=False)
+    return next(head for one, head in heads if one == strength)
 
 
 def cross_validate(
-    features: Floats, targets: Ints, start: Head, folds: Ints, fitting: Fitting, tick: Callable[[], object]
-) -> Floats:
-    """What heads say of photos that they were not fitted on: logits [len(STRENGTHS), N, C].
+    features: Floats, targets: Ints, start: Head, folds: Ints, fitting: Fitting, tick: Callable[[], object] = int
+) -> tuple[float, Floats]:
+    """The strength with the least loss on photos that were not fitted on, and what its heads say of these.
+
+    Weaker penalties are tried until the loss has risen twice: the weakest take the longest.
 
     Args:
         features: [N, F].
         targets: see `Fitting`.
-        start: see `fit`.
+        start: see `path`.
         folds: [N], the number of each photo's fold.
-        fitting: see `fit`.
-        tick: is called after each fold.
+        fitting: see `path`.
+        tick: is called for each of `STRENGTHS`.
+
+    Returns:
+        The strength, and logits [N, C].
     """
-    logits = np.zeros((len(STRENGTHS), len(features), len(start.bias)), np.float32)
-    for fold in np.unique(folds):
-        held = folds == fold
-        for place, head in enumerate(fit(features[~held], targets[~held], start, STRENGTHS, fitting)):
-            logits[place, held] = head.logits(features[held])
+    held = [folds == fold for fold in np.unique(folds)]
+    paths = [path(features[~rows], targets[~rows], start, fitting) for rows in held]
+    best, least, rises = (STRENGTHS[0], np.zeros((len(features), len(start.bias)))), np.inf, 0
+    for strength in STRENGTHS:
         tick()
-    return logits
+        if rises < PATIENCE:
+            logits = np.zeros((len(features), len(start.bias)))
+            for rows, heads in zip(held, paths, strict=True):
+                logits[rows] = next(heads).logits(features[rows])
+            loss = mean_loss(logits, targets, fitting.kind)
+            rises = 0 if loss < least else rises + 1
+            if loss < least:
+                best, least = (strength, logits), loss
+    return best
 
 
 def mean_loss(logits: Floats, targets: Ints, kind: Kind) -> float:

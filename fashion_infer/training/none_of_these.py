@@ -14,7 +14,7 @@ from fashion_infer.images import Pixels
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.synthetic import backdrops
 from fashion_infer.training.features import features_of_pixels
-from fashion_infer.training.linear_head import STRENGTHS, Fitting, Head, cross_validate, fit, mean_loss
+from fashion_infer.training.linear_head import Fitting, Head, cross_validate, fit
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.own_labels import Photos
 
@@ -66,12 +66,11 @@ def fit_none_of_these(
     targets = np.where(np.arange(len(rows)) < len(photos.data), 1, -1)[:, None]
     all_folds = np.concatenate([folds, np.arange(len(things)) % (folds.max() + 1)])
     start, fitting = _start(spec), Fitting("binary", (size,), np.array([True]))
-    logits = cross_validate(rows, targets, start, all_folds, fitting, lambda: None)
-    best = int(np.argmin([mean_loss(some, targets, "binary") for some in logits]))
-    scores, strengths = logits[best][:, 0], STRENGTHS[: best + 1]
+    strength, logits = cross_validate(rows, targets, start, all_folds, fitting)
+    scores = logits[:, 0]
     own = targets[:, 0] > 0
     threshold = float(np.quantile(scores[own], 1 - KEPT, method="lower"))
-    head = fit(rows, targets, start, strengths, fitting)[-1]
+    head = fit(rows, targets, start, strength, fitting)
     weights = tuple(round(float(weight), 6) for weight in head.weight[0])
     spec = replace(spec, garment_weights=weights, garment_bias=round(float(head.bias[0]) - threshold, 6))
     refused = scores < threshold
@@ -80,7 +79,7 @@ def fit_none_of_these(
     def without(label: int) -> float:
         left = photos.labels == label
         kept = np.concatenate([~left, np.ones(len(things), np.bool_)])
-        found = fit(rows[kept], targets[kept], start, strengths, fitting)[-1]
+        found = fit(rows[kept], targets[kept], start, strength, fitting)
         return float((found.logits(photos.embeddings(size)[left])[:, 0] < threshold).mean())
 
     labels = np.unique(photos.labels)[:LEFT_OUT]

@@ -116,10 +116,10 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
         photos = look_at(wide, data, _track(bars, "looking at the photos"))
         photos = replace(photos, data=renumbered(photos.data, own_spec.categories))
         folds = folds_of(photos.labels, photos.groups, config.seed)
-        category = _fit_category(wide, photos, folds, new, _ticker(bars, "cross-validation", folds))
+        category = _fit_category(wide, photos, folds, new, _ticker(bars, "cross-validation", len(STRENGTHS)))
         unfrozen, logits = None, category.logits
         if config.unfreeze:
-            tick = _ticker(bars, "training later layers", folds)
+            tick = _ticker(bars, "training later layers", len(np.unique(folds)))
             wide, unfrozen, logits = unfreeze(wide, photos, folds, logits, category.fit_on, tick, config.seed)
             if unfrozen.kept:
                 photos = replace(photos, features=features_of(wide, photos.data, _track(bars, "looking again")).values)
@@ -194,15 +194,13 @@ def _fit_category(
     """Fit the category head, and give it to the network."""
     start, fitting = head_of(network, "category"), Fitting("softmax", network.blocks, trained)
     features, labels = photos.features, photos.labels
-    logits = cross_validate(features, labels, start, folds, fitting, tick)
-    best = int(np.argmin([mean_loss(some, labels, "softmax") for some in logits]))
+    strength, logits = cross_validate(features, labels, start, folds, fitting, tick)
 
     def fit_on(rows: Ints) -> Head:
-        return fit(features[rows], labels[rows], start, STRENGTHS[: best + 1], fitting)[-1]
+        return fit(features[rows], labels[rows], start, strength, fitting)
 
-    head = fit_on(np.arange(len(labels)))
-    set_head(network, "category", head)
-    return _Category(STRENGTHS[best], logits[best], fit_on)
+    set_head(network, "category", fit_on(np.arange(len(labels))))
+    return _Category(strength, logits, fit_on)
 
 
 def _fit_attributes(network: FashionNet, spec: ModelSpec, photos: Photos, folds: Ints, bars: Progress) -> float | None:
@@ -214,11 +212,10 @@ def _fit_attributes(network: FashionNet, spec: ModelSpec, photos: Photos, folds:
     if not trained.any():
         return None
     start, fitting = head_of(network, "attributes"), Fitting("binary", network.blocks, trained)
-    tick = _ticker(bars, "attributes", folds)
-    logits = cross_validate(photos.features, targets, start, folds, fitting, tick)
-    best = int(np.argmin([mean_loss(some, targets, "binary") for some in logits]))
-    set_head(network, "attributes", fit(photos.features, targets, start, STRENGTHS[: best + 1], fitting)[-1])
-    return float(attribute_recall(logits[best], targets, spec.attribute_groups, (3,))["all"][3])
+    tick = _ticker(bars, "attributes", len(STRENGTHS))
+    strength, logits = cross_validate(photos.features, targets, start, folds, fitting, tick)
+    set_head(network, "attributes", fit(photos.features, targets, start, strength, fitting))
+    return float(attribute_recall(logits, targets, spec.attribute_groups, (3,))["all"][3])
 
 
 def _others(network: FashionNet, folder: Path | None, bars: Progress) -> NDArray[np.float32] | None:
@@ -246,7 +243,7 @@ def _track(bars: Progress, description: str) -> Callable[[Sequence[int]], Iterab
     return partial(bars.track, description=description)
 
 
-def _ticker(bars: Progress, description: str, folds: Ints) -> Callable[[], object]:
-    """Called once a fold, it moves a bar on."""
-    task = bars.add_task(description, total=len(np.unique(folds)))
+def _ticker(bars: Progress, description: str, total: int) -> Callable[[], object]:
+    """Each call moves a bar of so many steps on."""
+    task = bars.add_task(description, total=total)
     return partial(bars.advance, task)

@@ -14,6 +14,7 @@ from fashion_infer.training.linear_head import (
     folds_of,
     groups_of,
     mean_loss,
+    path,
 )
 
 CLASSES, SIZE = 4, 12
@@ -40,8 +41,8 @@ def softmax(trained: int = CLASSES) -> Fitting:
 @pytest.mark.parametrize("count", [80, 9], ids=["more photos than features", "fewer"])
 def test_it_is_scikit_learns_on_standardised_features(count: int) -> None:
     features, labels = photos(count)
-    strength = 0.01
-    head = fit(features, labels, zeros(), [0.1, strength], softmax())[-1]
+    strength = STRENGTHS[2]
+    head = fit(features, labels, zeros(), strength, softmax())
     standard = (features - features.mean(0)) / features.std(0) / np.sqrt(SIZE)
     theirs = LogisticRegression(C=1 / (strength * count), tol=1e-8, max_iter=5000).fit(standard, labels)
     ours = head.logits(features)
@@ -56,13 +57,11 @@ def test_binary_rows_are_fitted_each_by_itself_and_unknown_labels_do_not_count()
     targets = np.where(labels[:, None] == np.arange(CLASSES), 1, -1)
     targets[:20, 2] = 0
     fitting = Fitting("binary", (1,) * SIZE, np.ones(CLASSES, np.bool_))
-    head = fit(features, targets, zeros(), [1e-4], fitting)[0]
-    other = features.copy()
-    other[:20] += 100  # only row 2 does not look at these photos
-    alone = Fitting("binary", (1,) * SIZE, np.arange(CLASSES) == 2)
-    masked = np.where(np.arange(CLASSES) == 2, targets, 0)
-    one = fit(features, masked, zeros(), [1e-4 * (320 - 20) / 60], alone)[0]  # the mean is over fewer labels
-    np.testing.assert_allclose(one.logits(features)[:, 2], head.logits(features)[:, 2], atol=0.05)
+    head = fit(features, targets, zeros(), STRENGTHS[4], fitting)
+    other = np.where((targets == 0) | (np.arange(CLASSES) != 2), targets, -targets)
+    turned = fit(features, other, zeros(), STRENGTHS[4], fitting)
+    np.testing.assert_allclose(turned.weight[2], -head.weight[2], rtol=0.05, atol=1e-3 * np.abs(head.weight[2]).max())
+    np.testing.assert_allclose(turned.weight[:2], head.weight[:2], rtol=0.05, atol=1e-3 * np.abs(head.weight).max())
     assert ((head.logits(features) > 0) == (targets > 0))[20:].mean() > 0.9
 
 
@@ -70,10 +69,10 @@ def test_a_frozen_row_stays_bit_for_bit_and_the_new_one_finds_its_place() -> Non
     features, labels = photos()
     old = labels < CLASSES - 1
     before = fit(
-        features[old], labels[old], zeros(CLASSES - 1), [1e-3], Fitting("softmax", (1,) * SIZE, np.ones(3, bool))
-    )[0]
+        features[old], labels[old], zeros(CLASSES - 1), STRENGTHS[4], Fitting("softmax", (1,) * SIZE, np.ones(3, bool))
+    )
     start = Head(np.pad(before.weight, ((0, 1), (0, 0))), np.pad(before.bias, (0, 1)))
-    after = fit(features, labels, start, [1e-3], softmax(trained=1))[0]
+    after = fit(features, labels, start, STRENGTHS[4], softmax(trained=1))
     assert np.array_equal(after.weight[:3], before.weight)
     assert np.array_equal(after.bias[:3], before.bias)
     assert np.array_equal(after.logits(features)[:, :3], before.logits(features))
@@ -85,15 +84,19 @@ def test_a_frozen_row_stays_bit_for_bit_and_the_new_one_finds_its_place() -> Non
 
 def test_a_strong_penalty_keeps_the_rows_that_know_something() -> None:
     features, labels = photos()
-    good = fit(features, labels, zeros(), [1e-4], softmax())[0]
-    again = fit(*photos(8, seed=5), good, [100.0], softmax())[0]
-    assert np.abs(again.weight - good.weight).max() < 1e-2 * np.abs(good.weight).max()
+    good = fit(features, labels, zeros(), STRENGTHS[-1], softmax())
+    features, labels = photos(8, seed=5)
+    few = features, (labels + 1) % CLASSES  # which says otherwise
+    again, weak = (fit(*few, good, strength, softmax()) for strength in (STRENGTHS[0], STRENGTHS[-1]))
+    standard = np.abs(good.weight * few[0].std(0)).max()
+    gaps = [np.abs((head.weight - good.weight) * few[0].std(0)).max() / standard for head in (again, weak)]
+    assert 3 * gaps[0] < gaps[1]
 
 
 def test_a_feature_that_does_not_vary_has_no_say() -> None:
     features, labels = photos()
     features[:, 3] = 7
-    assert not fit(features, labels, zeros(), [1e-3], softmax())[0].weight[:, 3].any()
+    assert not fit(features, labels, zeros(), STRENGTHS[4], softmax()).weight[:, 3].any()
 
 
 def test_cross_validation_says_nothing_of_photos_that_it_has_seen() -> None:
@@ -103,14 +106,27 @@ def test_cross_validation_says_nothing_of_photos_that_it_has_seen() -> None:
     folds = folds_of(labels, np.arange(100), 0)
     ticks: list[None] = []
     fitting = Fitting("softmax", (60,), np.ones(CLASSES, np.bool_))
-    logits = cross_validate(features, labels, zeros(size=60), folds, fitting, lambda: ticks.append(None))
-    assert len(ticks) == FOLDS
-    losses = [mean_loss(some, labels, "softmax") for some in logits]
-    assert int(np.argmin(losses)) == 0
-    assert np.all(np.diff(losses) > 0)
-    assert (logits[-1].argmax(1) == labels).mean() < 0.4
-    seen = fit(features, labels, zeros(size=60), STRENGTHS, fitting)[-1]
+    strength, logits = cross_validate(features, labels, zeros(size=60), folds, fitting, lambda: ticks.append(None))
+    assert len(ticks) == len(STRENGTHS)
+    assert strength == STRENGTHS[0]
+    assert (logits.argmax(1) == labels).mean() < 0.4
+    seen = fit(features, labels, zeros(size=60), STRENGTHS[-1], fitting)
     assert (seen.logits(features).argmax(1) == labels).mean() > 0.9
+
+
+def test_the_strength_is_the_one_with_the_least_loss() -> None:
+    features, labels = photos()
+    folds = folds_of(labels, np.arange(len(labels)), 0)
+    strength, logits = cross_validate(features, labels, zeros(), folds, softmax())
+    said = np.zeros((len(STRENGTHS), *logits.shape))
+    for fold in range(FOLDS):
+        held = folds == fold
+        for place, head in enumerate(path(features[~held], labels[~held], zeros(), softmax())):
+            said[place, held] = head.logits(features[held])
+    losses = [mean_loss(some, labels, "softmax") for some in said]
+    assert strength == STRENGTHS[int(np.argmin(losses))]
+    assert strength not in (STRENGTHS[0], STRENGTHS[-1])
+    assert mean_loss(logits, labels, "softmax") == pytest.approx(min(losses))
 
 
 def test_groups_lie_in_one_fold_and_classes_in_all() -> None:
