@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fashion_infer.images import Pixels
 from fashion_infer.model_spec import ModelSpec
+from fashion_infer.preprocess import resize
 from fashion_infer.synthetic import backdrops
 from fashion_infer.training.features import features_of_pixels
 from fashion_infer.training.linear_head import Fitting, Head, cross_validate, fit
@@ -19,6 +20,7 @@ from fashion_infer.training.model import FashionNet
 from fashion_infer.training.own_labels import Photos
 
 SCENES, PLAIN = 120, 20  # rendered scenes without anything in them; pictures of noise, and of one colour
+SCENE_SIDE = 160  # pixels, at which scenes are rendered
 KEPT = 0.95  # share of the classes' own photos that must score above a half
 LEFT_OUT = 20  # classes that are tried as if nobody had taught them, at most
 
@@ -97,7 +99,8 @@ def pictures_of_nothing(size: int) -> Pixels:
     """uint8 [N, S, S, 3]: empty rooms, streets, floors and walls, noise, and plain colours; always the same."""
     rng = np.random.default_rng(0)
     makers = (backdrops.ground, backdrops.wall, backdrops.room, backdrops.street)
-    pictures = [makers[number % len(makers)](rng, (size, size)) for number in range(SCENES)]
+    scenes = [makers[number % len(makers)](rng, (SCENE_SIDE, SCENE_SIDE)) for number in range(SCENES)]
+    pictures = [resize(scene, size) for scene in scenes]
     pictures += [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(PLAIN)]
     pictures += [np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(PLAIN)]
     return np.stack(pictures)
