@@ -5,6 +5,7 @@ alone, fitted on the photos of all classes against pictures of none of them: ren
 user's photos of other things, where there are some. Its threshold is set on photos that it was not fitted on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,36 +64,63 @@ def fit_none_of_these(
     """
     size = spec.embedding_dim
     scenes = features_of_pixels(network, pictures_of_nothing(spec.image_size))[:, -size:]
-    things = scenes if others is None else np.concatenate([scenes, others[:, -size:]])
-    rows = np.concatenate([photos.embeddings(size), things])
-    targets = np.where(np.arange(len(rows)) < len(photos.data), 1, -1)[:, None]
+    own = photos.embeddings(size)
+    names = [spec.categories[label] for label in photos.labels]
+    weights = spec.garment_weights or (0.0,) * size
+    start = Head(np.array([weights], np.float64), np.array([spec.garment_bias], np.float64))
+    head, scores, report = fit_score(own, names, folds, scenes, None if others is None else others[:, -size:], start)
+    strangers = [str(photos.path(row)) for row in np.argsort(scores) if scores[row] < 0]
+    spec = replace(
+        spec,
+        garment_weights=tuple(round(float(weight), 6) for weight in head.weight[0]),
+        garment_bias=round(float(head.bias[0]), 6),
+    )
+    return spec, replace(report, strangers=tuple(strangers))
+
+
+def fit_score(
+    own: Floats, names: Sequence[str], folds: NDArray[np.int64], scenes: Floats, others: Floats | None, start: Head
+) -> tuple[Head, Floats, NoneReport]:
+    """Fit the score on embeddings of unit length.
+
+    Args:
+        own: [N, D], of the classes' photos.
+        names: of their classes.
+        folds: [N], of these photos.
+        scenes: [S, D], of pictures of nothing.
+        others: [M, D], of photos of other things; may be None.
+        start: one row, where the fit starts.
+
+    Returns:
+        The head, whose logit is 0 at the threshold; the logits [N] of the classes' photos before that was set, from
+        heads that were not fitted on them; and how good it is, without strangers.
+    """
+    things = scenes if others is None else np.concatenate([scenes, others])
+    rows = np.concatenate([own, things])
+    targets = np.where(np.arange(len(rows)) < len(own), 1, -1)[:, None]
     all_folds = np.concatenate([folds, np.arange(len(things)) % (folds.max() + 1)])
-    start, fitting = _start(spec), Fitting("binary", (size,), np.array([True]))
+    fitting = Fitting("binary", (rows.shape[1],), np.array([True]))
     strength, logits = cross_validate(rows, targets, start, all_folds, fitting)
     scores = logits[:, 0]
-    own = targets[:, 0] > 0
-    threshold = float(np.quantile(scores[own], 1 - KEPT, method="lower"))
-    head = fit(rows, targets, start, strength, fitting)
-    weights = tuple(round(float(weight), 6) for weight in head.weight[0])
-    spec = replace(spec, garment_weights=weights, garment_bias=round(float(head.bias[0]) - threshold, 6))
-    refused = scores < threshold
-    split = len(photos.data) + len(scenes)
+    threshold = float(np.quantile(scores[: len(own)], 1 - KEPT, method="lower"))
+    whole = fit(rows, targets, start, strength, fitting)
 
-    def without(label: int) -> float:
-        left = photos.labels == label
+    def without(name: str) -> float:
+        left = np.array([other == name for other in names])
         kept = np.concatenate([~left, np.ones(len(things), np.bool_)])
-        found = fit(rows[kept], targets[kept], start, strength, fitting)
-        return float((found.logits(photos.embeddings(size)[left])[:, 0] < threshold).mean())
+        head = fit(rows[kept], targets[kept], start, strength, fitting)
+        return float((head.logits(own[left])[:, 0] < threshold).mean())
 
-    labels = np.unique(photos.labels)[:LEFT_OUT]
-    left_out = {spec.categories[label]: without(label) for label in labels} if len(labels) > 2 else {}
-    return spec, NoneReport(
-        passed=float((~refused[own]).mean()),
-        scenes_refused=float(refused[len(photos.data) : split].mean()),
-        others_refused=None if others is None else float(refused[split:].mean()),
-        left_out_refused=left_out,
-        strangers=tuple(str(photos.path(row)) for row in np.argsort(scores[own]) if scores[row] < 0),
+    classes = list(dict.fromkeys(names))
+    refused = scores < threshold
+    report = NoneReport(
+        passed=float((~refused[: len(own)]).mean()),
+        scenes_refused=float(refused[len(own) :][: len(scenes)].mean()),
+        others_refused=None if others is None else float(refused[len(own) + len(scenes) :].mean()),
+        left_out_refused={name: without(name) for name in classes[:LEFT_OUT]} if len(classes) > 2 else {},
+        strangers=(),
     )
+    return Head(whole.weight, whole.bias - threshold), scores[: len(own)], report
 
 
 def pictures_of_nothing(size: int) -> Pixels:
@@ -104,9 +132,3 @@ def pictures_of_nothing(size: int) -> Pixels:
     pictures += [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(PLAIN)]
     pictures += [np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(PLAIN)]
     return np.stack(pictures)
-
-
-def _start(spec: ModelSpec) -> Head:
-    """The score that the model has, or none."""
-    weights = spec.garment_weights or (0.0,) * spec.embedding_dim
-    return Head(np.array([weights], np.float64), np.array([spec.garment_bias], np.float64))

@@ -50,7 +50,7 @@ def with_heads_for(
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
     take_over(wide, own, network, before)
-    return wide.eval().to(memory_format=torch.channels_last), own, tuple(same)  # type: ignore[call-overload]
+    return wide.eval().to(memory_format=torch.channels_last), own, tuple(same)
 
 
 def same_names(names: Sequence[str], model: Sequence[str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ def test_writing_it(photos: list[str], tmp_path: Path) -> None:
 
 
 def test_a_sheet_of_photos_with_words_below(photos: list[str]) -> None:
-    tiles = [(photos[0], (0, 0, 50, 50), ("Hat: 3 %", "a.jpg")), ("gone.jpg", None, ("Tee", "gone.jpg"))] * 4
+    tiles = [(photos[0], None, ("Hat: 3 %", "a.jpg")), ("gone.jpg", None, ("Tee", "gone.jpg"))] * 4
     sheet = photo_sheet(tiles)
     step = TILE + CAPTION + GAP
     assert sheet.size == (WIDTH * (TILE + GAP) + GAP, 2 * step + GAP)

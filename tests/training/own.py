@@ -19,12 +19,12 @@ def paint(folder: Path, counts: Mapping[str, int], seed: int = 0) -> Path:
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            cv2.imwrite(str(folder / name / f"{seed}_{number}.png"), picture(rng, COLORS[name]))
+            cv2.imwrite(str(folder / name / f"{seed}_{number}.png"), picture(rng, COLORS[name])[..., ::-1])
     return folder
 
 
 def picture(rng: np.random.Generator, color: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [48, 48, 3]."""
+    """uint8 [48, 48, 3] RGB."""
     pixels = np.array(color) + rng.normal(0, 25, (48, 48, 3))
     x, y = rng.integers(0, 36, 2)
     pixels[y : y + 12, x : x + 12] = rng.integers(0, 256, 3)
