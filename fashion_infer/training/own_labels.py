@@ -64,7 +64,7 @@ def read_own(folder: Path, highres: bool | None = None) -> FashionData:
     Of such a set only the categories that have enough photos are kept.
 
     Raises:
-        DataError: the folder is neither, or a file of the set is missing or malformed.
+        DataError: the folder is neither, a file of the set is missing or malformed, or no category has enough photos.
     """
     names = [name for name in LABELLED if folder.is_dir() and name in benchmarks_in(folder)]
     if not names:
@@ -75,6 +75,8 @@ def read_own(folder: Path, highres: bool | None = None) -> FashionData:
     if rare := [name for name, n in zip(data.category_names, counts, strict=True) if 0 < n < LEAST]:
         logger.warning("left out, with fewer than %d photos: %s", LEAST, ", ".join(rare))
     kept = np.flatnonzero(counts >= LEAST)
+    if not len(kept):
+        raise DataError(f"{folder}: no category has {LEAST} photos")
     numbers = np.full(len(counts), -1)
     numbers[kept] = np.arange(len(kept))
     data = data.select(np.flatnonzero(counts[data.categories] >= LEAST))

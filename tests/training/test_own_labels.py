@@ -114,13 +114,14 @@ def test_a_test_photo_that_was_learnt_from_judges_nothing(
 
 
 def test_deepfashions_layout_gives_the_categories_with_enough_photos(
-    data_set: Path, caplog: pytest.LogCaptureFixture
+    larger_set: Path, data_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = data_set / "category_attribute"
+    folder = larger_set
     whole = read_category(folder)
     rows = whole.splits != "test"
     counts = np.bincount(whole.categories[rows & (whole.categories >= 0)], minlength=len(whole.category_names))
     data = read_own(folder)
+    assert len(data.category_names) > 2
     assert data.category_names == tuple(n for n, c in zip(whole.category_names, counts, strict=True) if c >= LEAST)
     assert "test" not in data.splits
     assert np.array_equal(np.bincount(data.categories), counts[counts >= LEAST])
@@ -128,6 +129,8 @@ def test_deepfashions_layout_gives_the_categories_with_enough_photos(
     names = {image: whole.category_names[c] for image, c in zip(whole.images, whole.categories, strict=True)}
     assert all(data.category_names[c] == names[image] for image, c in zip(data.images, data.categories, strict=True))
     assert "left out, with fewer than 5 photos: " in caplog.text
+    with pytest.raises(DataError, match="no category has 5 photos"):
+        read_own(data_set / "category_attribute")
 
 
 def test_boxes_of_one_photo_are_one_group(network: FashionNet, tmp_path: Path) -> None:
