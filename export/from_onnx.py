@@ -22,10 +22,22 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "torch", "export", error) from error
 
-from fashion_infer.training.checkpoint import ARCHITECTURE_KEY
+from fashion_infer.models import find_model
+from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint
 from fashion_infer.training.model import Architecture, FashionNet
 
 PREFIX = "model."  # of the weights' names in a file: the exported module holds the network under this name
+
+
+def load_model(model: str) -> tuple[FashionNet, ModelSpec]:
+    """The network of a checkpoint, an .onnx file or a built-in name, with the spec of that file.
+
+    Raises:
+        ModelNotFoundError: there is no such file and no such name.
+        ModelError: see `load_checkpoint` and `network_from_onnx`.
+    """
+    path = find_model(model)
+    return load_checkpoint(path) if path.suffix == ".safetensors" else network_from_onnx(path)
 
 
 def network_from_onnx(path: Path, architecture: Architecture | None = None) -> tuple[FashionNet, ModelSpec]:

@@ -91,7 +91,10 @@ def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
     _strip_traces(model.graph)
     model.ir_version = IR_VERSION
     model.producer_name = "fashion-infer"
-    spec = dataclasses.replace(spec, embedding_sha256=hash_of_embedding(model.graph), embedding_cosine=None)
+    space = spec.embedding_sha256 or hash_of_embedding(
+        model.graph
+    )  # a checkpoint has one where it changed no such weight
+    spec = dataclasses.replace(spec, embedding_sha256=space, embedding_cosine=None)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     architecture = json.dumps(dataclasses.asdict(deployed.model.arch))
     model.metadata_props.add(key=ARCHITECTURE_KEY, value=architecture)  # for training on from this file

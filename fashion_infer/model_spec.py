@@ -53,8 +53,8 @@ class ModelSpec:
         garment_weights: D numbers. That there is a garment at all scores 1 / (1 + exp(-(weights . embedding + bias))),
             calibrated so that 0.5 is the threshold; None for a model that was not taught to tell.
         garment_bias: of that score.
-        embedding_sha256: hash of the weights that reach the embedding, in hexadecimal; empty in a checkpoint and in
-            files of earlier releases.
+        embedding_sha256: hash of the weights that reach the embedding, in hexadecimal; empty in files of earlier
+            releases, and in a checkpoint unless its embedding is still that of a file that has one.
         embedding_cosine: of a file in another precision than the one it was converted from, the mean cosine of the two
             files' embeddings on real pictures; None where it was not converted, or not compared.
         version: of this layout.

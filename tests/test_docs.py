@@ -56,6 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, onnx_mode
     for index, name in enumerate(("photo.jpg", "a.jpg", "b.jpg", *(f"photos/{i}.jpg" for i in range(16)))):
         (folder / name).write_bytes(to_jpeg(render(1, index, size=600)))
     (folder / "photos" / "dress.jpg").write_bytes(to_jpeg(render(1, 40, size=600)))
+    for index in range(12):
+        place = folder / "own" / ("one" if index % 2 else "two") / f"{index}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(to_jpeg(render(3, index, size=200)))
     products = [f"photos/{name}.jpg,{price},i{price // 20}" for price, name in enumerate((*range(16), "dress"))]
     (folder / "products.csv").write_text("\n".join(["path,price,item", *products]) + "\n")
     command = folder / "bin" / "fashion-infer"

@@ -1,16 +1,52 @@
 """The command `fashion-infer train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from fashion_infer.cli.shared import Highres, errors, out
+from fashion_infer.errors import UsageError
+
+if TYPE_CHECKING:
+    from fashion_infer.training.own_categories import OwnConfig
+    from fashion_infer.training.own_report import Accuracy, OwnReport
+
+OF_BOTH = ("data", "output", "highres", "seed")
+OF_OWN = ("start", "test", "others", "add", "unfreeze")  # options that go with --from
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="DeepFashion's Category and Attribute benchmark, or DeepFashion2.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    context: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="DeepFashion's Category and Attribute benchmark, or DeepFashion2; with --from class folders, too."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the run; with --from the .safetensors file to write.")
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Teach this model the classes of --data: a built-in name, an fp32 .onnx, a checkpoint.",
+        ),
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="With --from: class folders to judge on, too.")] = None,
+    others: Annotated[
+        Path | None, typer.Option("--none", help="With --from: a folder of photos of none of the classes.")
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="With --from: keep the model's categories as they are, and add the new ones.")
+    ] = False,
+    unfreeze: Annotated[
+        bool,
+        typer.Option("--unfreeze", help="With --from: train later layers, too; kept where cross-validation gains."),
+    ] = False,
     arch: Annotated[
         str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
     ] = "tf_efficientnet_lite0",
@@ -42,12 +78,30 @@ def train(
 
     Ctrl-C saves and stops with exit code 130; --resume goes on to the same loss curve.
 
+    With --from a finished model learns the classes of a folder of class folders, in minutes on a CPU; see
+    docs/own_categories.md. Only --highres and --seed of the other options go with it.
+
     Examples:
 
         fashion-infer train --data data/category_attribute --pairs data/in_shop -o run --epochs 5 --image-size 128
 
         fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda
+
+        fashion-infer train --from fashionnet-lite --data own/ -o own.safetensors
     """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if start is not None:
+        _check_options(chosen - {*OF_BOTH, *OF_OWN}, "do not go with --from")
+        from fashion_infer.training.own_categories import OwnConfig
+
+        try:
+            _train_own(start, OwnConfig(data, test, others, add, unfreeze, highres, seed), output)
+        except KeyboardInterrupt as stop:
+            errors.print("stopped: the same command goes on, what the network saw in the photos so far is kept")
+            raise typer.Exit(130) from stop
+        return
+    _check_options(chosen & set(OF_OWN), "go with --from MODEL")
     from fashion_infer.training.trainer import TrainConfig, train_folder
 
     config = TrainConfig(
@@ -76,3 +130,57 @@ def train(
         errors.print(str(stop) or "stopped at once: --resume goes on from the last saved state")
         raise typer.Exit(130) from stop
     out.print(f"{checkpoint}: fashion-infer export {checkpoint} -o fashionnet.onnx", soft_wrap=True)
+
+
+def _check_options(names: set[str], why: str) -> None:
+    """Refuse options of the other kind of training."""
+    if names:
+        words = ", ".join(f"--{'none' if name == 'others' else name.replace('_', '-')}" for name in sorted(names))
+        raise UsageError(f"{words} {why}")
+
+
+def _train_own(model: str, config: "OwnConfig", output: Path) -> None:
+    """Teach a model own categories, and show how well it learnt them."""
+    from fashion_infer.export.from_onnx import load_model
+    from fashion_infer.training.own_categories import train_own
+    from fashion_infer.training.own_report import report_place, sheet_place
+
+    network, spec = load_model(model)
+    report = train_own(network, spec, config, output)
+    _print_own(report)
+    out.print(f"the {len(report.doubtful)} most doubtful photos, often wrong labels: {sheet_place(output)}")
+    out.print(f"everything that was measured: {report_place(output)}")
+    if not report.same_embedding:
+        out.print("the embedding has changed: galleries of the model before do not fit")
+    out.print(f"{output}: fashion-infer export {output} -o {output.with_suffix('.onnx')}")
+
+
+def _print_own(report: "OwnReport") -> None:
+    table = Table("class", "photos", "right", "else called", title="by cross-validation", title_justify="left")
+    for name, calls in report.confusion.items():
+        count = sum(calls.values())
+        wrong = [f"{other} {number}" for other, number in calls.items() if other != name]
+        table.add_row(name, str(count), f"{calls.get(name, 0) / count:.1%}", ", ".join(wrong[:3]))
+    out.print(table)
+    out.print(f"accuracy {_words(report.accuracy)}")
+    if report.test is not None:
+        out.print(f"accuracy on the test folder {_words(report.test)}")
+    if report.attributes is not None:
+        out.print(f"attributes: recall among the best three of all {report.attributes:.1%}")
+    if (unfrozen := report.unfrozen) is not None:
+        kept = "kept" if unfrozen.kept else "not kept"
+        out.print(f"with later layers trained {unfrozen.after:.1%}, without {unfrozen.before:.1%}: {kept}")
+    none = report.none
+    refused = f"{none.scenes_refused:.0%} of empty scenes"
+    if none.others_refused is not None:
+        refused += f", {none.others_refused:.0%} of the photos of other things"
+    if none.left_out_refused:
+        mean = sum(none.left_out_refused.values()) / len(none.left_out_refused)
+        refused += f", {mean:.0%} of the photos of a class that was left out"
+    out.print(f"none of these: {none.passed:.0%} of the classes' photos pass; refused are {refused}")
+    out.print(f"{report.seconds:.0f} seconds")
+
+
+def _words(accuracy: "Accuracy") -> str:
+    interval = f"95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}"
+    return f"{accuracy.share:.1%} ({interval}) of {accuracy.photos} photos"

@@ -1,4 +1,4 @@
-"""A contact sheet: each query and its hits as small pictures, with score and match below them."""
+"""Contact sheets: photos as small pictures with lines of text below them, such as queries and their hits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +46,17 @@ def contact_sheet(queries: Sequence[ImageSource | None], results: Sequence[Hits]
             x = GAP + (1 + place % WIDTH) * (TILE + GAP)
             _draw_hit(sheet, (x, top + place // WIDTH * step), hit)
         top += rows * step
+    return sheet
+
+
+def photo_sheet(photos: Sequence[tuple[ImageSource, Box | None, Sequence[str]]]) -> Image.Image:
+    """Draw photos, `WIDTH` in a row: of each its source, its box (None: all of it), and two lines to write below it."""
+    step = TILE + CAPTION + GAP
+    columns, rows = min(WIDTH, len(photos)), -(-len(photos) // WIDTH)
+    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * step + GAP), "white")
+    for place, (source, box, lines) in enumerate(photos):
+        corner = GAP + place % WIDTH * (TILE + GAP), GAP + place // WIDTH * step
+        _draw(sheet, corner, _tile(source, box), lines, "black")
     return sheet
 
 

@@ -19,8 +19,15 @@ from fashion_infer.training.model import Architecture, FashionNet, Vgg16
 ARCHITECTURE_KEY = "fashion_infer.architecture"
 
 
-def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec) -> ModelSpec:
+def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec, embedding_sha256: str = "") -> ModelSpec:
     """Write a checkpoint under a temporary name, then rename it.
+
+    Args:
+        path: of the file.
+        model: the network.
+        spec: its own.
+        embedding_sha256: of the file that the network came from, where no weight that reaches the embedding was
+            changed since: the exported file then has that file's embedding space. Empty where one was changed.
 
     Returns:
         The spec as written, with the hash of these weights.
@@ -30,8 +37,8 @@ def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec) -> ModelSpec
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     spec = dataclasses.replace(
-        spec, weights_sha256=hash_weights(weights), embedding_sha256="", embedding_cosine=None
-    )  # the exporter finds out which of them reach the embedding
+        spec, weights_sha256=hash_weights(weights), embedding_sha256=embedding_sha256, embedding_cosine=None
+    )  # where it is empty, the exporter finds out which of them reach the embedding
     metadata = {METADATA_KEY: spec.to_json(), ARCHITECTURE_KEY: json.dumps(dataclasses.asdict(model.arch))}
     try:
         write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
@@ -114,7 +121,8 @@ def load_network(model: FashionNet, spec: ModelSpec, path: Path) -> None:
 def take_over(target: FashionNet, target_spec: ModelSpec, source: FashionNet, source_spec: ModelSpec) -> None:
     """Fill a network from another one; categories and attributes that both name keep their rows, by name.
 
-    Rows of names that the source lacks stay as they are, and so does an embedding of another kind.
+    Rows of names that the source lacks stay as they are, and so does an embedding of another kind. Rows that read the
+    fused features alone do so in a network whose heads read all features, too: their other weights are 0.
 
     Raises:
         ModelError: other weights have other shapes.
@@ -125,14 +133,24 @@ def take_over(target: FashionNet, target_spec: ModelSpec, source: FashionNet, so
     for head, (wanted, there) in names.items():
         places = [(i, there.index(name)) for i, name in enumerate(wanted) if name in there]
         rows, sources = (list(column) for column in zip(*places, strict=True)) if places else ([], [])
-        for part in ("weight", "bias"):
-            state[f"{head}.{part}"][rows] = weights.pop(f"{head}.{part}")[sources]
+        state[f"{head}.weight"][rows] = _widened(weights.pop(f"{head}.weight")[sources], source, target)
+        state[f"{head}.bias"][rows] = weights.pop(f"{head}.bias")[sources]
     if target.arch.embedding != source.arch.embedding:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("embedding.")}
     try:
         target.load_state_dict({**state, **weights})
     except RuntimeError as error:
         raise ModelError(f"the network to start from is of another architecture: {error}") from error
+
+
+def _widened(rows: Tensor, source: FashionNet, target: FashionNet) -> Tensor:
+    """Rows of a head that reads the source's features as rows of one that reads the target's."""
+    if source.arch.heads == target.arch.heads:
+        return rows
+    if target.arch.heads == "fused":
+        raise ModelError("heads that read all features cannot become heads that read the fused ones")
+    before, after = sum(target.blocks[:-2]), target.blocks[-1]  # stages, then the fused features, then the embedding
+    return torch.nn.functional.pad(rows, (before, after))
 
 
 def hash_weights(weights: dict[str, Tensor]) -> str:

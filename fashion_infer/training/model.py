@@ -5,6 +5,8 @@ images -> backbone -> pose: landmarks, visibility
                    -> global: the whole garment
           local + global -> fused -> category, attributes
                    -> embedding: of the fused features, or of these and what the backbone's stages see on average
+
+Category and attributes may also be read off all of these together, as heads that are fitted afterwards are.
 """
 
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ PAPER_WIDTHS = (1024, 4096, 1024, 4096)  # pose, global, local, fused
 LIGHT_WIDTHS = (128, 512, 256, 512)  # about the weight of the light backbones themselves
 POOLINGS = ("landmarks", "grid", "none")
 EMBEDDINGS = ("fused", "stages")
+HEADS = ("fused", "all")
 HIGHEST = 6.0  # a standardised feature is clipped to it, so that no single one can lead the embedding
 GRID = [((i % 2 + 0.5) / 2, (i // 2 + 0.5) / 4) for i in range(POINTS)]  # (x, y): two columns, four rows
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -49,6 +52,8 @@ class Architecture:
         embedding: what the embedding is made from: the `fused` features, as in the paper, or these and the spatial
             means of the backbone's `stages` from stride 8 on, which still know what the fused features have dropped
             for the sake of the categories; not for vgg16.
+        heads: what category and attributes are linear functions of: the `fused` features, as in the paper, or `all`
+            of the spatial means of the backbone's stages, the fused features and the embedding.
     """
 
     backbone: str
@@ -62,6 +67,7 @@ class Architecture:
     pooling: str = "landmarks"
     gate: bool = True
     embedding: str = "fused"
+    heads: str = "fused"
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 32:
@@ -72,6 +78,8 @@ class Architecture:
             raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
         if self.embedding not in EMBEDDINGS:
             raise UsageError(f"embedding must be one of {', '.join(EMBEDDINGS)}, got {self.embedding!r}")
+        if self.heads not in HEADS:
+            raise UsageError(f"heads must be one of {', '.join(HEADS)}, got {self.heads!r}")
         if self.embedding == "stages" and self.backbone == "vgg16":
             raise UsageError("an embedding of stages is for timm's backbones: the paper's is of the fused features")
 
@@ -103,8 +111,9 @@ class FashionNet(nn.Module):
             self.fc6_local = _dense(POINTS * features * arch.pooled_size**2, local, dropout)
         self.register_buffer("grid", torch.tensor(GRID), persistent=False)
         self.fc7_fusion = _dense(whole + local, fused, dropout)
-        self.category = nn.Linear(fused, arch.num_categories)
-        self.attributes = _Head(fused, arch.num_attributes)
+        self.blocks = (*self.backbone.stage_channels, fused, arch.embedding_dim) if arch.heads == "all" else (fused,)
+        self.category = nn.Linear(sum(self.blocks), arch.num_categories)
+        self.attributes = _Head(sum(self.blocks), arch.num_attributes)
         self.embedding: nn.Linear | StandardisedLinear
         if isinstance(self.backbone, TimmBackbone) and arch.embedding == "stages":
             self.embedding = StandardisedLinear(sum(self.backbone.stage_channels) + fused, arch.embedding_dim)
@@ -138,12 +147,14 @@ class FashionNet(nn.Module):
         if self.arch.pooling != "none":
             local.append(self._local(features, *(pool_at or self._points(landmarks, visibility))))
         fused = self.fc7_fusion(torch.cat([whole, *local], 1))
+        embedding = F.normalize(self.embedding(self._embedded(maps, fused)).float(), dim=1)
+        features = self._features(maps, fused, embedding)
         return {
-            "category": self.category(fused),
-            "attributes": self.attributes(fused),
+            "category": self.category(features),
+            "attributes": self.attributes(features),
             "landmarks": landmarks,
             "visibility": visibility,
-            "embedding": F.normalize(self.embedding(self._embedded(maps, fused)).float(), dim=1),
+            "embedding": embedding,
         }
 
     def _embedded(self, maps: "Maps", fused: Tensor) -> Tensor:
@@ -151,6 +162,12 @@ class FashionNet(nn.Module):
         if self.arch.embedding == "fused":
             return fused
         return torch.cat([*(stage.mean((2, 3)) for stage in maps.stages), fused], 1)
+
+    def _features(self, maps: "Maps", fused: Tensor, embedding: Tensor) -> Tensor:
+        """What category and attributes are linear functions of, [N, sum of `blocks`]."""
+        if self.arch.heads == "fused":
+            return fused
+        return torch.cat([*(stage.mean((2, 3)) for stage in maps.stages), fused, embedding.to(fused.dtype)], 1)
 
     def _points(self, landmarks: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
         """Where the local branch looks, [N, 8, 2], and through which gates, [N, 8]."""
@@ -230,6 +247,7 @@ class Vgg16(nn.Module):
         super().__init__()
         blocks = [[max(1, round(width * c)) for c in block] for block in VGG16_CHANNELS]
         self.channels = blocks[3][-1], blocks[4][-1]
+        self.stage_channels: tuple[int, ...] = self.channels[:1]
         layers, before = nn.Sequential(), 3
         for block in blocks[:4]:
             layers.extend([*_convolutions(before, block), nn.MaxPool2d(2)])

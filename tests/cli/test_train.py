@@ -1,5 +1,6 @@
 """`fashion-infer train`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+
+from fashion_infer.model_spec import ModelSpec
+from tests.training.own import paint, small_network
 
 SMALL = ("--arch", "vgg16", "--width", "0.03", "--image-size", "32", "--batch-size", "4", "--workers", "0")
 
@@ -53,3 +57,57 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
     assert "Traceback" not in message
     with safe_open(tmp_path / "state.safetensors", "np") as state:
         assert int(state.metadata()["step"]) == steps
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small network."""
+    from fashion_infer.training.checkpoint import save_checkpoint
+
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    save_checkpoint(path, *small_network())
+    return path
+
+
+def test_own_categories(run: Callable[..., Any], small: Path, tmp_path: Path) -> None:
+    paint(tmp_path / "own", {"Hat": 8, "Shoes": 8})
+    paint(tmp_path / "test", {"Hat": 3, "Shoes": 3}, seed=1)
+    paint(tmp_path / "none", {"bag": 8})
+    options = ("--test", "test", "--none", "none", "-o", "own.safetensors")
+    result = run("train", "--from", small, "--data", "own", *options, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "by cross-validation" in result.stdout
+    assert "of 16 photos" in result.stdout
+    assert "accuracy on the test folder" in result.stdout
+    assert "of the photos of other things" in result.stdout
+    assert "own.safetensors: fashion-infer export own.safetensors -o own.onnx" in result.stdout
+    assert "fewer than 20 photos: Hat (8), Shoes (8)" in result.stderr
+    assert json.loads((tmp_path / "own.report.json").read_text())["categories"] == ["Hat", "Shoes"]
+    with safe_open(tmp_path / "own.safetensors", "np") as file:
+        spec = ModelSpec.from_json(file.metadata()["fashion_infer.model_spec"])
+    assert spec.categories == ("Hat", "Shoes")
+    more = run("train", "--from", "own.safetensors", "--data", "none", "--add", "-o", "x.safetensors", folder=tmp_path)
+    assert more.returncode == 1
+    assert "there are photos of bag only" in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--from", "fashionnet-lite", "--epochs", "3"), 2, "--epochs do not go with --from"),
+        (("--from", "nothing"), 2, "there is no model file nothing"),
+        (("--from", "fashionnet-lite-int8"), 3, "is in int8: only an fp32 file holds the weights"),
+        (("--add", "--none", "x"), 2, "--add, --none go with --from MODEL"),
+        (("--from", "fashionnet-lite", "--add", "--unfreeze"), 2, "choose one"),
+        (("--from", "fashionnet-lite"), 1, "no such folder"),
+    ],
+)
+def test_own_categories_say_what_they_cannot_do(
+    run: Callable[..., Any],
+    fails: Callable[..., None],
+    options: tuple[str, ...],
+    code: int,
+    message: str,
+    tmp_path: Path,
+) -> None:
+    fails(run("train", "--data", tmp_path / "own", "-o", tmp_path / "own.safetensors", *options), code, message)

@@ -12,7 +12,7 @@ import torch
 
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.errors import ModelError, ModelNotFoundError
-from fashion_infer.export.from_onnx import network_from_onnx
+from fashion_infer.export.from_onnx import load_model, network_from_onnx
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.images import read_image
 from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
@@ -20,7 +20,7 @@ from fashion_infer.models import find_model
 from fashion_infer.onnx_file import packed
 from fashion_infer.preprocess import crop
 from fashion_infer.synthetic.rendering import render
-from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint, save_checkpoint
+from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint, save_checkpoint, take_over
 from fashion_infer.training.model import Architecture, Deployed, FashionNet
 
 LIGHT = ["tf_efficientnet_lite0", "resnet50"]
@@ -141,3 +141,27 @@ def test_the_built_in_model_comes_back() -> None:
         found = Deployed(network, spec.temperature).eval()(torch.from_numpy(images))
     for name, tensor in zip(OUTPUT_NAMES, found, strict=True):
         np.testing.assert_allclose(tensor.numpy(), expected[name], atol=2e-4, err_msg=name)
+
+
+def test_heads_of_all_features_come_back_and_the_embedding_keeps_its_space(
+    exported: Callable[[str], tuple[Path, FashionNet]], tmp_path: Path
+) -> None:
+    network, spec = network_from_onnx(exported("tf_efficientnet_lite0")[0])
+    wide = FashionNet(replace(network.arch, heads="all"))
+    take_over(wide, spec, network, spec)
+    save_checkpoint(tmp_path / "wide.safetensors", wide.eval(), spec, spec.embedding_sha256)
+    export_onnx(tmp_path / "wide.safetensors", tmp_path / "wide.onnx")
+    again, wide_spec = load_model(str(tmp_path / "wide.onnx"))
+    assert wide_spec.embedding_space == spec.embedding_space
+    assert again.arch.heads == "all"
+    assert_same_outputs(again, spec.temperature, exported("tf_efficientnet_lite0")[0])
+
+
+def test_a_model_is_a_name_a_file_or_a_checkpoint(
+    exported: Callable[[str], tuple[Path, FashionNet]], checkpoint: Path
+) -> None:
+    assert load_model("fashionnet-lite")[1].arch == "tf_efficientnet_lite0"
+    assert load_model(str(exported("resnet50")[0]))[1].arch == "resnet50"
+    assert load_model(str(checkpoint))[1].arch == "vgg16"
+    with pytest.raises(ModelNotFoundError, match="there is no model file none"):
+        load_model("none")

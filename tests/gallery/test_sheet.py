@@ -6,7 +6,7 @@ from PIL import Image
 
 from fashion_infer.errors import GalleryError, ImageError
 from fashion_infer.gallery.hits import Hit, Hits
-from fashion_infer.gallery.sheet import GAP, TILE, contact_sheet, save_sheet
+from fashion_infer.gallery.sheet import CAPTION, GAP, TILE, WIDTH, contact_sheet, photo_sheet, save_sheet
 
 
 def hits(photos: list[str]) -> Hits:
@@ -39,3 +39,15 @@ def test_writing_it(photos: list[str], tmp_path: Path) -> None:
         assert picture.format == "PNG"
     with pytest.raises(GalleryError, match="is written as"):
         save_sheet(tmp_path / "sheet.tga", [photos[0]], [hits(photos[:2])])
+
+
+def test_a_sheet_of_photos_with_words_below(photos: list[str]) -> None:
+    tiles = [(photos[0], None, ("Hat: 3 %", "a.jpg")), ("gone.jpg", None, ("Tee", "gone.jpg"))] * 4
+    sheet = photo_sheet(tiles)
+    step = TILE + CAPTION + GAP
+    assert sheet.size == (WIDTH * (TILE + GAP) + GAP, 2 * step + GAP)
+    pixels = np.asarray(sheet)
+    first, second = (pixels[GAP : GAP + TILE, x : x + TILE] for x in (GAP, 2 * GAP + TILE))
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    assert len(np.unique(second.reshape(-1, 3), axis=0)) < 100  # "no picture"
+    assert (pixels[GAP + TILE : step, GAP : GAP + TILE] < 128).any()  # the words

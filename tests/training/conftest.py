@@ -20,6 +20,14 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def larger_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures in the layout of the Category and Attribute benchmark, with enough of some categories."""
+    root = tmp_path_factory.mktemp("larger") / "set"
+    write_dataset(root, images=200, seed=7, size=48, jobs=1, progress=False)
+    return root / "category_attribute"
+
+
+@pytest.fixture(scope="session")
 def training(data_set: Path) -> FashionData:
     return read_category(data_set / "category_attribute").split("train")
 

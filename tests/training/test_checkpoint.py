@@ -1,6 +1,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,11 @@ def test_unfit_weights_are_refused_and_nothing_is_loaded(
 def test_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="there is no weights file"):
         load_backbone(network(), tmp_path / "w.pth")
+
+
+def test_a_checkpoint_names_the_embedding_that_it_kept_and_else_none(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    spec = save_checkpoint(path, network(), replace(SPEC, embedding_sha256="1" * 64))
+    assert spec.embedding_sha256 == load_checkpoint(path)[1].embedding_sha256 == ""
+    kept = save_checkpoint(path, network(), SPEC, "2" * 64)
+    assert kept.embedding_sha256 == load_checkpoint(path)[1].embedding_sha256 == "2" * 64

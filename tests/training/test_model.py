@@ -231,3 +231,24 @@ def test_the_papers_network_has_no_embedding_of_stages() -> None:
         Architecture("vgg16", 64, 7, 5, embedding="stages")
     with pytest.raises(UsageError, match="embedding must be one of fused, stages, got 'x'"):
         Architecture("resnet50", 64, 7, 5, embedding="x")
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "tf_efficientnet_lite0"])
+def test_heads_of_all_features_are_linear_in_stages_fused_features_and_embedding(backbone: str) -> None:
+    net = network(backbone, heads="all")
+    fused: list[Tensor] = []
+    net.fc7_fusion.register_forward_hook(lambda *call: fused.append(call[2]))
+    with torch.inference_mode():
+        outputs = net(images())
+        stages = net.backbone(((images().float() - net.mean) / net.std).permute(0, 3, 1, 2)).stages
+        features = torch.cat([*(stage.mean((2, 3)) for stage in stages), fused[0], outputs["embedding"]], 1)
+        assert [part.shape[1] for part in features.split(list(net.blocks), 1)] == list(net.blocks)
+        torch.testing.assert_close(outputs["category"], net.category(features))
+        torch.testing.assert_close(outputs["attributes"], net.attributes(features))
+    assert net.blocks[-1] == 16
+
+
+def test_heads_read_the_fused_features_unless_asked() -> None:
+    assert network().blocks == (network().category.in_features,)
+    with pytest.raises(UsageError, match="heads must be one of fused, all, got 'x'"):
+        Architecture("vgg16", 64, 7, 5, heads="x")
