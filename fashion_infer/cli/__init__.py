@@ -14,6 +14,7 @@ from fashion_infer.cli import (
     data,
     demo,
     doctor,
+    embed,
     evaluate,
     export,
     gallery,
@@ -85,5 +86,6 @@ app.command("eval")(evaluate.evaluate)
 app.command()(demo.demo)
 app.command()(index.index)
 app.command()(search.search)
+app.command()(embed.embed)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")
