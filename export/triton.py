@@ -123,9 +123,7 @@ def _engine_config(name: str, engine: EngineFile) -> str:
     return f"{made}the server must have the same two\n{config}"
 
 
-def _config(
-    name: str, backend: str, spec: ModelSpec, max_batch: int, group: str, preferred: Sequence[int] = ()
-) -> str:
+def _config(name: str, backend: str, spec: ModelSpec, max_batch: int, group: str, preferred: Sequence[int] = ()) -> str:
     size = [spec.image_size, spec.image_size, 3]
     outputs = ",\n".join(_output(output, shape) for output, shape in spec.output_shapes().items())
     warm_up = ",\n".join(_warm_up(batch, size) for batch in sorted({1, max_batch}))

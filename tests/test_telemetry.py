@@ -77,7 +77,7 @@ def test_a_cluster_reports_nothing(first: str, expected: int) -> None:
     reports: list[bytes] = []
 
     class Maker(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 the name that it has to have
+        def do_POST(self) -> None:
             reports.append(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
             self.end_headers()

@@ -48,8 +48,8 @@ def embed(
 ) -> None:
     """Write the embeddings of a catalogue of photos as Parquet, one file for each 1,000 inputs.
 
-    Files that are there are left alone, so a run that was stopped goes on when it is started again. A photo that cannot
-    be used is a row with its error, and the exit code is 4. `fashion-infer index --from` takes the folder into a gallery.
+    Files that are there are left alone, so a run that was stopped goes on when it is started again. A photo that
+    cannot be used is a row with its error, and the exit code is 4. `index --from` takes the folder into a gallery.
 
     Examples:
 

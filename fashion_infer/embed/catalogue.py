@@ -72,8 +72,7 @@ class Catalogue:
     def chunk(self, number: int) -> list[Item]:
         """The photos of one file, from 0."""
         return [
-            Item(row.pop("id"), row.pop("path"), row)
-            for row in self.table.slice(number * CHUNK, CHUNK).to_pylist()
+            Item(row.pop("id"), row.pop("path"), row) for row in self.table.slice(number * CHUNK, CHUNK).to_pylist()
         ]
 
     def fingerprint(self) -> str:

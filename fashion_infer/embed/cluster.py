@@ -1,4 +1,4 @@
-"""The chunks of a catalogue on a Ray cluster: on every node actors of one Predictor each, which are given a chunk a time.
+"""The chunks of a catalogue on a Ray cluster: each node has actors of one Predictor each, given a chunk at a time.
 
 A node may die, and others may join: what a lost actor was given is given to another one. Only the process that
 distributes the chunks writes files, so the nodes need the photos and the model, and nothing of the output's place.
@@ -8,7 +8,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -138,8 +137,8 @@ class Cluster:
                     given_up.append(f"{chunk[1][0].path} to {chunk[1][-1].path}")
         if given_up:
             raise DeviceError(
-                f"{len(given_up)} chunks ended their actor {LOSSES} times each and are left out, {', '.join(given_up)}: "
-                "look for what these photos do to a node's memory, then run the same again"
+                f"{len(given_up)} chunks ended their actor {LOSSES} times each and are left out, "
+                f"{', '.join(given_up)}: look for what these photos do to a node's memory, then run the same again"
             )
 
     def _has_idle(self) -> bool:

@@ -156,7 +156,9 @@ def test_progress_counts_every_row(shop: Path, predictor: Predictor) -> None:
 def test_the_chunks_go_into_a_gallery(shop: Path, predictor: Predictor) -> None:
     embed(predictor, shop / "out")
     outcomes = list(Gallery.taking(shop / "g", shop / "out"))
-    assert [outcome.id for outcome in outcomes if outcome.status == "added"] == [f"sku-{n}" for n in (0, 1, 2, 4, 5, 6, 7)]
+    assert [outcome.id for outcome in outcomes if outcome.status == "added"] == [
+        f"sku-{n}" for n in (0, 1, 2, 4, 5, 6, 7)
+    ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     assert [outcome.id for outcome in failed] == BROKEN
     assert str(failed[1].error).count("gone.png") == 1

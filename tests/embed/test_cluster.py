@@ -141,9 +141,7 @@ def test_a_node_that_is_killed_costs_no_row(
     assert sorted(map(int, rows(shop / "out"))) == list(range(1500))
 
 
-def test_a_run_that_is_killed_goes_on(
-    address: str, shop: Path, embed: Callable[..., "subprocess.Popen[str]"]
-) -> None:
+def test_a_run_that_is_killed_goes_on(address: str, shop: Path, embed: Callable[..., "subprocess.Popen[str]"]) -> None:
     lines = [f"{number % 3}.png,{number}" for number in range(1500)]
     (shop / "many.csv").write_text("\n".join(["path,id", *lines]) + "\n")
     process = embed(10, "many.csv", "-o", "out", "--ray", address)
