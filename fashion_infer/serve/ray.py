@@ -6,7 +6,6 @@ Ray's proxies take the requests and hand each to a replica. Only one queue is lo
 which refuses what would wait too long: a replica accepts as many requests as that queue holds, and Ray keeps few.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,12 @@ def build(arguments: Arguments) -> serve.Application:
     Args:
         arguments: see there.
     """
-    replica = serve.ingress(partial(_application, arguments.model_dump()))()
+    values = arguments.model_dump()
+
+    def make() -> Any:  # Ray calls it in the replica; it must be a plain function
+        return _application(Arguments(**values))
+
+    replica = serve.ingress(make)()
     deployment = serve.deployment(
         replica,
         name="fashion-infer",
@@ -75,11 +79,10 @@ def build(arguments: Arguments) -> serve.Application:
     return deployment.bind()
 
 
-def _application(arguments: dict[str, Any]) -> Any:
+def _application(options: Arguments) -> Any:
     """The application of one replica, made in its process."""
     from fashion_infer.serve.app import application
 
-    options = Arguments(**arguments)
     predictor = Predictor(
         options.model, device=options.device, backend=options.backend, threads=options.threads, max_queue=QUEUE
     )
