@@ -117,7 +117,7 @@ def export(
             plan, facts = _build(onnx_file, output if to_plan else None, options, source if to_plan else onnx_file)
     served = [] if triton is None else _write_repository(source if to_plan else onnx_file, triton, plan)
     if as_json:
-        result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
+        result: dict[str, object] = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
         result |= {"plan": plan and str(plan), "engine": facts and asdict(facts)}
         typer.echo(json.dumps(result | ({} if triton is None else {"triton": [str(model) for model in served]})))
         return

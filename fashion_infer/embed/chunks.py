@@ -114,10 +114,11 @@ def embedded(predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Row | Fa
             yield job
 
     for job in finished(predictor, jobs()):
-        (outcome,) = job.outcomes or ()
+        assert job.outcomes is not None
+        (outcome,) = job.outcomes
         if outcome.error is None:
-            (row,) = job.rows or ()
-            yield row
+            assert job.rows is not None
+            yield from job.rows
         else:
             photo = job.photo
             text = str(outcome.error)

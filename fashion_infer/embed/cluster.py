@@ -5,6 +5,7 @@ distributes the chunks writes files, so the nodes need the photos and the model,
 """
 
 import logging
+import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fashion_infer.predictor import Predictor
 
 try:
     import ray
+    from ray._private import ray_constants
     from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
@@ -176,7 +178,7 @@ class Cluster:
         if monotonic() < self._looked + LOOK:
             return
         self._looked = monotonic()
-        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        nodes = {node["NodeID"]: node["Resources"] for node in _nodes() if node["Alive"]}
         seats = {node: int(has.get("GPU", 0)) if self._on_gpus else 1 for node, has in nodes.items() if has.get("CPU")}
         if any(seats.values()):
             self._alive = self._looked
@@ -196,12 +198,20 @@ class Cluster:
             "num_gpus": int(self._on_gpus),
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
-        actor = ray.remote(_Actor).options(**options).remote()
+        remote: Any = ray.remote(_Actor)
+        actor = remote.options(**options).remote()
         opening = actor.open.remote(self._model, self._sha256, self._settings, __version__)
         return _Place(node, actor, opening)
 
 
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 def _join(address: str) -> None:
+    if address.partition(":")[0] in ("local", "127.0.0.1", "localhost"):
+        _stay_on_loopback()
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address == "local":
         options |= {"num_cpus": usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
@@ -209,6 +219,12 @@ def _join(address: str) -> None:
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise DeviceError(f"there is no Ray cluster at {address!r}: {error}") from error
+
+
+def _stay_on_loopback() -> None:
+    """Ray puts this machine's own address in the place of 127.0.0.1, unless it is told as on Windows and macOS not to."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the processes that it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable already
 
 
 def _ours(error: RayTaskError, node: str) -> BaseException:

@@ -68,7 +68,7 @@ def build(arguments: Arguments) -> serve.Application:
         return _application(Arguments(**values))
 
     replica = serve.ingress(make)()
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         replica,
         name="fashion-infer",
         num_replicas=arguments.replicas,
@@ -76,7 +76,8 @@ def build(arguments: Arguments) -> serve.Application:
         max_ongoing_requests=QUEUE,
         max_queued_requests=WAITING,
     )
-    return deployment.bind()
+    bound: serve.Application = deployment.bind()
+    return bound
 
 
 def _application(options: Arguments) -> Any:

@@ -88,7 +88,7 @@ def listening(process: "subprocess.Popen[str]") -> set[str]:
     """The addresses at which a process and those below it listen."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     sockets = [socket for one in family for socket in one.net_connections("inet")]
-    return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    return {socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == psutil.CONN_LISTEN}
 
 
 def test_local_gives_the_same_rows_as_without_ray(
