@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
@@ -101,6 +101,9 @@ class Pool:
 
     A caller's thread never prepares or runs anything, so that whatever happens to it, Ctrl-C or the end of the process,
     no runtime is left half-way. The threads are daemons, but the interpreter waits for them before it ends.
+
+    Attributes:
+        batches: how many have started so far, by why they did (see `_why`) and by the places that they filled.
     """
 
     def __init__(
@@ -124,6 +127,8 @@ class Pool:
         """
         self._preparers, self._max_batch, self._max_queue = preparers, max_batch, max_queue
         self._idle, self._runners, self._close_runners = list(runs), len(runs), close
+        self._idle_since = monotonic()  # when a runner became idle while no other was
+        self.batches: Counter[tuple[str, int]] = Counter()
         self._accepted: deque[_Request] = deque()
         self._preparing = 0
         self._ready: deque[_Entry] = deque()
@@ -289,14 +294,28 @@ class Pool:
 
     def _take_batch(self) -> list[_Entry]:
         share = min(self._max_batch, math.ceil(self._ready_size / self._runners))
+        why = self._why()
         batch: list[_Entry] = []
         size = 0
         while self._ready and (not batch or size + self._ready[0].part.size <= share):
             batch.append(self._ready.popleft())
             size += batch[-1].part.size
         self._ready_size -= size
+        self.batches[why, size] += 1
         self._room.notify_all()
         return batch
+
+    def _why(self) -> str:
+        """Why a batch starts now: "full"; "closing"; "delay", its parts waited as long as they may; or "idle".
+
+        "idle" says that nothing but a free runner was waited for.
+        """
+        if self._ready_size >= self._max_batch:
+            return "full"
+        if self._closed:
+            return "closing"
+        first = min((entry.request for entry in self._ready), key=lambda request: request.start_by)
+        return "delay" if first.max_delay > 0 and first.start_by > self._idle_since else "idle"
 
     def _prepare(self, request: _Request) -> None:
         entries, error = [], None
@@ -351,6 +370,8 @@ class Pool:
         except BaseException as raised:  # as above
             error = raised
         with self._lock:
+            if not self._idle:
+                self._idle_since = monotonic()
             self._idle.append(run)
             if self._accepted or self._ready:
                 self._wake.put(None)  # callbacks may keep this thread

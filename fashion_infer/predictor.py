@@ -321,17 +321,39 @@ class Predictor:
         Raises:
             ImageError: the batch has another type or shape.
         """
-        size = self.spec.image_size
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
-            raise ImageError(f"a batch must be uint8 [N, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}")
-        if len(batch) == 0:
+        parts = self._parts(batch)
+        if not parts:
             self._pool.check_open()
             return no_outputs(self.spec)
-        parts = [
-            Part(_Rows(rows), len(rows))
-            for rows in np.split(batch, range(self._max_batch, len(batch), self._max_batch))
-        ]
         return self._pool.result(self._pool.submit(lambda: parts, joined, wait=True))
+
+    def submit_run(
+        self, source: NDArray[np.uint8] | bytes, box: Box | None = None, *, deadline_ms: float | None = None
+    ) -> Future[Outputs]:
+        """`run` in the background, in one batch with what other threads submit meanwhile.
+
+        Args:
+            source: a batch as `run` takes it, of at least one image, or one encoded image, which is decoded here.
+            box: of the garment in the encoded image, x1 y1 x2 y2 in pixels of the upright image.
+            deadline_ms: as `submit` takes it.
+
+        Returns:
+            Gives the outputs as `run` does, or raises what the future of `submit` raises.
+
+        Raises:
+            ImageError: the batch has another type or shape.
+            QueueFullError, PredictorClosedError: as `submit`.
+        """
+        if isinstance(source, bytes):
+            prepare = partial(self._prepare_rows, source, box)
+        else:
+            prepare = partial(_as_it_is, self._parts(source))
+        return self._pool.submit(prepare, joined, wait=False, max_delay=self._max_delay, deadline_ms=deadline_ms)
+
+    @property
+    def batches(self) -> dict[tuple[str, int], int]:
+        """How many batches have started, by why ("full", "delay", "idle", "closing") and by their images."""
+        return dict(self._pool.batches)
 
     @property
     def backends(self) -> list[Backend]:
@@ -415,6 +437,23 @@ class Predictor:
                 own = {**timing, "preprocess": (perf_counter() - start) * 1e3}
                 parts.append(Part(_Garment(source, picture.width, picture.height, cut, kept, own)))
         return parts
+
+    def _prepare_rows(self, source: bytes, box: Box | None) -> list[Part | Done]:
+        """What the network gets of an encoded image, to be answered by its outputs as they are."""
+        (part,) = self._prepare(source, None if box is None else [box], perf_counter())
+        if isinstance(part, Done):  # a bad box
+            raise part.result.error
+        return [Part(_Rows(part.item.rows))]
+
+    def _parts(self, batch: NDArray[np.uint8]) -> list[Part | Done]:
+        """The parts of a batch that was decoded elsewhere."""
+        size = self.spec.image_size
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
+            raise ImageError(f"a batch must be uint8 [N, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}")
+        if len(batch) == 0:
+            return []
+        pieces = np.split(batch, range(self._max_batch, len(batch), self._max_batch))
+        return [Part(_Rows(rows), len(rows)) for rows in pieces]
 
 
 def _run(runner: Runner, spec: ModelSpec, items: list[_Garment | _Rows]) -> list[Prediction | Outputs]:

@@ -131,6 +131,20 @@ def test_an_item_in_a_hurry_takes_the_waiting_ones_along() -> None:
     assert runner.batches == [[1, 2, 3]]
 
 
+def test_batches_say_why_they_left() -> None:
+    with pooling(runner := Runner()) as pool:
+        wait([submit(pool, item, max_delay=LONG) for item in (1, 2, 3, 4)], SOON)
+        submit(pool, 5).result(SOON)
+        wait([submit(pool, item, max_delay=0.2) for item in (1, 2)], SOON)
+        behind = [runner.shut(pool), submit(pool, 1, max_delay=0.01), submit(pool, 2, max_delay=0.01)]
+        sleep(0.1)
+        runner.gate.set()
+        wait(behind, SOON)
+        last = submit(pool, 6, max_delay=LONG)
+    assert last.result(SOON) == 36
+    assert pool.batches == {("full", 4): 1, ("idle", 1): 2, ("delay", 2): 1, ("idle", 2): 1, ("closing", 1): 1}
+
+
 def test_a_window_is_kept_while_other_threads_prepare() -> None:
     """Whoever leaves the window for another job wakes somebody else to watch it."""
     blocked = threading.Event()

@@ -21,6 +21,9 @@ ELSEWHERE = (  # too long for a test, or for a machine that CI is not
     "fashion-infer demo --train",  # make demo-train
     "fashion-infer bench fashionnet.onnx --images photos/ --report report/",  # tests/bench/test_command.py
     "fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'",
+    "fashion-infer serve fashionnet-lite",  # tests/cli/test_serve.py: they end when they are told to
+    "fashion-infer serve fashionnet.onnx --gallery shop.gallery --port 8080 --api-key-file key.txt",
+    "fashion-infer serve fashionnet-lite --gallery shop.gallery",
     "fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda",  # a GPU
 )
 

@@ -22,6 +22,7 @@ NEEDS_AN_EXTRA = (
     "fashion_infer.bench.ceiling",
     "fashion_infer.bench.loadgen",
     "fashion_infer.bench.page",
+    "fashion_infer.serve.",
     "fashion_infer.tensorrt.build",  # and its checks
     "fashion_infer.tensorrt.cuda",
     "fashion_infer.tensorrt.session",
@@ -119,6 +120,8 @@ def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None
         ("embed {onnx_model} a.jpg -o out --ray local", "ray", "ray"),
         ("export {onnx_model} --triton out", "onnx", "export"),
         ("index http://localhost:1/a a.jpg --model {onnx_model}", "qdrant_client", "cluster"),
+        ("serve {onnx_model}", "fastapi", "serve"),
+        ("serve {onnx_model}", "uvicorn", "serve"),
     ],
 )
 def test_the_command_line_names_it_too(arguments: str, missing: str, extra: str, onnx_model: Path) -> None:

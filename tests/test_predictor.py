@@ -138,6 +138,31 @@ def test_predict_stream_submit_apredict_and_run_agree(predictor: Predictor) -> N
         assert all(same(one, other) for one, other in zip(many, alone, strict=True))
 
 
+def test_submitted_runs_give_the_outputs_as_they_are(predictor: Predictor) -> None:
+    images = [jpeg(seed) for seed in range(3)]
+    batch = np.stack([crop(read_image(image, side=64), None, 64).pixels for image in images] * 3)  # above max_batch
+    outputs = predictor.run(batch)
+    submitted = predictor.submit_run(batch).result(SOON)
+    encoded = [predictor.submit_run(image).result(SOON) for image in images]
+    boxed = predictor.submit_run(images[0], [9, 9, 80, 100]).result(SOON)
+    for name, values in outputs.items():
+        np.testing.assert_allclose(submitted[name], values, atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([rows[name] for rows in encoded]), values[:3], atol=1e-5)
+    (expected,) = predictor.predict(images[0], boxes=[[9, 9, 80, 100]])
+    np.testing.assert_allclose(boxed["embedding"][0], expected.embedding, atol=1e-5)
+
+
+def test_submitted_runs_that_fail(predictor: Predictor) -> None:
+    with pytest.raises(ImageError, match="the image"):
+        predictor.submit_run(b"no image").result(SOON)
+    with pytest.raises(ImageError, match="box"):
+        predictor.submit_run(jpeg(1), [900, 900, 901, 901]).result(SOON)
+    with pytest.raises(ImageError, match="a batch must be"):
+        predictor.submit_run(np.zeros((1, 2, 2, 3), np.uint8))
+    with pytest.raises(DeadlineExceededError):
+        predictor.submit_run(jpeg(1), deadline_ms=0).result(SOON)
+
+
 def test_nothing_in_nothing_out(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
     assert predictor.predict(b"not even read", boxes=[]) == []
@@ -466,7 +491,9 @@ def test_many_threads_at_once_in_every_way(predictor: Predictor) -> None:
 def test_images_submitted_together_share_a_batch(onnx_model: Path) -> None:
     with Predictor(onnx_model, sessions=1, threads=1, max_batch=6, max_delay_ms=20_000) as predictor:
         predictions = [future.result(SOON) for future in [predictor.submit(photo(i)) for i in range(6)]]
+        batches = predictor.batches
     assert len({p.timing["compute"] for p in predictions}) == 1
+    assert batches == {("full", 6): 1}
 
 
 def test_a_lone_predict_does_not_wait_for_the_window(onnx_model: Path) -> None:

@@ -25,6 +25,17 @@ ENVIRONMENTS = {
         "onnxslim",
         "onnxruntime>=1.20",
     ],
+    "litserve": [
+        "litserve>=0.2.13",
+        "onnxruntime>=1.20",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.10",
+        "pillow>=11.1",
+        "platformdirs>=4.12",
+        "rich>=13",
+        "simplejpeg>=1.8.2",
+        "typer>=0.16",
+    ],
     "ours": [
         "onnxruntime>=1.20",
         "openvino==2026.4.1",

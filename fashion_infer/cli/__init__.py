@@ -22,6 +22,7 @@ from fashion_infer.cli import (
     models,
     predict,
     search,
+    serve,
     train,
 )
 from fashion_infer.cli.shared import say
@@ -87,5 +88,6 @@ app.command()(demo.demo)
 app.command()(index.index)
 app.command()(search.search)
 app.command()(embed.embed)
+app.command()(serve.serve)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")

@@ -23,6 +23,7 @@ from fashion_infer.gallery.searching import Options, Query, search
 from fashion_infer.gallery.store import Store
 from fashion_infer.images import ImageSource
 from fashion_infer.models import FOLDER as BUILT_IN
+from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.preprocess import Box
 
@@ -154,10 +155,10 @@ class Gallery:
 
     @overload
     def search(
-        self, images: list[ImageSource] | tuple[ImageSource, ...], **options: Unpack[SearchOptions]
+        self, images: list[ImageSource] | tuple[ImageSource, ...] | list[Prediction], **options: Unpack[SearchOptions]
     ) -> list[Hits]: ...
     @overload
-    def search(self, images: ImageSource, **options: Unpack[SearchOptions]) -> Hits: ...
+    def search(self, images: ImageSource | Prediction, **options: Unpack[SearchOptions]) -> Hits: ...
     @overload
     def search(self, images: None = None, **options: Unpack[SearchOptions]) -> Any: ...
 
@@ -182,7 +183,7 @@ class Gallery:
         """The garments most like a query.
 
         Args:
-            images: a photo, or a list of photos.
+            images: a photo, or the Prediction that the gallery's model made of one; a list of photos or of Predictions.
             ids: a row's id, or a list of them; the row itself is no hit.
             vectors: float [D], or [N, D] for N queries.
             box: of the garment in the photo, pixels of the upright photo.
@@ -361,7 +362,7 @@ class Gallery:
         kinds = [what for what in (images, ids, vectors) if what is not None]
         if len(kinds) > 1:
             raise UsageError("give images, ids or vectors, one of them")
-        if box is not None and (images is None or isinstance(images, list | tuple)):
+        if box is not None and (images is None or isinstance(images, list | tuple | Prediction)):
             raise UsageError("a box goes with one photo")
         if images is not None:
             return queries.by_photo(self._needed_predictor(), self.facts, images, box), not isinstance(

@@ -43,12 +43,12 @@ class Hit:
         """Plain values, ready for JSON."""
         return {
             "id": self.id,
-            "item": _plain(self.item),
+            "item": plain(self.item),
             "score": self.score,
             "match": self.match,
             "views": self.views,
             "image": self.image,
-            "payload": {name: _plain(value) for name, value in self.payload.items()},
+            "payload": {name: plain(value) for name, value in self.payload.items()},
             "why": self.why,
         }
 
@@ -97,5 +97,6 @@ def search_to_dict(results: list[Hits], space: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a column as JSON can hold it."""
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -21,8 +21,15 @@ logger = logging.getLogger("fashion_infer")
 
 
 def by_photo(predictor: Predictor, facts: Facts, images: Any, box: Box | None) -> list[Query]:
-    """Queries of a photo, of a box in it, or of a list of photos; an only bad photo raises its ImageError."""
-    if isinstance(images, list | tuple):
+    """Queries of a photo, of a box in it, of its Prediction, or of a list of photos or of Predictions.
+
+    Raises:
+        ImageError: the only photo is bad.
+    """
+    many = images if isinstance(images, list | tuple) else [images]
+    if many and all(isinstance(image, Prediction) for image in many):
+        predictions = list(many)
+    elif isinstance(images, list | tuple):
         predictions = predictor.predict(images)
     elif box is not None:
         predictions = predictor.predict(images, boxes=[box])

@@ -1,1 +1,1 @@
-"""The server: one ASGI application around one Predictor, and the same on a Ray cluster."""
+"""Serving over HTTP: one ASGI application around one Predictor, with a page, a gallery and KServe v2."""

@@ -34,6 +34,20 @@ def test_a_photo_is_found_again(gallery: Gallery, photos: list[str]) -> None:
     assert hits.exact == (not gallery.place.startswith("http"))
 
 
+def test_a_prediction_is_a_query_too(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
+    gallery.add(photos)
+    hits = gallery.search(predictor.predict(photos[3]), limit=5)
+    assert [(hit.id, hit.why) for hit in hits] == [(hit.id, hit.why) for hit in gallery.search(photos[3], limit=5)]
+    failed = predictor.predict([__file__])[0]
+    with pytest.raises(ImageError):
+        gallery.search(failed)
+    good, bad = gallery.search([predictor.predict(photos[3]), failed], limit=5)
+    assert [hit.id for hit in good] == [hit.id for hit in hits]
+    assert isinstance(bad.error, ImageError)
+    with pytest.raises(UsageError, match="a box goes with one photo"):
+        gallery.search(predictor.predict(photos[3]), box=[0, 0, 9, 9])
+
+
 def test_what_is_unchanged_is_skipped(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
     gallery.add(photos)
     before = gallery.get(photos[0])

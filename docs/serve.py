@@ -1,0 +1,67 @@
+"""A picture of the page of `fashion-infer serve`, with rendered garments: `python docs/serve.py docs/serve.jpg`.
+
+It needs Playwright and a chromium (apt-get install chromium).
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from fashion_infer import Gallery, Predictor
+from fashion_infer.synthetic.dataset import to_jpeg
+from fashion_infer.synthetic.rendering import render
+
+MODEL = "fashionnet-lite"
+SEED, SIZE, ITEMS = 1_000_003, 420, 72  # of the gallery; it is large enough for levels of match
+QUERY = 8  # of the same renderer, from another view
+WIDTH, HEIGHT = 1000, 900  # of the window, pixels
+
+
+def main(output: str) -> None:
+    """Render a shop, serve it, and look at it."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder) / "shop.gallery"
+        garments = [render(SEED, number, size=SIZE) for number in range(ITEMS)]
+        with Predictor(MODEL) as predictor, Gallery(place, predictor) as gallery:
+            paths = [Path(folder) / f"garment {number:02}.jpg" for number in range(ITEMS)]
+            for path, garment in zip(paths, garments, strict=True):
+                path.write_bytes(to_jpeg(garment))
+            gallery.add([path for number, path in enumerate(paths) if number != QUERY], ids=names(ITEMS, QUERY))
+        program = "from fashion_infer.cli import main; main()"
+        command = [sys.executable, "-c", program, "serve", MODEL, "--gallery", str(place), "--port", "0"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr is not None
+            url = json.loads(server.stderr.readline())["url"]
+            picture = photographed(url, paths[QUERY])
+            server.terminate()
+    picture.convert("RGB").save(output, quality=80, optimize=True)
+
+
+def names(count: int, left_out: int) -> list[str]:
+    """Ids of the rows."""
+    return [f"garment {number:02}" for number in range(count) if number != left_out]
+
+
+def photographed(url: str, photo: Path) -> Image.Image:
+    """The page after a photo was chosen."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(url)
+        page.set_input_files("#file", photo)
+        page.locator("#hits img").nth(3).wait_for()
+        page.wait_for_function("[...document.images].slice(0, 6).every(image => image.complete)")
+        shot = page.screenshot()
+        browser.close()
+    return Image.open(BytesIO(shot))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
