@@ -222,7 +222,7 @@ def _join(address: str) -> None:
 
 
 def _stay_on_loopback() -> None:
-    """Ray puts this machine's own address in the place of 127.0.0.1; a switch for Windows and macOS keeps it from that."""
+    """Ray puts this machine's own address in the place of 127.0.0.1, but for a switch that is meant for macOS."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the processes that it starts
     ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable already
 
