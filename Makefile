@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
-EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,serve,dev
+EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,serve,ray,dev
 LIGHT_VENV = .venv-light-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LIGHT_TESTS := batching decoding devices drawing errors files images inputs interrupts machine model_spec pictures \
 	prediction preprocess text

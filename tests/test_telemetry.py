@@ -1,9 +1,14 @@
-"""A child process predicts with each runtime, then its home is searched for what the makers' statistics leave there."""
+"""A child process predicts with each runtime, then its home is searched for what the makers' statistics leave there.
+
+Ray sends its statistics: it is told to send them to this test, which waits for them.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +28,16 @@ UNGUARDED = {
     "onnxruntime": "import sys, time, onnxruntime; onnxruntime.InferenceSession(sys.argv[1]); time.sleep(3)",
     "openvino": "import openvino, time; time.sleep(3)",
 }
+
+
+BEGIN_A_CLUSTER = """
+import sys, time
+from importlib import import_module
+import_module(sys.argv[1])
+import ray
+ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=1, logging_level="ERROR")
+time.sleep(8)
+"""
 
 
 def files_left_by(code: str, backend: str, home: Path) -> list[str]:
@@ -56,8 +71,32 @@ def test_the_runtime_alone_leaves_some(backend: str, tmp_path: Path) -> None:
     assert files_left_by(UNGUARDED[backend], backend, tmp_path)
 
 
-def test_what_the_user_set_is_kept() -> None:
-    code = "import fashion_infer, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "0"}
+@pytest.mark.parametrize(("first", "expected"), [("fashion_infer", 0), ("json", 1)])  # the second: it could fail
+def test_a_cluster_reports_nothing(first: str, expected: int) -> None:
+    pytest.importorskip("ray")
+    reports: list[bytes] = []
+
+    class Maker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            reports.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Maker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        report_to = {"RAY_USAGE_STATS_REPORT_URL": f"http://127.0.0.1:{server.server_port}"}
+        report_to |= {"RAY_USAGE_STATS_REPORT_INTERVAL_S": "1", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
+        code = [sys.executable, "-c", BEGIN_A_CLUSTER, first]
+        result = subprocess.run(code, capture_output=True, text=True, timeout=120, env={**kept, **report_to})
+        server.shutdown()
+    assert result.returncode == 0, result.stderr
+    assert min(len(reports), 1) == expected
+
+
+@pytest.mark.parametrize("variable", ["ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED"])
+def test_what_the_user_set_is_kept(variable: str) -> None:
+    code = f"import fashion_infer, os; print(os.environ[{variable!r}])"
+    environment = {**os.environ, variable: "kept"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
-    assert result.stdout == "0\n"
+    assert result.stdout == "kept\n"

@@ -14,6 +14,7 @@ from fashion_infer.cli import (
     data,
     demo,
     doctor,
+    embed,
     evaluate,
     export,
     gallery,
@@ -86,6 +87,7 @@ app.command("eval")(evaluate.evaluate)
 app.command()(demo.demo)
 app.command()(index.index)
 app.command()(search.search)
+app.command()(embed.embed)
 app.command()(serve.serve)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")

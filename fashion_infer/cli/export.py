@@ -64,6 +64,14 @@ def export(
             f"fastest for its best; {BATCH} by default."
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a model repository for NVIDIA's Triton server as well: the ONNX file, and the TensorRT engines "
+            "beside it that were built from it.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
@@ -79,6 +87,8 @@ def export(
         fashion-infer export fashionnet.onnx --precision fp16 --engine --batch 1:1:4,5:64:64
 
         fashion-infer export fashionnet.onnx --precision int8 --calibration photos/ --data data/category_attribute
+
+        fashion-infer export fashionnet.onnx --triton models/
     """
     from fashion_infer.export.steps import write_onnx
 
@@ -92,30 +102,52 @@ def export(
         output = output or Path()  # not among the package's own files
     options = _build_options(flavour, batch) if engine else None
     to_plan = engine and source.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+    if triton is not None and options is not None:
+        _check_triton_runs(options)
     plan, facts = None, None
     with TemporaryDirectory(prefix="fashion-infer-") as scratch:
         with errors.status("exporting and checking parity"):
             target = Path(scratch) / "model.onnx" if to_plan else output
             onnx_file, report = write_onnx(source, target, precision, images, int8)
-        if report is None and not engine:
+        if report is None and not engine and triton is None:
             raise UsageError(
-                f"{model} is an ONNX file already: say another --precision or --engine, or give a checkpoint"
+                f"{model} is an ONNX file already: say another --precision, --engine or --triton, or give a checkpoint"
             )
         if options is not None:
             plan, facts = _build(onnx_file, output if to_plan else None, options, source if to_plan else onnx_file)
+    served = [] if triton is None else _write_repository(source if to_plan else onnx_file, triton, plan)
     if as_json:
-        result = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
-        typer.echo(json.dumps(result | {"plan": plan and str(plan), "engine": facts and asdict(facts)}))
+        result: dict[str, object] = {"onnx": None if to_plan else str(onnx_file), "parity": report and asdict(report)}
+        result |= {"plan": plan and str(plan), "engine": facts and asdict(facts)}
+        typer.echo(json.dumps(result | ({} if triton is None else {"triton": [str(model) for model in served]})))
         return
     if int8 is not None and report is not None:
         _print_int8(cast("Int8Report", report))
     elif report is not None:
         _print_parity(cast("ParityReport", report))
     for path in [plan] if to_plan else [onnx_file, plan]:
-        if path is not None:
+        if path is not None and path != source:
             out.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
     if facts is not None:
         _print_engine(facts)
+    for model_folder in served:
+        out.print(f"{model_folder} (a model of Triton's)", soft_wrap=True)
+
+
+def _check_triton_runs(options: "BuildOptions") -> None:
+    """Refuse an engine that could not be served, before it is built."""
+    from fashion_infer.tensorrt.build import resolve
+
+    if resolve(options).flavour == "rtx":
+        raise UsageError("Triton runs TensorRT's own engines only: --triton goes with --flavour tensorrt")
+
+
+def _write_repository(onnx_file: Path, folder: Path, plan: Path | None) -> list[Path]:
+    from fashion_infer.export.triton import plans_beside, write_repository
+
+    built = [] if plan is None else [plan]
+    others = [found for found in plans_beside(onnx_file) if plan is None or found.resolve() != plan.resolve()]
+    return write_repository(onnx_file, folder, built + others)
 
 
 def _build(onnx_file: Path, plan: Path | None, options: "BuildOptions", source: Path) -> "tuple[Path, EngineFile]":

@@ -1,6 +1,7 @@
 """The user's own columns from a table: a CSV or Parquet file, joined to photos by path or by id."""
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,33 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
 def _read_csv(path: Path) -> dict[str, list[Any]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *lines = csv.reader(file)
-    except (OSError, ValueError, csv.Error) as error:
+            text = file.read()
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as a CSV file with a header, in UTF-8: {error}") from error
+    return columns_of_csv(str(path), text)
+
+
+def columns_of_csv(name: str, text: str) -> dict[str, list[Any]]:
+    """The columns of a CSV file with a header, each as the narrowest kind that all of its cells can be read as.
+
+    Args:
+        name: of the file, for messages.
+        text: its content.
+
+    Raises:
+        UsageError: it has no header, a name twice, or a row with more or fewer cells.
+    """
+    try:
+        header, *lines = csv.reader(io.StringIO(text, newline=""))
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{name} cannot be read as a CSV file with a header, in UTF-8: {error}") from error
     lines = [line for line in lines if line]
     for number, line in enumerate(lines, 2):
         if len(line) != len(header):
-            raise UsageError(f"{path}, row {number}: it has {len(line)} cells, the header {len(header)}")
+            raise UsageError(f"{name}, row {number}: it has {len(line)} cells, the header {len(header)}")
     if len(set(header)) < len(header):
-        raise UsageError(f"{path}: two columns have the same name")
-    return {name: _typed(name, [line[i] for line in lines]) for i, name in enumerate(header)}
+        raise UsageError(f"{name}: two columns have the same name")
+    return {column: _typed(column, [line[i] for line in lines]) for i, column in enumerate(header)}
 
 
 def _typed(name: str, cells: list[str]) -> list[Value]:

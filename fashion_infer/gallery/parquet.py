@@ -1,4 +1,4 @@
-"""Embeddings in Parquet: what `gallery export` writes and `index --from` reads; any tool that reads Parquet can use it.
+"""Embeddings in Parquet, as `gallery export` and `embed` write and `index --from` reads them, and any tool can.
 
 One row a garment: id, path, box, is_garment, category, category_score, attributes, landmarks, embedding, content_hash,
 error, then colors where the model gives them, then the user's own columns. The schema's metadata names the embedding
@@ -6,7 +6,8 @@ space and the model.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fashion_infer.errors import FashionInferError, GalleryError, UsageError, mi
 from fashion_infer.files import write_atomically
 from fashion_infer.gallery.rows import Facts, Row, landmarks_from_dicts, landmarks_to_dicts
 from fashion_infer.gallery.store import Store
-from fashion_infer.gallery.values import clean
+from fashion_infer.gallery.values import RESERVED, Value, clean
 
 try:
     import pyarrow as pa
@@ -48,6 +49,25 @@ KINDS = {
     "datetime_utc": pa.timestamp("us", tz="UTC"),
     "list": pa.list_(pa.string()),
 }
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """A garment without an embedding.
+
+    Attributes:
+        id: of the row.
+        path: of the photo, None for one that was not given as a path.
+        error: why there is none.
+        content_hash: sha256 of the photo's bytes, None where it could not be read.
+        columns: the user's own.
+    """
+
+    id: str
+    path: str | None
+    error: str
+    content_hash: str | None
+    columns: dict[str, Value]
 
 
 def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -> pa.Schema:
@@ -107,34 +127,31 @@ def export(store: Store, path: Path) -> int:
     return count
 
 
-def table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of that schema."""
-    embedding = schema.field("embedding").type
-    vectors = pa.array(np.concatenate([row.vector for row in rows]), pa.float16())
+def table_of(rows: Sequence[Row | FailedRow], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of that schema; one that failed is null but for its id, path, error, hash and columns."""
     arrays = []
     for field in schema:
         if field.name == "embedding":
-            arrays.append(pa.FixedSizeListArray.from_arrays(vectors, embedding.list_size))
+            arrays.append(_embeddings(rows, field.type.list_size))
         else:
             arrays.append(pa.array([_cell(row, field.name) for row in rows], field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _cell(row: Row, name: str) -> Any:
+def _embeddings(rows: Sequence[Row | FailedRow], dim: int) -> pa.FixedSizeListArray:
+    vectors = np.zeros((len(rows), dim), np.float16)
+    for place, row in enumerate(rows):
+        if isinstance(row, Row):
+            vectors[place] = row.vector
+    failed = pa.array([isinstance(row, FailedRow) for row in rows], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=failed)
+
+
+def _cell(row: Row | FailedRow, name: str) -> Any:
     if name == "landmarks":
-        return landmarks_to_dicts(row.landmarks)
-    if name in (
-        "id",
-        "path",
-        "box",
-        "is_garment",
-        "category",
-        "category_score",
-        "attributes",
-        "content_hash",
-        "colors",
-    ):
-        return getattr(row, name)
+        return landmarks_to_dicts(row.landmarks) if isinstance(row, Row) else None
+    if name in RESERVED:
+        return getattr(row, name, None)
     return row.columns.get(name)
 
 
@@ -204,7 +221,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, Row | FashionInferError]
 
 def _row(id: str, cells: dict[str, Any], vector: Any, columns: dict[str, Any]) -> Row:
     if cells.get("error") is not None:
-        raise GalleryError(f"{id}: {cells['error']}")
+        raise GalleryError(cells["error"] if id in cells["error"] else f"{id}: {cells['error']}")
     if not id or not abs(float(vector @ vector) - 1) < 1e-2:
         raise GalleryError(f"{id or 'a row'}: it has no id, or no embedding of unit length")
     record, mark, number = id.rpartition("#")

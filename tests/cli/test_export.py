@@ -50,3 +50,28 @@ def test_the_files_name_is_printed_to_the_letter(run: Callable[..., Any], checkp
     assert result.returncode == 0, result.stderr
     assert "c[/red]/:heart:[bold].onnx (" in result.stdout
     assert (tmp_path / "c[/red]" / ":heart:[bold].onnx").is_file()
+
+
+def test_a_model_repository_of_a_built_in_model(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run("export", "fashionnet-lite", "--triton", "models", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "models/fashionnet-lite (a model of Triton's)\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    again = json.loads(run("export", "fashionnet-lite", "--triton", "models", "--json", folder=tmp_path).stdout)
+    assert again["triton"] == ["models/fashionnet-lite"]
+
+
+def test_a_model_repository_of_a_checkpoint_in_another_precision(
+    run: Callable[..., Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ["--precision", "fp16", "-o", "net.onnx", "--triton", "models"]
+    result = run("export", checkpoint, *arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "models" / "net" / "1" / "model.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
+
+
+def test_triton_has_no_engines_for_rtx(run: Callable[..., Any], fails: Callable[..., None], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    arguments = ["--engine", "--flavour", "rtx", "--triton", "models"]
+    fails(run("export", "fashionnet-lite", *arguments, folder=tmp_path), 2, "Triton runs TensorRT's own engines only")
+    assert not list(tmp_path.iterdir())

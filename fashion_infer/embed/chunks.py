@@ -1,0 +1,201 @@
+"""From photos to Parquet: one file a chunk, written whole or not at all, and never twice.
+
+catalogue -> the chunks that are missing -> a worker (this machine, or a Ray cluster) -> rows -> chunk-000000.parquet
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fashion_infer.embed.catalogue import Catalogue, Item
+from fashion_infer.embed.places import RemoteFile, is_address
+from fashion_infer.errors import FashionInferError, UsageError
+from fashion_infer.files import write_atomically
+from fashion_infer.gallery.adding import Job, failures, finished
+from fashion_infer.gallery.gallery import facts_of
+from fashion_infer.gallery.parquet import MODEL_KEY, SHA256_KEY, FailedRow, schema_of, table_of
+from fashion_infer.gallery.photos import Photo, read_ahead
+from fashion_infer.gallery.rows import Facts, Row, path_of_text
+from fashion_infer.gallery.values import clean
+from fashion_infer.predictor import Predictor
+
+INPUTS_KEY = "fashion_infer.inputs_sha256"
+
+logger = logging.getLogger("fashion_infer")
+
+Failures = list[tuple[str, str]]  # id of each row without an embedding, and why
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every chunk of one run has in common.
+
+    Attributes:
+        kinds: of the user's columns.
+        inputs_sha256: `Catalogue.fingerprint`.
+        folder: against which relative paths are meant.
+    """
+
+    kinds: dict[str, str]
+    inputs_sha256: str
+    folder: str
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> "Terms":
+        """Those of a catalogue that was read in the current folder."""
+        return cls(catalogue.kinds, catalogue.fingerprint(), os.getcwd())  # noqa: PTH109
+
+
+class Worker(Protocol):
+    """What computes chunks.
+
+    Attributes:
+        facts: what the embeddings are bound to.
+    """
+
+    facts: Facts
+
+    def tables(self, chunks: Iterator[tuple[int, list[Item]]], terms: Terms) -> Iterator[tuple[int, pa.Table]]:
+        """The table of each chunk with its number, as they come."""
+        ...
+
+
+class OneMachine:
+    """The worker that is this process."""
+
+    def __init__(self, predictor: Predictor, progress: Callable[[int], None] = lambda rows: None) -> None:
+        """Use a Predictor.
+
+        Args:
+            predictor: to compute with.
+            progress: called with the number of rows that were done since the last call.
+        """
+        self.facts = facts_of(predictor)
+        self._predictor, self._progress = predictor, progress
+
+    def tables(self, chunks: Iterator[tuple[int, list[Item]]], terms: Terms) -> Iterator[tuple[int, pa.Table]]:
+        """Each chunk in order; the photos of the next one are read and decoded while the last ones of this one run."""
+        begun: deque[tuple[int, int]] = deque()
+
+        def photos() -> Iterator[Photo]:
+            for number, items in chunks:
+                begun.append((number, len(items)))
+                yield from map(partial(_photo, terms.folder), items)
+
+        rows = embedded(self._predictor, photos())
+        for first in rows:
+            number, size = begun.popleft()
+            chunk = [first]
+            self._progress(1)
+            for row in islice(rows, size - 1):
+                chunk.append(row)
+                self._progress(1)
+            yield number, chunk_table(self.facts, terms, chunk)
+
+
+def embedded(predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Row | FailedRow]:
+    """The row of each photo, in order; a bad photo's says why it has no embedding."""
+
+    def jobs() -> Iterator[Job]:
+        for photo in read_ahead(photos):
+            job = Job(photo, [])
+            if photo.error is not None:
+                job.outcomes = failures(job, photo.error)
+            yield job
+
+    for job in finished(predictor, jobs()):
+        assert job.outcomes is not None
+        (outcome,) = job.outcomes
+        if outcome.error is None:
+            assert job.rows is not None
+            yield from job.rows
+        else:
+            photo = job.photo
+            text = str(outcome.error)
+            yield FailedRow(photo.id, photo.path, text, photo.content_hash or None, photo.columns or {})
+
+
+def _photo(folder: str, item: Item) -> Photo:
+    """A photo to read; paths are relative to the folder, in which this process need not be."""
+    source = RemoteFile(item.path) if is_address(item.path) else path_of_text(str(Path(folder, item.path)))
+    photo = Photo(item.id, source, item.path, None, {})  # type: ignore[arg-type] # a RemoteFile is read, no more
+    try:
+        photo.columns = clean(item.columns)
+    except FashionInferError as error:
+        photo.error = error
+    return photo
+
+
+def chunk_table(facts: Facts, terms: Terms, rows: Sequence[Row | FailedRow]) -> pa.Table:
+    """The table of one chunk, which says what it was made from."""
+    colors = any(isinstance(row, Row) and row.colors is not None for row in rows)
+    schema = schema_of(facts, terms.kinds, colors=colors)
+    return table_of(rows, schema.with_metadata({**schema.metadata, INPUTS_KEY: terms.inputs_sha256}))
+
+
+def chunk_path(folder: Path, number: int) -> Path:
+    """The file of a chunk."""
+    return folder / f"chunk-{number:06}.parquet"
+
+
+def finished_chunks(folder: Path, facts: Facts, terms: Terms) -> dict[int, Failures]:
+    """The chunks that an earlier run has written, with their rows that have no embedding.
+
+    A file that cannot be read, as one that a disk has damaged, counts as not written.
+
+    Raises:
+        UsageError: the folder holds chunks of another list of inputs or another model, or files of something else.
+    """
+    chunks: dict[int, Failures] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        number = path.stem.removeprefix("chunk-")
+        if not (path.name.startswith("chunk-") and number.isascii() and number.isdigit()):
+            raise UsageError(f"{folder} holds {path.name}, which is no chunk of embeddings: give a folder of its own")
+        try:
+            table = pq.read_table(path, columns=["id", "error"])
+        except (OSError, pa.ArrowException) as error:
+            logger.warning("%s cannot be read and is made again: %s", path, error)
+            continue
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if metadata.get(SHA256_KEY) != facts.model_sha256:
+            raise UsageError(
+                f"{folder} holds embeddings of another model, {metadata.get(MODEL_KEY)} with sha256 "
+                f"{metadata.get(SHA256_KEY)}, and {facts.model} has {facts.model_sha256}: give a folder of its own"
+            )
+        if metadata.get(INPUTS_KEY) != terms.inputs_sha256:
+            raise UsageError(
+                f"{folder} holds embeddings of another list of inputs: give the list that it was begun with, or a "
+                "folder of its own"
+            )
+        chunks[int(number)] = _failures(table)
+    return chunks
+
+
+def write_chunks(
+    catalogue: Catalogue, folder: Path, numbers: Sequence[int], worker: Worker, terms: Terms
+) -> Iterator[tuple[int, Failures]]:
+    """Compute and write chunks; the number of rows of each, and its failures, come once its file is there.
+
+    Raises:
+        OutputError: a file cannot be written; those before it are kept.
+        FashionInferError: the worker cannot go on; likewise.
+    """
+    chunks = ((number, catalogue.chunk(number)) for number in numbers)
+    for number, table in worker.tables(chunks, terms):
+        write_atomically(chunk_path(folder, number), partial(pq.write_table, table))
+        yield table.num_rows, _failures(table)
+
+
+def _failures(table: pa.Table) -> Failures:
+    failed = table.select(["id", "error"]).filter(pc.is_valid(table["error"])).to_pylist()
+    return [(row["id"], row["error"]) for row in failed]
