@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from fashion_infer.bench.limits import limits
-from fashion_infer.bench.report import NAMES, latency_table, notes, scenario_table, stage_table, throughput_table
+from fashion_infer.bench.report import NAMES, latency_table, notes, scenario_table, throughput_table
 from fashion_infer.bench.result import BenchResult
 from fashion_infer.bench.statistics import PERCENTILES
 from fashion_infer.errors import missing_extra
@@ -36,7 +36,7 @@ def write_bench_page(result: BenchResult, path: Path) -> None:
             paragraph(notes(result)[0]),
             paragraph(limits(result), lead=True),
             section("Latency", _table(latency_table(result)), _svg(_latency_plot(result))),
-            section("Where the time goes", _table(stage_table(result)), _svg(_stage_plot(result))),
+            section("Where the time goes", _stages(result), _svg(_stage_plot(result))),
             section("Throughput", _table(throughput_table(result)), _svg(_throughput_plot(result))),
             *_scenarios(result),
             section("Details", _notes(result), _identity(result)),
@@ -45,8 +45,12 @@ def write_bench_page(result: BenchResult, path: Path) -> None:
     write_page(path, f"fashion-infer bench: {result.model['arch']}", sections)
 
 
+def _stages(result: BenchResult) -> str:
+    return table(["mean ms, end to end", *result.stages], [["one image", *map(str, result.stages.values())]])
+
+
 def _table(rich_table: Table) -> str:
-    """A table of the terminal as one of HTML, with its title as the name of the first column."""
+    """A table of the terminal as one of HTML."""
     columns = [str(column.header) for column in rich_table.columns]
     rows = zip(*(map(str, column.cells) for column in rich_table.columns), strict=True)
     caption = str(rich_table.title or "")
@@ -85,22 +89,35 @@ def _axes(height: float, **labels: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend_above(axes: Axes) -> None:
+    columns = min(5, len(axes.get_legend_handles_labels()[0]))
+    axes.legend(ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Write 10 and 20 at a logarithmic axis, not powers of ten."""
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+
+
 def _latency_plot(result: BenchResult) -> Figure:
     """Milliseconds by percentile, on an axis that gives each nine equal room; a thin line for each process start."""
     figure, axes = _axes(3.2, xlabel="percentile of the images", ylabel="milliseconds of one image")
     for colour, (name, starts) in zip(SERIES, result.raw.items(), strict=False):
-        for samples in starts:
+        for number, samples in enumerate(starts):
             shares = (np.arange(len(samples)) + 0.5) / len(samples)
-            axes.plot(_nines(100 * shares), np.sort(samples), color=colour, linewidth=0.8, alpha=0.5)
+            label = NAMES[name] if number == 0 else None
+            axes.plot(_nines(100 * shares), np.sort(samples), color=colour, linewidth=0.8, alpha=0.6, label=label)
         measured = [(p, result.latency[name][f"p{p:g}"]) for p in PERCENTILES]
         marks = [(_nines(p), estimate.value) for p, estimate in measured if estimate is not None]
-        axes.plot(*zip(*marks, strict=True), "o", color=colour, label=NAMES[name])
         for place, milliseconds in marks:
+            axes.plot(place, milliseconds, "o", color=colour)
             words = {"textcoords": "offset points", "xytext": (-4, 5), "ha": "right", "color": colour}
             axes.annotate(f"{milliseconds:.3g}", (place, milliseconds), **words)
     axes.set_xticks([_nines(p) for p in PERCENTILES], [f"p{p:g}" for p in PERCENTILES])
     axes.set(yscale="log", xlim=(0, None))
-    axes.legend(loc="upper left")
+    _plain_numbers(axes)
+    _legend_above(axes)
     return figure
 
 
@@ -117,7 +134,7 @@ def _stage_plot(result: BenchResult) -> Figure:
         axes.barh(0, estimate.value, left=left, label=name, color=colour)
         left += estimate.value
     axes.set(yticks=[])
-    axes.legend(ncols=len(result.stages), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    _legend_above(axes)
     return figure
 
 
@@ -135,7 +152,7 @@ def _throughput_plot(result: BenchResult) -> Figure:
         ceiling = batches[int(size)] / share.value
         rates.axhline(ceiling, color=COLOURS["muted"], linestyle="--", label="ceiling: a large matrix product")
     rates.set(ylabel="images a second", ylim=(0, None))
-    rates.legend(fontsize=8)
+    _legend_above(rates)
     times.plot(places, [size / rate * 1e3 for size, rate in batches.items()], "s-", color=SERIES[2])
     times.set(ylabel="ms a batch", ylim=(0, None), xlabel="images in a batch")
     times.set_xticks(places, [str(size) for size in batches])
@@ -153,7 +170,9 @@ def _server_plot(result: BenchResult) -> Figure:
         points = [(run["images_per_s"].value, run["milliseconds"][name].value) for run in measured]
         if points:
             axes.plot(*zip(*points, strict=True), "s--", color=colour, label=f"Server end to end, {name}")
-    axes.legend(*axes.get_legend_handles_labels())
+    _plain_numbers(axes)
+    if axes.get_legend_handles_labels()[0]:
+        _legend_above(axes)
     return figure
 
 
