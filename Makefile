@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
-EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,serve,ray,dev
+EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,serve,ray,docs,dev
 LIGHT_VENV = .venv-light-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LIGHT_TESTS := batching decoding devices drawing errors files images inputs interrupts machine model_spec pictures \
 	prediction preprocess text
@@ -15,7 +15,7 @@ ABOUT_INT8 := fashionnet-lite in 8 bits, for CPUs.
 WITH_WORN = $(if $(CCP),--worn build/worn-photos)
 WITH_PHOTOS = $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-.PHONY: setup test test-light check demo demo-train pretrained clean
+.PHONY: setup test test-light check docs demo demo-train pretrained clean
 
 setup: $(VENV)/installed ## .venv with all that a machine without a GPU can use
 
@@ -41,6 +41,10 @@ test-light: ## the runtime's tests without torch, on another Python: make test-l
 	$(LIGHT_VENV)/bin/pip install --disable-pip-version-check -q -c constraints.txt -e ".[demo]" hypothesis psutil pytest
 	$(LIGHT_VENV)/bin/python -m pytest $(LIGHT_TESTS:%=tests/test_%.py)
 	$(LIGHT_VENV)/bin/fashion-infer predict fashionnet-lite docs/results.jpg
+
+docs: setup ## the documentation site, build/site/index.html; a broken link fails
+	$(BIN)/python docs/commands.py docs/reference/commands.md
+	$(BIN)/python -m zensical build --strict
 
 demo: $(DEMO_VENV)/installed ## the built-in model on pictures, timed: demo/report.html; PHOTOS=DIR adds your own
 	$(DEMO_VENV)/bin/fashion-infer demo -o demo $(WITH_PHOTOS)

@@ -1,5 +1,6 @@
 """fashion-infer: clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
 
+from fashion_infer.conversions import to_classifications, to_coco, to_dataframe, to_detections, to_keypoints
 from fashion_infer.errors import (
     BenchError,
     DataError,
@@ -61,4 +62,9 @@ __all__ = [
     "QueueFullError",
     "TrainingError",
     "UsageError",
+    "to_classifications",
+    "to_coco",
+    "to_dataframe",
+    "to_detections",
+    "to_keypoints",
 ]

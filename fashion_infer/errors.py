@@ -22,16 +22,24 @@ FashionInferError
 ├── DeadlineExceededError       a request waited longer than it could
 └── PredictorClosedError        the Predictor was closed
 
-Each takes its message as the only argument, so that every error survives pickling.
+Each takes its message as the only argument, so that every error survives pickling. Each class has a page in the
+documentation, docs/errors/NAME.md, and `help_url` is where that page is published.
 """
 
 from typing import ClassVar
+
+DOCUMENTATION = "https://fashion-infer.example/"  # site_url of mkdocs.yml; no real address before the site has one
 
 
 class FashionInferError(Exception):
     """Base of every error of this package; `exit_code` is what the command line ends with."""
 
     exit_code: ClassVar[int] = 1
+
+    @property
+    def help_url(self) -> str:
+        """The address of the page that tells causes and remedies of this kind of error."""
+        return f"{DOCUMENTATION}errors/{type(self).__name__}/"
 
 
 class UsageError(FashionInferError):

@@ -4,15 +4,16 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_infer.drawing import draw
-from fashion_infer.errors import FashionInferError, ImageError
+from fashion_infer import errors
+from fashion_infer.drawing import Mark, draw
+from fashion_infer.errors import FashionInferError, ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, read_image
 from fashion_infer.model_spec import VISIBILITY_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop
@@ -123,8 +124,44 @@ class Prediction:
         }
         return {**fields, "embedding": self.embedding.tolist()} if embedding else fields
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Prediction":
+        """The Prediction that `to_dict` was called on, as far as it tells.
+
+        These fields survive: the image where it was a path (as `source`), width, height, box, is_garment, the first
+        five categories, the attributes above the threshold, landmarks, timing to a microsecond, and the embedding
+        where it was included. Of a failed prediction its image survives, and its error as the same class with the
+        same message. `attribute_scores`, and `embedding` where it was left out, have length 0; `picture` is None.
+
+        Args:
+            fields: what `to_dict` gave, also by way of JSON, such as a line of `fashion-infer predict --json`. Fields
+                that a later release adds are passed over.
+
+        Raises:
+            UsageError: a field is missing or has another shape.
+        """
+        try:
+            if "error" in fields:
+                return cls.failed(fields["image"], _error_of(fields["error"]))
+            x1, y1, x2, y2 = map(float, fields["box"])
+            return cls(
+                source=fields["image"],
+                width=fields["width"],
+                height=fields["height"],
+                box=(x1, y1, x2, y2),
+                categories=tuple(Label(label["name"], label["score"]) for label in fields["categories"]),
+                attributes=tuple(Label(a["name"], a["score"], a["group"]) for a in fields["attributes"]),
+                attribute_scores=np.empty(0, np.float32),
+                landmarks=tuple(Landmark(*(point[name] for name in Landmark._fields)) for point in fields["landmarks"]),
+                embedding=np.array(fields.get("embedding", ()), np.float32),
+                is_garment=fields["is_garment"],
+                timing=dict(fields["timing_ms"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"this is not what Prediction.to_dict gives: {type(error).__name__} {error}") from error
+
     def plot(self, image: ImageSource | None = None) -> Pixels:
-        """Draw box, landmarks, category and attributes on the image.
+        """Draw the box, each landmark with its name, and below the picture categories and attributes.
 
         Args:
             image: to draw on; by default `picture`, and where that was not kept the source, which is read again.
@@ -141,7 +178,7 @@ class Prediction:
         (height, width), box = picture.pixels.shape[:2], self.box
         across, down = width / picture.width, height / picture.height
         corners = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-        points = [(point.x * across, point.y * down, point.visibility) for point in self.landmarks]
+        points = [Mark(point.name, point.x * across, point.y * down, point.visibility) for point in self.landmarks]
         return draw(picture.pixels, corners, points, [categories, attributes])
 
     def _picture(self, image: ImageSource | None) -> Picture:
@@ -160,6 +197,13 @@ _FIELDS = {"category", *(field.name for field in dataclasses.fields(Prediction))
 def _as_attribute_error(kind: type[FashionInferError]) -> type[FashionInferError]:
     """The same kind of error, for which `hasattr` is False and `getattr` gives its default."""
     return type(kind.__name__, (kind, AttributeError), {"__reduce__": lambda error: (kind, error.args)})
+
+
+def _error_of(fields: Mapping[str, str]) -> FashionInferError:
+    """The error that `to_dict` described; a class of a later release becomes a FashionInferError."""
+    kind = getattr(errors, fields["type"], FashionInferError)
+    is_ours = isinstance(kind, type) and issubclass(kind, FashionInferError)
+    return kind(fields["message"]) if is_ours else FashionInferError(fields["message"])
 
 
 def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts: Any) -> Prediction:

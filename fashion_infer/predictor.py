@@ -172,6 +172,9 @@ class Predictor:
             close=partial(close_backends, self._backends),
         )
         weakref.finalize(self, self._pool.stop).atexit = False  # what was accepted is answered all the same
+        for opened in self._backends:
+            words = f"{type(opened).__name__} on {opened.device}, sessions: {opened.sessions}"
+            logger.info("%s, sha256 %s: %s", file.path, self.sha256[:12], words)
         if not self.spec.trained:
             logger.warning("%s has random weights, it was never trained: its predictions mean nothing", file.path)
 

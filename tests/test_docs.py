@@ -1,5 +1,6 @@
-"""What the documents say runs: every command of README and --help, every Python block, every link."""
+"""What the documents say runs: every command of README, guides and --help, every example, every link."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,13 +11,21 @@ from pathlib import Path
 import cv2
 import pytest
 
-from fashion_infer import cli
+from fashion_infer import Predictor, cli
 from fashion_infer.synthetic.dataset import to_jpeg, write_dataset
 from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+GENERATED = DOCS / "reference" / "commands.md"  # by `make docs`
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(set(DOCS.rglob("*.md")) - {GENERATED})]
 README = (ROOT / "README.md").read_text()
+GUIDES = (  # pages whose commands a test runs, in this order
+    *("index", "results_in_other_tools", "models", "training_guide"),
+    *("export", "int8", "threads", "benchmarks"),
+)
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 ELSEWHERE = (  # too long for a test, or for a machine that CI is not
     "fashion-infer demo --train",  # make demo-train
     "fashion-infer bench fashionnet.onnx --images photos/ --report report/",  # tests/bench/test_command.py
@@ -36,11 +45,17 @@ def help_examples() -> list[str]:
     return [line.strip() for text in texts for line in text.splitlines() if line.startswith("        fashion-infer ")]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-COMMANDS = [c for c in (*blocks("console"), *help_examples()) for c in c.splitlines() if c.startswith("fashion-infer ")]
+PRINTED = [block for page in GUIDES for block in blocks("console", (DOCS / f"{page}.md").read_text())]
+COMMANDS = [
+    line
+    for block in (*blocks("console"), *PRINTED, *help_examples())
+    for line in block.splitlines()
+    if line.startswith("fashion-infer ")
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +102,74 @@ def test_a_python_block_runs_as_printed(folder: Path, code: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_of_the_guides_runs_and_its_facts_hold(folder: Path, example: Path) -> None:
+    assert "\nassert " in example.read_text()
+    result = run(folder, sys.executable, "-W", "error", str(example))
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_example_is_shown_somewhere() -> None:
+    shown = "".join(document.read_text() for document in DOCUMENTS)
+    assert [example.name for example in EXAMPLES if f"docs/examples/{example.name}:" not in shown] == []
+    for name, part in re.findall(r'--8<-- "docs/examples/([a-z_]+\.py):([a-z]+)"', shown):
+        example = (DOCS / "examples" / name).read_text()
+        assert f"[start:{part}]" in example
+        assert f"[end:{part}]" in example
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(folder: Path, notebook: Path) -> None:
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert not any(cell.get("outputs") for cell in cells)
+    result = run(folder, sys.executable, "-W", "error", "-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_card_of_the_first_page_is_what_is_printed() -> None:
+    (card,) = blocks("text", (DOCS / "index.md").read_text())
+    with Predictor("fashionnet-lite") as predictor:
+        prediction = predictor.predict(DOCS / "figures" / "garment.jpg")
+    assert prediction.category.name in card
+    for label in prediction.attributes:
+        assert label.name in card
+    for point in prediction.landmarks:
+        line = next(line for line in card.splitlines() if line.startswith(point.visibility))
+        assert point.name.replace("_", " ") in line
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "errors").glob("*Error.md")), ids=lambda path: path.stem)
+def test_messages_of_the_error_pages_are_those_of_the_code(page: Path) -> None:
+    rooms = (ROOT / "fashion_infer", ROOT / "export")
+    source = "".join(path.read_text() for room in rooms for path in room.rglob("*.py"))
+    source = re.sub(r'"\n +f?"', "", source)  # a message that is written on several lines
+    messages = re.findall(r"^\| `(.+?)` \|", page.read_text(), re.MULTILINE)
+    parts = [part.strip(" :") for message in messages for part in message.split("...")]
+    assert [part for part in parts if part not in source] == []
+
+
+def test_the_figures_are_made_as_said(folder: Path) -> None:
+    (folder / "figures").mkdir(exist_ok=True)
+    result = run(folder, sys.executable, str(DOCS / "figures.py"), "figures")
+    assert result.returncode == 0, result.stderr
+    for kept in (DOCS / "figures").iterdir():
+        pictures = [cv2.imread(str(place)) for place in (kept, folder / "figures" / kept.name)]
+        assert [picture.shape for picture in pictures if picture is not None] == [pictures[0].shape] * 2  # type: ignore[union-attr]
+
+
+def test_the_reference_of_commands_has_every_command_and_option(folder: Path) -> None:
+    result = run(folder, sys.executable, str(DOCS / "commands.py"), "reference/commands.md")
+    assert result.returncode == 0, result.stderr
+    page = (folder / "reference" / "commands.md").read_text()
+    for example in help_examples():
+        assert example in page
+    for command in ("predict", "gallery info", "data synth", "eval"):
+        assert f"## fashion-infer {command}\n" in page
+    for option in ("--save-vis", "--install-completion", "--verbose", "--where", "--no-gate"):
+        assert f"`{option}`" in page
+
+
 def test_the_picture_of_results_is_made_as_said(folder: Path) -> None:
     result = run(folder, sys.executable, str(ROOT / "docs" / "results.py"), "results.jpg")
     assert result.returncode == 0, result.stderr
@@ -103,5 +186,6 @@ def test_the_commands_that_run_elsewhere_are_still_there() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", document.read_text())
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    here = [link.partition("{")[0].strip() for link in links if "://" not in link]
+    missing = [link for link in here if not (document.parent / link).exists()]
     assert missing == []

@@ -1,6 +1,7 @@
 import inspect
 import pickle
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import fashion_infer
 from fashion_infer import errors
 
+ROOT = Path(__file__).parent.parent
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
 
 
@@ -52,3 +54,10 @@ def test_all_is_what_can_be_imported() -> None:
     assert set(fashion_infer.__all__) == public
     assert len(fashion_infer.__all__) == len(public)
     assert {kind.__name__ for kind in CLASSES} <= public
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_leads_to_its_page(kind: type[errors.FashionInferError]) -> None:
+    assert f"site_url: {errors.DOCUMENTATION}\n" in (ROOT / "mkdocs.yml").read_text()
+    page = kind("a.jpg is empty").help_url.removeprefix(errors.DOCUMENTATION).rstrip("/")
+    assert (ROOT / "docs" / f"{page}.md").read_text().startswith(f"# {kind.__name__}\n")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_infer.errors import ImageError, ModelError
+from fashion_infer.errors import FashionInferError, ImageError, ModelError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Picture
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.prediction import Label, Landmark, Prediction, from_outputs
@@ -203,6 +203,57 @@ def test_image_is_the_path_as_given_or_none(source: ImageSource, image: str | No
     assert predict(source).image == predict(source).to_dict()["image"] == image
     assert failed(source).image == failed(source).to_dict()["image"] == image
     assert repr(predict(source)).startswith(f"Prediction(image={image!r}, ")
+
+
+# ---- from_dict
+
+
+def test_from_dict_gives_back_what_to_dict_tells() -> None:
+    prediction = predict()
+    for embedding in (False, True):
+        fields = json.loads(json.dumps(prediction.to_dict(embedding=embedding)))
+        twin = Prediction.from_dict(fields)
+        assert twin.to_dict(embedding=embedding) == fields
+        assert (twin.image, twin.category, twin.landmarks) == ("a.jpg", prediction.category, prediction.landmarks)
+        assert twin.attributes == prediction.attributes
+        assert twin.box == prediction.box
+        assert len(twin.categories) == 5
+        assert len(twin.embedding) == (4 if embedding else 0)
+        assert twin.embedding.dtype == twin.attribute_scores.dtype == np.float32
+        assert len(twin.attribute_scores) == 0
+
+
+def test_from_dict_of_what_was_no_path_and_of_later_fields() -> None:
+    fields = predict(b"encoded").to_dict() | {"colors": ["red"]}
+    twin = Prediction.from_dict(fields)
+    assert twin.image is None
+    with pytest.raises(ImageError, match="pass the image to plot"):
+        twin.plot()
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ImageError("no"), ImageError), (ModelError("no"), ModelError)])
+def test_from_dict_of_a_failed_prediction(error: FashionInferError, kind: type[FashionInferError]) -> None:
+    twin = Prediction.from_dict(Prediction.failed("bad.jpg", error).to_dict())
+    assert twin.image == "bad.jpg"
+    assert type(twin.error) is kind
+    with pytest.raises(kind, match=r"^no$"):
+        _ = twin.landmarks
+
+
+@pytest.mark.parametrize("name", ["LaterError", "missing_extra", "ClassVar"])
+def test_from_dict_of_an_error_that_this_release_does_not_have(name: str) -> None:
+    twin = Prediction.from_dict({"image": None, "error": {"type": name, "message": "no"}})
+    assert type(twin.error) is FashionInferError
+
+
+@pytest.mark.parametrize(
+    "change", [{"box": [1, 2, 3]}, {"box": None}, {"landmarks": [{"name": "a"}]}, {"categories": 3}, {"error": "no"}]
+)
+def test_from_dict_refuses_what_is_none(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"not what Prediction\.to_dict gives"):
+        Prediction.from_dict(predict().to_dict() | change)
+    with pytest.raises(UsageError, match="width"):
+        Prediction.from_dict({name: value for name, value in predict().to_dict().items() if name != "width"})
 
 
 # ---- failed predictions

@@ -25,11 +25,11 @@ from fashion_infer.cli import (
     serve,
     train,
 )
-from fashion_infer.cli.shared import say
-from fashion_infer.errors import FashionInferError, OutputError
+from fashion_infer.cli.shared import hide_progress, say
+from fashion_infer.errors import FashionInferError, OutputError, UsageError
 from fashion_infer.text import shown
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(name="fashion-infer", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 class _Formatter(logging.Formatter):
@@ -67,13 +67,27 @@ def _drop_output() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+def options_of_all_commands(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is loaded, and where it runs.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say errors only: no warnings, no progress.")] = False,
 ) -> None:
-    """Clothing category, attributes, landmarks and a retrieval embedding from one forward pass."""
-    if show:
+    """Clothing category, attributes, landmarks and a retrieval embedding from one forward pass.
+
+    Colours are left out where the environment variable NO_COLOR is set.
+    """
+    if version:
         typer.echo(__version__)
         raise typer.Exit
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet contradict each other: give one of them")
+    if context.invoked_subcommand is None:
+        raise UsageError("there is no command: fashion-infer --help lists them")
+    logging.getLogger("fashion_infer").setLevel(logging.INFO if verbose else logging.NOTSET)
+    if quiet:
+        logging.getLogger().setLevel(logging.ERROR)
+        hide_progress()
 
 
 app.command()(predict.predict)

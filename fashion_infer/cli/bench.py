@@ -95,10 +95,10 @@ def _show(result: "BenchResult", report: Path | None, as_json: bool) -> None:
 
     text = json.dumps(result.to_dict())
     if report is not None:
-        from fashion_infer.bench.page import write_page
+        from fashion_infer.bench.page import write_bench_page
 
         write_atomically(report / RESULT, lambda temporary: temporary.write_text(text))
-        write_page(result, report / PAGE)
+        write_bench_page(result, report / PAGE)
     if as_json:
         typer.echo(text)
     else:

@@ -239,7 +239,7 @@ def opened(place: str, model: str | None, settings: dict[str, Any], *, create: b
 def progress() -> Progress:
     """A bar on stderr with the work done and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=errors, transient=True)
+    return Progress(*columns, console=errors, transient=True, disable=not errors.is_interactive)
 
 
 def _finish_index(gallery: "Gallery") -> None:

@@ -1,26 +1,57 @@
 """The command `fashion-infer predict`."""
 
+import csv
 import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from fashion_infer.cli.shared import Backend, Device, Json, Model, Threads, errors, out, say
+from fashion_infer.conversions import columns, to_coco, to_row
 from fashion_infer.errors import ImageError, OutputError, UsageError
 from fashion_infer.images import MAX_BYTES, MAX_PIXELS
 from fashion_infer.inputs import expand_inputs
+from fashion_infer.model_spec import VISIBILITY_NAMES
 from fashion_infer.pictures import PictureFolder
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
 
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    COCO = "coco"
+
+
+@dataclass
+class _Tally:
+    """What went wrong so far: images without a prediction, and pictures that could not be written."""
+
+    failed: int = 0
+    unsaved: int = 0
+
+
 def predict(
     model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    shape: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="table (the default), json (a line an image), csv, or coco (one data set with boxes and keypoints).",
+        ),
+    ] = None,
     as_json: Json = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="Add the embedding to the JSON.")] = False,
     save_vis: Annotated[Path | None, typer.Option(help="Folder for pictures with the results drawn on them.")] = None,
@@ -33,21 +64,23 @@ def predict(
 ) -> None:
     """Recognise the garment of each image. Exit code 4 when some of them could not be read.
 
+    On a terminal, one image is shown as a card and several as a table.
+
     Examples:
 
         fashion-infer predict fashionnet-lite photo.jpg
 
         fashion-infer predict fashionnet.onnx photos/ --json > predictions.jsonl
 
+        fashion-infer predict fashionnet.onnx photos/ --format coco > predictions.coco.json
+
         fashion-infer predict fashionnet.onnx 'photos/*.jpg' --save-vis drawn/
     """
-    if embedding and not as_json:
-        raise UsageError("--embedding goes with --json: the table has no room for it")
-    images, unsaved = expand_inputs(inputs), 0
+    shape = _chosen_format(shape, as_json, embedding)
+    images, tally = expand_inputs(inputs), _Tally()
     drawings = None if save_vis is None else PictureFolder(save_vis)
-    table = Table("image", "category", "attributes", "landmarks", "compute ms")
     bad = [Prediction.failed(argument, error) for argument, error in images.errors.items()]
-    count, failed = len(bad) + len(images.paths), 0
+    count = len(bad) + len(images.paths)
     with Predictor(
         model,
         device=device,
@@ -58,23 +91,74 @@ def predict(
         max_bytes=max_bytes,
         keep_pictures=drawings is not None,
     ) as predictor:
-        predictions = chain(bad, predictor.stream(images.paths))
-        for prediction in track(predictions, "predicting", count, console=errors, transient=True):
-            if as_json:
+        stream = chain(bad, predictor.stream(images.paths))
+        predictions = _watched(_with_progress(stream, count), drawings, tally)
+        if shape is Format.JSON:
+            for prediction in predictions:
                 typer.echo(json.dumps(prediction.to_dict(embedding=embedding)))
-            elif prediction.error is None:
-                table.add_row(*_row(prediction))
-            if prediction.error is not None:
-                say(prediction.error)
-                failed += 1
-            elif drawings is not None:
-                unsaved += not _save(prediction, drawings)
-    if not as_json and table.row_count:
+        elif shape is Format.CSV:
+            _print_csv(predictions, predictor.spec.landmarks)
+        elif shape is Format.COCO:
+            typer.echo(json.dumps(to_coco(predictions, predictor.spec)))
+        else:
+            _print_table(predictions, count)
+    if tally.failed:
+        raise ImageError(f"{tally.failed} of {count} images could not be used")
+    if tally.unsaved:
+        raise OutputError(f"{tally.unsaved} of {count} pictures could not be written to {save_vis}")
+
+
+def _chosen_format(shape: Format | None, as_json: bool, embedding: bool) -> Format:
+    if as_json and shape not in (None, Format.JSON):
+        raise UsageError(f"--json and --format {shape} are two formats: give one of them")
+    chosen = Format.JSON if as_json else shape or Format.TABLE
+    if embedding and chosen is not Format.JSON:
+        raise UsageError(f"--embedding goes with --json: {chosen} has no room for it")
+    return chosen
+
+
+def _with_progress(predictions: Iterable[Prediction], count: int) -> Iterator[Prediction]:
+    columns = Progress.get_default_columns()
+    # rich sends what is printed beside a bar to the bar's console, stderr: right only where that is the same terminal
+    settings = {"disable": not errors.is_interactive, "redirect_stdout": out.is_terminal}
+    with Progress(*columns, console=errors, transient=True, **settings) as progress:
+        yield from progress.track(predictions, count, description="predicting")
+
+
+def _watched(predictions: Iterable[Prediction], drawings: PictureFolder | None, tally: _Tally) -> Iterator[Prediction]:
+    """Each prediction; once it was printed, its error is said or its picture written, and faults are counted."""
+    for prediction in predictions:
+        yield prediction
+        if prediction.error is not None:
+            say(prediction.error)
+            tally.failed += 1
+        elif drawings is not None:
+            tally.unsaved += not _save(prediction, drawings)
+
+
+def _print_csv(predictions: Iterable[Prediction], landmarks: tuple[str, ...]) -> None:
+    """One line a prediction, below a line of names; lists are joined by semicolons, and what is missing is empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns(landmarks))
+    for prediction in predictions:
+        writer.writerow(map(_cell, to_row(prediction, landmarks).values()))
+
+
+def _cell(value: Any) -> Any:
+    return ";".join(value) if isinstance(value, list) else value
+
+
+def _print_table(predictions: Iterable[Prediction], count: int) -> None:
+    """A table, or a card where a terminal shows one image only."""
+    table = Table("image", "category", "attributes", "landmarks", "compute ms")
+    for prediction in predictions:
+        if prediction.error is None:
+            shown = prediction
+            table.add_row(*_row(prediction))
+    if count == 1 and table.row_count and out.is_terminal:
+        out.print(_card(shown))
+    elif table.row_count:
         out.print(table)
-    if failed:
-        raise ImageError(f"{failed} of {count} images could not be used")
-    if unsaved:
-        raise OutputError(f"{unsaved} of {count} pictures could not be written to {save_vis}")
 
 
 def _row(prediction: Prediction) -> list[str]:
@@ -84,6 +168,28 @@ def _row(prediction: Prediction) -> list[str]:
     if prediction.is_garment is not None and prediction.is_garment < 0.5:
         category = f"no garment? ({category})"
     return [str(prediction.image), category, attributes, f"{visible} visible", f"{prediction.timing['compute']:.1f}"]
+
+
+def _card(prediction: Prediction) -> Table:
+    """The facts of one prediction, a line each: a name at the left, what it is at the right."""
+    card = Table.grid("", "", padding=(0, 2))
+    card.columns[0].style = "dim"
+    best, *others = (f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
+    card.add_row("image", f"{prediction.image}  ({prediction.width} x {prediction.height} pixels)")
+    card.add_row("category", f"{best}{'  or ' if others else ''}{', '.join(others)}")
+    if prediction.is_garment is not None:
+        doubt = "" if prediction.is_garment >= 0.5 else "  there may be no garment"
+        card.add_row("a garment", f"{prediction.is_garment:.2f}{doubt}")
+    for group in dict.fromkeys(label.group for label in prediction.attributes):
+        labels = (f"{label.name} {label.score:.2f}" for label in prediction.attributes if label.group == group)
+        card.add_row(group or "attributes", ", ".join(labels))
+    for visibility in VISIBILITY_NAMES:
+        names = [point.name.replace("_", " ") for point in prediction.landmarks if point.visibility == visibility]
+        if names:
+            card.add_row(visibility, ", ".join(names))
+    stages = (f"{stage} {milliseconds:.1f}" for stage, milliseconds in prediction.timing.items())
+    card.add_row("time", f"{sum(prediction.timing.values()):.1f} ms: {', '.join(stages)}")
+    return card
 
 
 def _save(prediction: Prediction, drawings: PictureFolder) -> bool:

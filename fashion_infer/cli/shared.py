@@ -1,11 +1,13 @@
 """What every command shares: its two consoles, and the options that several of them have."""
 
+import os
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from fashion_infer.errors import FashionInferError
+from fashion_infer.models import built_in
 from fashion_infer.text import UserConsole
 
 out = UserConsole()
@@ -15,8 +17,19 @@ Place = Annotated[
     str, typer.Argument(help="Folder of the gallery, or http(s)://host:port/collection of a Qdrant cluster.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def _built_in_names(incomplete: str) -> list[str]:
+    """What the shell completes a model's name to; where no name fits, it completes files."""
+    return [name for name in built_in() if name.startswith(incomplete)]
+
+
 Model = Annotated[
-    str, typer.Argument(help="A file that fashion-infer export wrote, or a name that fashion-infer models lists.")
+    str,
+    typer.Argument(
+        help="A file that fashion-infer export wrote, or a name that fashion-infer models lists.",
+        autocompletion=_built_in_names,
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu (the default), or cuda:0; nothing falls back to another.")]
 Backend = Annotated[str | None, typer.Option(help="onnxruntime, openvino or tensorrt, where the file leaves a choice.")]
@@ -31,3 +44,9 @@ Threads = Annotated[
 def say(error: FashionInferError) -> None:
     """Print an error on stderr."""
     errors.print(Text("error:", "red"), str(error), soft_wrap=True)
+
+
+def hide_progress() -> None:
+    """Let no bar or spinner appear on stderr, neither on our console nor on those that commands make."""
+    errors.is_interactive = False
+    os.environ["TTY_INTERACTIVE"] = "0"  # rich's name for it

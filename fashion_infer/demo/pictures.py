@@ -3,7 +3,6 @@
 It needs neither torch nor a network.
 """
 
-import html
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from rich.console import Console
 from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
 from fashion_infer.demo import report as demo_report
-from fashion_infer.demo.report import REPORT
+from fashion_infer.demo.report import REPORT, TITLE
 from fashion_infer.demo.search import searches
 from fashion_infer.errors import missing_extra
 from fashion_infer.inputs import expand_paths
@@ -25,6 +24,7 @@ from fashion_infer.predictor import Predictor
 from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.designs import CUTS
 from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, Garment, render
+from fashion_infer.web_page import paragraph, write_page
 
 try:
     from skimage import data as photos_of_skimage
@@ -84,7 +84,7 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
             demo_report.latency(latency),
             demo_report.machine(environment()),
         ]
-    demo_report.write_report(folder / REPORT, sections)
+    write_page(folder / REPORT, TITLE, sections)
     return folder / REPORT
 
 
@@ -100,7 +100,10 @@ def examples(predictor: Predictor, count: int) -> list[Example]:
 
 
 def _introduction(model: BuiltIn, spec: ModelSpec, seconds: float) -> str:
-    return f"""<p><b>{MODEL}</b>: {html.escape(model.about)} {len(model.categories)} categories, {len(model.attributes)}
-attributes, {len(spec.landmarks)} landmarks, {model.image_size} px, {model.bytes / 1e6:.1f} MB. All of this page took
-{seconds:.0f} seconds on this machine, without torch and without a network. Rendered garments show how results look, not
-how good the model is: for that see docs/model-card.md.</p>"""
+    return paragraph(
+        f"{MODEL}: {model.about} {len(model.categories)} categories, {len(model.attributes)} attributes, "
+        f"{len(spec.landmarks)} landmarks, {model.image_size} px, {model.bytes / 1e6:.1f} MB. All of this page took "
+        f"{seconds:.0f} seconds on this machine, without torch and without a network. Rendered garments show how "
+        "results look, not how good the model is: for that see docs/model-card.md.",
+        lead=True,
+    )

@@ -1,18 +1,17 @@
 """The demo's searches: rendered garments in a gallery, and what is found with other pictures of them."""
 
-import html
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.console import Console
 
-from fashion_infer.demo.report import data_uri
 from fashion_infer.gallery import Gallery, Hits
 from fashion_infer.gallery.sheet import contact_sheet
 from fashion_infer.predictor import Predictor
 from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, render
+from fashion_infer.web_page import figure, section
 
 ITEMS, SEED, SIZE = 40, 1_000_003, 256
 QUERY = VIEWS_PER_ITEM - 1  # the view of each item that is not in the gallery
@@ -39,10 +38,10 @@ def searches(predictor: Predictor, console: Console) -> str:
             ("one hit an item", query[1], gallery.search(query[1], limit=6, group_by="item")),
             ("at a price of 50 or less", query[1], gallery.search(query[1], limit=6, where="price<=50")),
         ]
-        return "<h2>Searches in a gallery of rendered garments</h2>" + "".join(_shown(*one) for one in every)
+        return section("Searches in a gallery of rendered garments", *(_shown(*one) for one in every))
 
 
 def _shown(title: str, query: str, hits: Hits) -> str:
     sheet = np.asarray(contact_sheet([query], [hits]))
     note = f"{title}: {len(hits)} of {hits.searched} rows in {hits.took_ms:.1f} ms"
-    return f"<p>{html.escape(note)}</p><img alt='{html.escape(title)}' src='{data_uri(sheet)}'>"
+    return figure(sheet, title, note)

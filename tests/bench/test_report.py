@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import re
@@ -6,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fashion_infer.bench.page import RAW_ID, write_page
+from fashion_infer.bench.limits import limits
+from fashion_infer.bench.page import RAW_ID, write_bench_page
 from fashion_infer.bench.report import notes, tables
 from fashion_infer.bench.result import BenchResult
 
@@ -49,12 +51,32 @@ def test_a_judged_accuracy_stands_beside_the_speed(result: BenchResult) -> None:
 def test_the_page_needs_no_other_file_and_holds_the_raw_samples(result: BenchResult, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     odd = replace(result, provenance={"command": "</script><b>&"})
-    write_page(odd, path)
+    write_bench_page(odd, path)
     page = path.read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
+    assert page.count("<table") == 4
     assert not re.search(r"<(img|link|iframe)|(src|href)=['\"](https?:)?//", page)
     raw = re.search(f"id='{RAW_ID}'>(.*?)</script>", page, re.DOTALL)
     assert raw is not None
     assert json.loads(raw[1]) == json.loads(json.dumps(odd.to_dict()))
     assert "&lt;/script&gt;&lt;b&gt;&amp;" in page
+    assert html.escape(limits(odd)) in page
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_page_of_a_quick_result_has_what_was_measured(result: BenchResult, tmp_path: Path) -> None:
+    too_few = {name: dict.fromkeys(row) | {"samples": 2} for name, row in result.latency.items()}
+    quick = replace(result, ceiling={}, reached={}, scenarios=[], latency=too_few)
+    write_bench_page(quick, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == page.count("<table") == 3
+    assert "ceiling: a large matrix product" not in page
+    assert "MLPerf&#x27;s scenarios" not in page
+
+
+def test_percentiles_are_marked_with_their_values(result: BenchResult, tmp_path: Path) -> None:
+    write_bench_page(result, tmp_path / "report.html")
+    plot = (tmp_path / "report.html").read_text(encoding="utf-8").split("<svg")[1]
+    for name in ("e2e", "engine"):
+        assert f">{result.latency[name]['p50'].value:.3g}<" in plot
+    assert all(f">p{percentile}<" in plot for percentile in ("50", "90", "99", "99.9"))

@@ -1,6 +1,7 @@
 """The parts that no single command owns: the version, the help, and errors as exit codes."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,49 @@ def test_options_are_read_without_torch_onnx_or_a_runtime(command: list[str], en
         program = [*command[:2], f"{absent}; {command[2]}", *words]
         result = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=60)
         assert result.returncode == 0, result.stderr
+
+
+def test_it_runs_as_a_module(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "fashion_infer", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert (result.returncode, result.stdout) == (0, f"{fashion_infer.__version__}\n")
+
+
+def test_what_is_loaded_is_said_when_asked(run: Callable[..., Any], photos: Path) -> None:
+    words = ("predict", "fashionnet-lite", photos / "a.jpg", "--json")
+    assert run(*words).stderr == ""
+    assert "fashionnet-lite.onnx, sha256 " in (said := run("-v", *words).stderr)
+    assert "OnnxRuntimeBackend on cpu, sessions: " in said
+
+
+def test_quiet_leaves_errors_only(run: Callable[..., Any], photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    (tmp_path / "b.heic").write_bytes(b"-")
+    words = ("predict", "fashionnet-lite", tmp_path, "--json")
+    assert "passed over" in run(*words).stderr
+    assert run("-q", *words).stderr == ""
+    assert "error: " in run("-q", "predict", "fashionnet-lite", photos / "b.jpg").stderr
+
+
+def test_options_without_a_command_and_contradictions(run: Callable[..., Any], fails: Callable[..., None]) -> None:
+    fails(run("-v"), 2, "there is no command")
+    fails(run("-v", "-q", "doctor"), 2, "--verbose and --quiet contradict each other")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(command: list[str], environment: dict[str, str], shell: str) -> None:
+    settings = environment | {"_FASHION_INFER_COMPLETE": f"source_{shell}"}
+    program = [*command[:2], f"import sys; sys.argv[0] = 'fashion-infer'; {command[2]}"]
+    result = subprocess.run(program, capture_output=True, text=True, env=settings, timeout=60)
+    assert f"_FASHION_INFER_COMPLETE=complete_{shell}" in result.stdout
+
+
+def test_bash_completes_commands_and_models(command: list[str], environment: dict[str, str]) -> None:
+    def complete(line: str) -> list[str]:
+        settings = {"_FASHION_INFER_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        program = [*command[:2], f"import sys; sys.argv[0] = 'fashion-infer'; {command[2]}"]
+        result = subprocess.run(program, capture_output=True, text=True, env=environment | settings, timeout=60)
+        return result.stdout.split()
+
+    assert complete("fashion-infer pre") == ["predict"]
+    assert complete("fashion-infer predict fashionnet-lite-") == ["fashionnet-lite-int8"]

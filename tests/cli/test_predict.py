@@ -1,5 +1,7 @@
 """`fashion-infer predict`."""
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -187,6 +189,38 @@ def test_an_embedding_has_no_place_in_the_table(
     run: Callable[..., Any], fails: Callable[..., None], photos: Path
 ) -> None:
     fails(run("predict", MODEL, photos / "a.jpg", "--embedding"), 2, "--embedding goes with --json")
+    fails(run("predict", MODEL, photos, "--embedding", "--format", "csv"), 2, "csv has no room for it")
+
+
+# ---- formats
+
+
+def test_json_is_one_of_the_formats(run: Callable[..., Any], fails: Callable[..., None], photos: Path) -> None:
+    lines = run("predict", MODEL, photos / "a.jpg", "--format", "json", "--embedding").stdout.splitlines()
+    assert len(json.loads(lines[0])["embedding"]) == 256
+    result = run("predict", MODEL, photos / "a.jpg", "--json", "--format", "csv")
+    fails(result, 2, "--json and --format csv are two formats: give one of them")
+
+
+def test_csv_has_a_line_an_image(run: Callable[..., Any], fails: Callable[..., None], photos: Path) -> None:
+    result = run("predict", MODEL, photos, "--format", "csv")
+    fails(result, 4, "1 of 3 images could not be used")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [Path(row["image"]).name for row in rows] == ["a.jpg", "b.jpg", "c.png"]
+    assert rows[1]["error"].startswith("ImageError: ")
+    assert (rows[0]["width"], rows[0]["error"], rows[1]["category"]) == ("60", "", "")
+    assert 0 < float(rows[0]["category_score"]) < 1
+    assert rows[0]["left_hem_visibility"] in ("visible", "occluded", "truncated")
+
+
+def test_coco_is_one_data_set(run: Callable[..., Any], fails: Callable[..., None], photos: Path) -> None:
+    result = run("predict", MODEL, photos, "--format", "coco")
+    fails(result, 4, "1 of 3 images could not be used")
+    data = json.loads(result.stdout)
+    assert [Path(image["file_name"]).name for image in data["images"]] == ["a.jpg", "c.png"]
+    assert len(data["annotations"]) == 2
+    assert [error["error"]["type"] for error in data["errors"]] == ["ImageError"]
+    assert len(data["categories"]) == 39
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")

@@ -21,7 +21,7 @@ def test_a_sheet_shows_query_and_hits(photos: list[str]) -> None:
     places = [GAP + column * (TILE + GAP) for column in range(4)]
     variety = [len(np.unique(pixels[GAP : GAP + TILE, x : x + TILE].reshape(-1, 3), axis=0)) for x in places]
     assert min(variety[:3]) > 100  # pictures
-    assert variety[3] < 100  # "no picture"
+    assert variety[3] < min(150, *variety[:3])  # "no picture"
 
 
 def test_many_hits_go_on_in_the_next_row(photos: list[str]) -> None:

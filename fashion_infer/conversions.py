@@ -1,0 +1,270 @@
+"""Predictions in the shapes of other tools: data frames, rows of CSV, COCO, and the classes of supervision."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fashion_infer.errors import missing_extra
+from fashion_infer.model_spec import ModelSpec
+from fashion_infer.prediction import Landmark, Prediction
+
+if TYPE_CHECKING:
+    import supervision
+
+_COLUMNS = (
+    *("image", "width", "height", "x1", "y1", "x2", "y2"),
+    *("is_garment", "category", "category_score", "attributes"),
+)
+COCO_VISIBILITY = {"visible": 2, "occluded": 1, "truncated": 0}
+
+
+def columns(landmarks: Sequence[str]) -> list[str]:
+    """The names of the columns of `to_row`; `landmarks` are `ModelSpec.landmarks`."""
+    of_landmarks = [f"{name}_{field}" for name in landmarks for field in ("x", "y", "visibility")]
+    return [*_COLUMNS, *of_landmarks, "error"]
+
+
+def to_row(prediction: Prediction, landmarks: Sequence[str]) -> dict[str, Any]:
+    """One prediction as a flat row; every row has the same columns, in the same order.
+
+    Args:
+        prediction: of which a failed one fills `image` and `error` only.
+        landmarks: `ModelSpec.landmarks`, each of which has three columns.
+
+    Returns:
+        image, width, height, x1, y1, x2, y2 (of the box), is_garment, category, category_score, attributes (a list of
+        names), of each landmark NAME_x, NAME_y and NAME_visibility, and error. Lengths are in pixels of the upright
+        image. What is not there is None.
+    """
+    row: dict[str, Any] = {**dict.fromkeys(columns(landmarks)), "image": prediction.image}
+    if prediction.error is not None:
+        return {**row, "error": f"{type(prediction.error).__name__}: {prediction.error}"}
+    row.update(width=prediction.width, height=prediction.height, is_garment=prediction.is_garment)
+    row.update(zip(("x1", "y1", "x2", "y2"), prediction.box, strict=True))
+    row.update(category=prediction.category.name, category_score=prediction.category.score)
+    row.update(attributes=[label.name for label in prediction.attributes])
+    for point in prediction.landmarks:
+        row[f"{point.name}_x"], row[f"{point.name}_y"] = point.x, point.y
+        row[f"{point.name}_visibility"] = point.visibility
+    return row
+
+
+def to_dataframe(predictions: Iterable[Prediction], *, library: str | None = None, embedding: bool = False) -> Any:
+    """A data frame with one row a prediction, in their order; a failed prediction has its image and its error.
+
+    Args:
+        predictions: such as `Predictor.predict` and `Predictor.stream` give for several images.
+        library: "pandas" or "polars"; by default pandas, and polars where pandas is not installed.
+        embedding: add a column `embedding`, which holds float32 arrays of shape [D].
+
+    Returns:
+        A `pandas.DataFrame` or a `polars.DataFrame` with the columns of `to_row`.
+
+    Raises:
+        MissingExtraError: the library is not installed, or neither of the two is.
+        ValueError: `library` is another name.
+    """
+    if library not in (None, "pandas", "polars"):
+        raise ValueError(f"library must be 'pandas' or 'polars', got {library!r}")
+    predictions = list(predictions)
+    names = next((p.landmarks for p in predictions if p.error is None), ())
+    rows = [to_row(prediction, [point.name for point in names]) for prediction in predictions]
+    if embedding:
+        for row, prediction in zip(rows, predictions, strict=True):
+            row["embedding"] = None if prediction.error is not None else prediction.embedding
+    if library is None:
+        library = "polars" if find_spec("pandas") is None and find_spec("polars") is not None else "pandas"
+    try:
+        if library == "polars":
+            import polars
+
+            return polars.DataFrame(rows, infer_schema_length=None)
+        import pandas
+    except ImportError as error:
+        raise missing_extra(library, "dataframe", error) from error
+    return pandas.DataFrame(rows)
+
+
+def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any]:
+    """A COCO data set of predictions, with boxes, categories and keypoints, ready for JSON and `pycocotools`.
+
+    Predictions of one path, or of one array or file given once with several boxes, share an image. Category and
+    annotation ids begin at 1. A keypoint has v = 2 where it is visible, 1 where it is occluded, and is (0, 0) with
+    v = 0 where it is truncated. An annotation also has `score`, that of its category; `attributes`, a list of names;
+    and `is_garment`.
+
+    Args:
+        predictions: of one model.
+        spec: of that model, `Predictor.spec`: its categories and landmarks are numbered in their order.
+
+    Returns:
+        COCO's `images`, `annotations` and `categories`, and `errors` with the image and the error of each prediction
+        that failed.
+    """
+    numbers = {name: number for number, name in enumerate(spec.categories, 1)}
+    images: dict[Any, dict[str, Any]] = {}
+    annotations: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
+    for prediction in predictions:
+        if prediction.error is not None:
+            errors.append(prediction.to_dict())
+            continue
+        facts = {"file_name": prediction.image, "width": prediction.width, "height": prediction.height}
+        image = images.setdefault(_image_key(prediction), {"id": len(images) + 1, **facts})
+        identity = {"id": len(annotations) + 1, "image_id": image["id"]}
+        annotations.append({**identity, **_annotation(prediction, numbers)})
+    categories = [
+        {"id": number, "name": name, "supercategory": "garment", "keypoints": list(spec.landmarks), "skeleton": []}
+        for name, number in numbers.items()
+    ]
+    return {
+        "info": {"description": f"predictions of a fashion-infer model, weights {spec.weights_sha256}"},
+        "images": list(images.values()),
+        "annotations": annotations,
+        "categories": categories,
+        "errors": errors,
+    }
+
+
+def _image_key(prediction: Prediction) -> object:
+    """What the predictions of one image share; a prediction without its image has a key of its own."""
+    source = prediction.image or prediction.source
+    return source if isinstance(source, str) else id(prediction if source is None else source)
+
+
+def _annotation(prediction: Prediction, numbers: Mapping[str, int]) -> dict[str, Any]:
+    x1, y1, x2, y2 = prediction.box
+    located = [point for point in prediction.landmarks if COCO_VISIBILITY[point.visibility]]
+    return {
+        "category_id": numbers[prediction.category.name],
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": 0,
+        "keypoints": [number for point in prediction.landmarks for number in _coco_keypoint(point)],
+        "num_keypoints": len(located),
+        "score": prediction.category.score,
+        "attributes": [label.name for label in prediction.attributes],
+        "is_garment": prediction.is_garment,
+    }
+
+
+def _coco_keypoint(point: Landmark) -> tuple[float, float, int]:
+    visibility = COCO_VISIBILITY[point.visibility]
+    return (point.x, point.y, visibility) if visibility else (0, 0, 0)
+
+
+def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervision.Detections":
+    """The garments of one image as supervision's Detections; failed predictions are left out.
+
+    Args:
+        predictions: of one image, such as `Predictor.predict(image, boxes=...)` gives.
+        spec: of their model, `Predictor.spec`.
+
+    Returns:
+        `xyxy` float32 [N, 4] in pixels; `class_id` [N], the place of the best category in `spec.categories`;
+        `confidence` [N], its score; `data` with `class_name` [N], `attributes` (N lists of names), `is_garment` [N]
+        (NaN where the model does not tell) and `index` [N], each garment's place among the predictions.
+
+    Raises:
+        MissingExtraError: supervision is not installed.
+    """
+    sv, kept = _supervision(), _without_failed(predictions)
+    garments = [1.0 if p.is_garment is None else p.is_garment for _, p in kept]
+    unknown = [p.is_garment is None for _, p in kept]
+    return sv.Detections(
+        xyxy=np.array([p.box for _, p in kept], np.float32).reshape(-1, 4),
+        class_id=_class_ids(kept, spec),
+        confidence=_scores(kept),
+        data=_names(kept)
+        | {
+            "attributes": [[label.name for label in p.attributes] for _, p in kept],
+            "is_garment": np.where(unknown, np.nan, garments).astype(np.float32),
+        },
+    )
+
+
+def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervision.KeyPoints":
+    """The landmarks of the garments of one image as supervision's KeyPoints; failed predictions are left out.
+
+    Args:
+        predictions: of one image, such as `Predictor.predict(image, boxes=...)` gives.
+        spec: of their model, `Predictor.spec`.
+
+    Returns:
+        `xy` float32 [N, 8, 2] in pixels; `keypoint_confidence` [N, 8], the score of each landmark's visibility; a
+        truncated landmark is (0, 0) with score 0, which supervision does not draw. `detection_confidence` and
+        `class_id` [N] as `confidence` and `class_id` of `to_detections`; `data` with `class_name` [N], `visibility`
+        [N, 8] and `index` [N].
+
+    Raises:
+        MissingExtraError: supervision is not installed.
+    """
+    sv, kept = _supervision(), _without_failed(predictions)
+    located = [[point.visibility != "truncated" for point in p.landmarks] for _, p in kept]
+    xy = np.array([[(point.x, point.y) for point in p.landmarks] for _, p in kept], np.float32)
+    scores = np.array([[point.score for point in p.landmarks] for _, p in kept], np.float32)
+    shape = len(kept), len(spec.landmarks)
+    mask = np.array(located, bool).reshape(shape)
+    visibility = np.array([[point.visibility for point in p.landmarks] for _, p in kept], str).reshape(shape)
+    return sv.KeyPoints(
+        xy=np.where(mask[..., None], xy.reshape(*shape, 2), 0).astype(np.float32),
+        keypoint_confidence=np.where(mask, scores.reshape(shape), 0).astype(np.float32),
+        detection_confidence=_scores(kept),
+        class_id=_class_ids(kept, spec),
+        data=_names(kept) | {"visibility": visibility},
+    )
+
+
+def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.Classifications":
+    """The categories of one garment as supervision's Classifications, best first.
+
+    Args:
+        prediction: that has no error.
+        spec: of its model, `Predictor.spec`.
+
+    Returns:
+        `class_id` [C], places in `spec.categories`, and `confidence` [C], their scores.
+
+    Raises:
+        MissingExtraError: supervision is not installed.
+        ImageError: the prediction's own error.
+    """
+    sv = _supervision()
+    if prediction.error is not None:
+        raise prediction.error
+    places = {name: place for place, name in enumerate(spec.categories)}
+    return sv.Classifications(
+        class_id=np.array([places[label.name] for label in prediction.categories], int),
+        confidence=np.array([label.score for label in prediction.categories], np.float32),
+    )
+
+
+def _supervision() -> Any:
+    try:
+        import supervision
+    except ImportError as error:
+        raise missing_extra("supervision", "supervision", error) from error
+    return supervision
+
+
+def _without_failed(predictions: Iterable[Prediction]) -> list[tuple[int, Prediction]]:
+    """Each prediction that has no error, with its place."""
+    return [(place, prediction) for place, prediction in enumerate(predictions) if prediction.error is None]
+
+
+def _class_ids(kept: Sequence[tuple[int, Prediction]], spec: ModelSpec) -> Any:
+    return np.array([spec.categories.index(p.category.name) for _, p in kept], int)
+
+
+def _scores(kept: Sequence[tuple[int, Prediction]]) -> Any:
+    return np.array([p.category.score for _, p in kept], np.float32)
+
+
+def _names(kept: Sequence[tuple[int, Prediction]]) -> dict[str, Any]:
+    """What both classes of supervision hold beside the numbers, a value a garment."""
+    return {
+        "class_name": np.array([p.category.name for _, p in kept], str),
+        "index": np.array([place for place, _ in kept], int),
+    }
