@@ -6,7 +6,6 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat, zip_longest
 from numbers import Integral, Real
@@ -21,73 +20,17 @@ from PIL import Image
 from fashion_infer.backends import Backend, Outputs, Runner, joined, no_outputs
 from fashion_infer.batching import Done, Part, Pool
 from fashion_infer.errors import ImageError, UsageError
-from fashion_infer.images import MAX_BYTES, MAX_PIXELS, ImageSource, Picture, Pixels, read_bytes, read_image
+from fashion_infer.images import MAX_BYTES, MAX_PIXELS, ImageSource, read_bytes
+from fashion_infer.items import Cutting, garments_of_image, parts_of_batch, rows_of_image, run_items
 from fashion_infer.loading import close_backends, open_backends
 from fashion_infer.machine import usable_cores
 from fashion_infer.model_file import read_model
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
-from fashion_infer.prediction import Prediction, from_outputs
-from fashion_infer.preprocess import Box, Crop, crop, shrunk
+from fashion_infer.prediction import Prediction
+from fashion_infer.preprocess import Box
 
 logger = logging.getLogger("fashion_infer")
-
-
-@dataclass
-class _Garment:
-    """One box of one image on its way to the network.
-
-    Attributes:
-        source: the image as it was given, or its bytes.
-        width: of the upright image, pixels.
-        height: likewise.
-        crop: what the network gets.
-        picture: what was decoded, where it is kept.
-        timing: milliseconds of each stage so far; `queue` is the time before it was decoded.
-        ready: when the crop was, seconds on the performance counter.
-    """
-
-    source: ImageSource
-    width: int
-    height: int
-    crop: Crop
-    picture: Picture | None
-    timing: dict[str, float]
-    ready: float = field(default_factory=perf_counter)
-
-    @property
-    def rows(self) -> Pixels:
-        """What the network gets of it: uint8 [1, S, S, 3]."""
-        return self.crop.pixels[None]
-
-    def result(self, outputs: Outputs, spec: ModelSpec, start: float, compute_ms: float) -> Prediction:
-        """Its Prediction; `outputs` are its row of a batch, which started at `start`."""
-        began = perf_counter()
-        timing = {**self.timing, "compute": compute_ms}
-        timing["queue"] += (start - self.ready) * 1e3
-        prediction = from_outputs(
-            {name: values[0] for name, values in outputs.items()},
-            self.crop,
-            spec,
-            source=self.source,
-            width=self.width,
-            height=self.height,
-            timing=timing,
-            picture=self.picture,
-        )
-        timing["post"] = (perf_counter() - began) * 1e3
-        return prediction
-
-
-@dataclass
-class _Rows:
-    """Rows of a batch that was decoded elsewhere: uint8 [N, S, S, 3]."""
-
-    rows: Pixels
-
-    def result(self, outputs: Outputs, *_: object) -> Outputs:
-        """Their outputs as they are."""
-        return outputs
 
 
 class Predictor:
@@ -157,9 +100,9 @@ class Predictor:
         self.sha256: str = hashed.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
-        self._max_pixels, self._max_bytes, self._keep_pictures = max_pixels, max_bytes, keep_pictures
+        self._cutting = Cutting(self.spec.image_size, max_pixels, max_bytes, keep_pictures)
         runs = [
-            partial(_run, Runner(opened, session), self.spec)
+            partial(run_items, Runner(opened, session), self.spec)
             for opened in self._backends
             for session in range(opened.sessions)
         ]
@@ -307,7 +250,11 @@ class Predictor:
         """`submit` for asyncio: raises what it and its future raise; cancelling the task cancels the request."""
         import asyncio  # here, because it is slow to import; whoever awaits has it already
 
-        future: Future[Any] = self._submit(image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
+        submit = partial(self._submit, image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
+        if isinstance(image, Image.Image) or hasattr(image, "read"):  # read and decoded before `submit` returns
+            future: Future[Any] = await asyncio.to_thread(submit)
+        else:
+            future = submit()
         result: Prediction | list[Prediction] = await asyncio.wrap_future(future)
         return result
 
@@ -324,7 +271,7 @@ class Predictor:
         Raises:
             ImageError: the batch has another type or shape.
         """
-        parts = self._parts(batch)
+        parts = parts_of_batch(batch, self.spec.image_size, self._max_batch)
         if not parts:
             self._pool.check_open()
             return no_outputs(self.spec)
@@ -348,9 +295,9 @@ class Predictor:
             QueueFullError, PredictorClosedError: as `submit`.
         """
         if isinstance(source, bytes):
-            prepare = partial(self._prepare_rows, source, box)
+            prepare = partial(rows_of_image, self._cutting, source, box, perf_counter())
         else:
-            prepare = partial(_as_it_is, self._parts(source))
+            prepare = partial(_as_it_is, parts_of_batch(source, self.spec.image_size, self._max_batch))
         return self._pool.submit(prepare, joined, wait=False, max_delay=self._max_delay, deadline_ms=deadline_ms)
 
     @property
@@ -390,8 +337,8 @@ class Predictor:
     ) -> Future[Any]:
         self._pool.check_open()  # before a file is read
         try:
-            source = _keep_bytes(image, self._max_bytes)
-            prepare = partial(self._prepare, source, boxes, perf_counter())
+            source = _keep_bytes(image, self._cutting.max_bytes)
+            prepare = partial(garments_of_image, self._cutting, source, boxes, perf_counter())
             if isinstance(source, np.ndarray | Image.Image):  # what may change once the caller goes on
                 prepare = partial(_as_it_is, prepare())
         except ImageError as error:
@@ -412,65 +359,6 @@ class Predictor:
         except ImageError as error:
             failed = Prediction.failed(source, error)
             return failed if boxes is None else [failed] * len(boxes)
-
-    def _prepare(self, source: ImageSource, boxes: Sequence[Box] | None, accepted: float) -> list[Part | Done]:
-        """Decode an image and cut its garments out: one for each box, or one for the whole image.
-
-        Raises:
-            ImageError: the image is bad. A bad box gives its error in its place.
-        """
-        if boxes is not None and len(boxes) == 0:
-            return []
-        size = self.spec.image_size
-        start = perf_counter()
-        limits = {"max_pixels": self._max_pixels, "max_bytes": self._max_bytes}
-        picture = read_image(source, side=size, boxes=boxes, **limits)
-        kept = shrunk(picture) if self._keep_pictures else None
-        timing = {"decode": (perf_counter() - start) * 1e3, "preprocess": 0.0, "queue": (start - accepted) * 1e3}
-        parts: list[Part | Done] = []
-        for box in [None] if boxes is None else boxes:
-            start = perf_counter()
-            try:
-                cut = crop(picture, box, size)
-            except ImageError as error:
-                if boxes is None:
-                    raise
-                parts.append(Done(Prediction.failed(source, error)))
-            else:
-                own = {**timing, "preprocess": (perf_counter() - start) * 1e3}
-                parts.append(Part(_Garment(source, picture.width, picture.height, cut, kept, own)))
-        return parts
-
-    def _prepare_rows(self, source: bytes, box: Box | None) -> list[Part | Done]:
-        """What the network gets of an encoded image, to be answered by its outputs as they are."""
-        (part,) = self._prepare(source, None if box is None else [box], perf_counter())
-        if isinstance(part, Done):  # a bad box
-            raise part.result.error
-        return [Part(_Rows(part.item.rows))]
-
-    def _parts(self, batch: NDArray[np.uint8]) -> list[Part | Done]:
-        """The parts of a batch that was decoded elsewhere."""
-        size = self.spec.image_size
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
-            raise ImageError(f"a batch must be uint8 [N, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}")
-        if len(batch) == 0:
-            return []
-        pieces = np.split(batch, range(self._max_batch, len(batch), self._max_batch))
-        return [Part(_Rows(rows), len(rows)) for rows in pieces]
-
-
-def _run(runner: Runner, spec: ModelSpec, items: list[_Garment | _Rows]) -> list[Prediction | Outputs]:
-    """Run what rides together through the network; called by the pool's threads and by nothing else."""
-    start = perf_counter()
-    outputs = runner.run(items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items]))
-    compute_ms = (perf_counter() - start) * 1e3
-    results: list[Prediction | Outputs] = []
-    end = 0
-    for item in items:
-        begin, end = end, end + len(item.rows)
-        rows = {name: values[begin:end] for name, values in outputs.items()}
-        results.append(item.result(rows, spec, start, compute_ms))
-    return results
 
 
 def _as_it_is(parts: list[Part | Done]) -> list[Part | Done]:

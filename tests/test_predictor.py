@@ -117,6 +117,19 @@ def test_a_file_may_be_closed_once_it_was_read(predictor: Predictor, tmp_path: P
     assert prediction.plot().shape[2] == 3
 
 
+def test_apredict_reads_a_file_outside_of_the_event_loops_thread(predictor: Predictor) -> None:
+    readers: list[int] = []
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            readers.append(threading.get_ident())
+            return super().read(size)
+
+    assert asyncio.run(predictor.apredict(Slow(jpeg(1)))).error is None
+    assert readers
+    assert threading.get_ident() not in readers
+
+
 def test_predict_stream_submit_apredict_and_run_agree(predictor: Predictor) -> None:
     images = [jpeg(seed) for seed in range(25)]
     alone = [predictor.predict(image) for image in images]
