@@ -1,7 +1,7 @@
 """Predictions in the shapes of other tools: data frames, rows of CSV, COCO, and the classes of supervision."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,17 +74,22 @@ def to_dataframe(predictions: Iterable[Prediction], *, library: str | None = Non
     if embedding:
         for row, prediction in zip(rows, predictions, strict=True):
             row["embedding"] = None if prediction.error is not None else prediction.embedding
-    if library is None:
-        library = "polars" if find_spec("pandas") is None and find_spec("polars") is not None else "pandas"
-    try:
-        if library == "polars":
-            import polars
+    module = _data_frames(library)
+    options = {"infer_schema_length": None} if module.__name__ == "polars" else {}
+    return module.DataFrame(rows, **options)
 
-            return polars.DataFrame(rows, infer_schema_length=None)
-        import pandas
-    except ImportError as error:
-        raise missing_extra(library, "dataframe", error) from error
-    return pandas.DataFrame(rows)
+
+def _data_frames(library: str | None) -> Any:
+    """The library of that name, or else the first of the two that can be imported."""
+    names = ("pandas", "polars") if library is None else (library,)
+    failures = []
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            failures.append(error)
+    extra = "dataframe" if names[0] == "pandas" else "polars"
+    raise missing_extra(names[0], extra, failures[0]) from failures[0]
 
 
 def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any]:
