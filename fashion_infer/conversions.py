@@ -178,7 +178,7 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
     sv, kept = _supervision(), _without_failed(predictions)
     garments = [1.0 if p.is_garment is None else p.is_garment for _, p in kept]
     unknown = [p.is_garment is None for _, p in kept]
-    return sv.Detections(
+    detections: supervision.Detections = sv.Detections(
         xyxy=np.array([p.box for _, p in kept], np.float32).reshape(-1, 4),
         class_id=_class_ids(kept, spec),
         confidence=_scores(kept),
@@ -188,6 +188,7 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
             "is_garment": np.where(unknown, np.nan, garments).astype(np.float32),
         },
     )
+    return detections
 
 
 def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervision.KeyPoints":
@@ -213,13 +214,14 @@ def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervi
     shape = len(kept), len(spec.landmarks)
     mask = np.array(located, bool).reshape(shape)
     visibility = np.array([[point.visibility for point in p.landmarks] for _, p in kept], str).reshape(shape)
-    return sv.KeyPoints(
+    keypoints: supervision.KeyPoints = sv.KeyPoints(
         xy=np.where(mask[..., None], xy.reshape(*shape, 2), 0).astype(np.float32),
         keypoint_confidence=np.where(mask, scores.reshape(shape), 0).astype(np.float32),
         detection_confidence=_scores(kept),
         class_id=_class_ids(kept, spec),
         data=_names(kept) | {"visibility": visibility},
     )
+    return keypoints
 
 
 def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.Classifications":
@@ -240,10 +242,11 @@ def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.
     if prediction.error is not None:
         raise prediction.error
     places = {name: place for place, name in enumerate(spec.categories)}
-    return sv.Classifications(
+    classifications: supervision.Classifications = sv.Classifications(
         class_id=np.array([places[label.name] for label in prediction.categories], int),
         confidence=np.array([label.score for label in prediction.categories], np.float32),
     )
+    return classifications
 
 
 def _supervision() -> Any:
