@@ -1,7 +1,7 @@
 """Predictions in the shapes of other tools: data frames, rows of CSV, COCO, and the classes of supervision."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,17 +74,22 @@ def to_dataframe(predictions: Iterable[Prediction], *, library: str | None = Non
     if embedding:
         for row, prediction in zip(rows, predictions, strict=True):
             row["embedding"] = None if prediction.error is not None else prediction.embedding
-    if library is None:
-        library = "polars" if find_spec("pandas") is None and find_spec("polars") is not None else "pandas"
-    try:
-        if library == "polars":
-            import polars
+    module = _data_frames(library)
+    options = {"infer_schema_length": None} if module.__name__ == "polars" else {}
+    return module.DataFrame(rows, **options)
 
-            return polars.DataFrame(rows, infer_schema_length=None)
-        import pandas
-    except ImportError as error:
-        raise missing_extra(library, "dataframe", error) from error
-    return pandas.DataFrame(rows)
+
+def _data_frames(library: str | None) -> Any:
+    """The library of that name, or else the first of the two that can be imported."""
+    names = ("pandas", "polars") if library is None else (library,)
+    failures = []
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            failures.append(error)
+    extra = "dataframe" if names[0] == "pandas" else "polars"
+    raise missing_extra(names[0], extra, failures[0]) from failures[0]
 
 
 def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
     sv, kept = _supervision(), _without_failed(predictions)
     garments = [1.0 if p.is_garment is None else p.is_garment for _, p in kept]
     unknown = [p.is_garment is None for _, p in kept]
-    return sv.Detections(
+    detections: supervision.Detections = sv.Detections(
         xyxy=np.array([p.box for _, p in kept], np.float32).reshape(-1, 4),
         class_id=_class_ids(kept, spec),
         confidence=_scores(kept),
@@ -183,6 +188,7 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
             "is_garment": np.where(unknown, np.nan, garments).astype(np.float32),
         },
     )
+    return detections
 
 
 def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervision.KeyPoints":
@@ -208,13 +214,14 @@ def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervi
     shape = len(kept), len(spec.landmarks)
     mask = np.array(located, bool).reshape(shape)
     visibility = np.array([[point.visibility for point in p.landmarks] for _, p in kept], str).reshape(shape)
-    return sv.KeyPoints(
+    keypoints: supervision.KeyPoints = sv.KeyPoints(
         xy=np.where(mask[..., None], xy.reshape(*shape, 2), 0).astype(np.float32),
         keypoint_confidence=np.where(mask, scores.reshape(shape), 0).astype(np.float32),
         detection_confidence=_scores(kept),
         class_id=_class_ids(kept, spec),
         data=_names(kept) | {"visibility": visibility},
     )
+    return keypoints
 
 
 def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.Classifications":
@@ -235,10 +242,11 @@ def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.
     if prediction.error is not None:
         raise prediction.error
     places = {name: place for place, name in enumerate(spec.categories)}
-    return sv.Classifications(
+    classifications: supervision.Classifications = sv.Classifications(
         class_id=np.array([places[label.name] for label in prediction.categories], int),
         confidence=np.array([label.score for label in prediction.categories], np.float32),
     )
+    return classifications
 
 
 def _supervision() -> Any:

@@ -106,6 +106,26 @@ def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("call", "missing", "extra"),
+    [
+        ("to_dataframe([])", ("pandas", "polars"), "dataframe"),
+        ("to_dataframe([], library='polars')", ("polars",), "polars"),
+        ("to_detections([], None)", ("supervision",), "supervision"),
+        ("to_keypoints([], None)", ("supervision",), "supervision"),
+        ("to_classifications(None, None)", ("supervision",), "supervision"),
+    ],
+)
+def test_a_conversion_names_its_extra(call: str, missing: tuple[str, ...], extra: str) -> None:
+    result = run(f"from fashion_infer import *\n{call}", missing)
+    assert f'{missing[0]} is not installed: pip install "fashion-infer[{extra}]"' in result.stderr.splitlines()[-1]
+
+
+def test_polars_is_taken_where_pandas_is_missing() -> None:
+    result = run("import fashion_infer; print(type(fashion_infer.to_dataframe([])).__module__)", ("pandas",))
+    assert result.stdout.startswith("polars"), result.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "missing", "extra"),
     [
         ("export {checkpoint}", "torch", "export"),

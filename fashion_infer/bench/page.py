@@ -24,7 +24,7 @@ except ImportError as error:
 
 RAW_ID = "fashion-infer-bench"
 SERIES = (COLOURS["accent"], COLOURS["second"], COLOURS["third"])
-_PLOT = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_PLOT: Any = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _WIDTH = 6.0  # inches
 
 
@@ -112,7 +112,7 @@ def _latency_plot(result: BenchResult) -> Figure:
         marks = [(_nines(p), estimate.value) for p, estimate in measured if estimate is not None]
         for place, milliseconds in marks:
             axes.plot(place, milliseconds, "o", color=colour)
-            words = {"textcoords": "offset points", "xytext": (-4, 5), "ha": "right", "color": colour}
+            words: dict[str, Any] = {"textcoords": "offset points", "xytext": (-4, 5), "ha": "right", "color": colour}
             axes.annotate(f"{milliseconds:.3g}", (place, milliseconds), **words)
     axes.set_xticks([_nines(p) for p in PERCENTILES], [f"p{p:g}" for p in PERCENTILES])
     axes.set(yscale="log", xlim=(0, None))

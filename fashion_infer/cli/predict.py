@@ -120,8 +120,9 @@ def _chosen_format(shape: Format | None, as_json: bool, embedding: bool) -> Form
 def _with_progress(predictions: Iterable[Prediction], count: int) -> Iterator[Prediction]:
     columns = Progress.get_default_columns()
     # rich sends what is printed beside a bar to the bar's console, stderr: right only where that is the same terminal
-    settings = {"disable": not errors.is_interactive, "redirect_stdout": out.is_terminal}
-    with Progress(*columns, console=errors, transient=True, **settings) as progress:
+    with Progress(
+        *columns, console=errors, transient=True, redirect_stdout=out.is_terminal, disable=not errors.is_interactive
+    ) as progress:
         yield from progress.track(predictions, count, description="predicting")
 
 
