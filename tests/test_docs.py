@@ -40,7 +40,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-COMMANDS = [c for c in (*blocks("console"), *help_examples()) for c in c.splitlines() if c.startswith("fashion-infer ")]
+LINES = [line for text in (*blocks("console"), *help_examples()) for line in text.splitlines()]
+COMMANDS = [line.split("  #")[0].rstrip() for line in LINES if line.startswith("fashion-infer ")]  # without remarks
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMANDS) if c not in ELSEWHERE])
 def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
-    result = run(folder, "sh", "-c", command.split("  #")[0])
+    result = run(folder, "sh", "-c", command)
     assert result.returncode == 0, result.stderr
 
 
