@@ -105,7 +105,8 @@ def running(server: Server, photo: Path) -> Iterator[Running]:
                 sleep(0.05)
             yield Running(url, psutil.Process(process.pid), perf_counter() - start)
         finally:
-            children = psutil.Process(process.pid).children(recursive=True)
+            alive = process.poll() is None
+            children = psutil.Process(process.pid).children(recursive=True) if alive else []
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(30)

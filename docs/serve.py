@@ -21,7 +21,7 @@ from fashion_infer.synthetic.rendering import render
 MODEL = "fashionnet-lite"
 SEED, SIZE, ITEMS = 1_000_003, 420, 72  # of the gallery; it is large enough for levels of match
 QUERY = 8  # of the same renderer, from another view
-WIDTH, HEIGHT = 1000, 900  # of the window, pixels
+WIDTH, HEIGHT = 1000, 1140  # of the window, pixels
 
 
 def main(output: str) -> None:

@@ -50,12 +50,8 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 PRINTED = [block for page in GUIDES for block in blocks("console", (DOCS / f"{page}.md").read_text())]
-COMMANDS = [
-    line
-    for block in (*blocks("console"), *PRINTED, *help_examples())
-    for line in block.splitlines()
-    if line.startswith("fashion-infer ")
-]
+LINES = [line for text in (*blocks("console"), *PRINTED, *help_examples()) for line in text.splitlines()]
+COMMANDS = [line.split("  #")[0].rstrip() for line in LINES if line.startswith("fashion-infer ")]  # without remarks
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +88,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMANDS) if c not in ELSEWHERE])
 def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
-    result = run(folder, "sh", "-c", command.split("  #")[0])
+    result = run(folder, "sh", "-c", command)
     assert result.returncode == 0, result.stderr
 
 

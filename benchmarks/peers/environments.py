@@ -27,6 +27,7 @@ ENVIRONMENTS = {
     ],
     "litserve": [
         "litserve>=0.2.13",
+        "python-multipart>=0.0.20",
         "onnxruntime>=1.20",
         "numpy>=1.26",
         "opencv-python-headless>=4.10",

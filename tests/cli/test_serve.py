@@ -1,6 +1,7 @@
 """`fashion-infer serve`: what it refuses before it listens; tests/serve has the rest."""
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from fashion_infer import Gallery, Predictor
+from fashion_infer.gallery.local import LocalStore
+from fashion_infer.gallery.rows import Facts
 from fashion_infer.models import find_model
 from tests.serve.conftest import started
 
@@ -44,11 +47,8 @@ def test_a_port_that_is_taken(run: Run, fails: Run, model: Path) -> None:
     fails(result, 2, "Address already in use")
 
 
-def test_a_gallery_of_another_model_is_refused(
-    run: Run, fails: Run, model: Path, light_model: Path, tmp_path: Path
-) -> None:
-    with Predictor(light_model, threads=1) as predictor:
-        Gallery(tmp_path / "g", predictor).close()
+def test_a_gallery_of_another_model_is_refused(run: Run, fails: Run, model: Path, tmp_path: Path) -> None:
+    LocalStore(tmp_path / "g", Facts("0123456789abcdef", 256, "other.onnx", "00", {})).close()
     fails(run("serve", model, "--threads", "1", "--gallery", tmp_path / "g"), 3, "make all embeddings anew")
 
 
@@ -64,8 +64,6 @@ def test_the_examples_of_its_help_serve(model: Path, tmp_path: Path, monkeypatch
 
 
 def test_ctrl_c_is_a_stop_too(model: Path) -> None:
-    import signal
-
     server = started([str(model), "--port", "0", "--threads", "1"])
     assert server.stop(signal.SIGINT) == 0
 
