@@ -57,11 +57,14 @@ def server(onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     arguments = {"model": str(onnx_model), "replicas": 2, "threads": 1, "api_key_file": str(key), "port": free_port()}
     words = [sys.executable, "-c", SERVE, json.dumps(arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on loopback
+    environment |= {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line == "ready\n":
                 break
+        else:
+            pytest.fail("the server ended before it was ready")
         yield f"http://127.0.0.1:{arguments['port']}", process
         process.communicate(timeout=60)
 
@@ -97,9 +100,10 @@ def test_a_killed_replica_is_replaced_while_the_other_answers(server: tuple[str,
     first, second = replicas(process)
     first.send_signal(signal.SIGKILL)
     statuses = []
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and (len(statuses) < 50 or len(replicas(process)) < 2):
         statuses.append(ask(f"{address}/v1/predict", photo, Authorization=f"Bearer {KEY}")[0])
+        time.sleep(0.2)  # the new one needs cores to start on
     assert second.is_running()
     assert len(replicas(process)) == 2
     assert statuses[-20:] == [200] * 20
