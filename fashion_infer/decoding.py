@@ -156,9 +156,7 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG of too many scans; the decoder goes over the whole picture for each."""
-    if (
-        _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS
-    ):  # thumbnails count too, which is fine
+    if _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS:  # thumbnails count too, which is fine
         return
     scans = 0
     for marker, _ in _segments(data):
