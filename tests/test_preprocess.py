@@ -186,7 +186,7 @@ def test_boxes_without_area_inside_are_refused(box: list[float]) -> None:
         [0, 0, 10, 10**400],
         [0, 0, 10, 1j],
         {"x1": 0},
-        object(),
+        Ellipsis,
     ],
     ids=repr,
 )
