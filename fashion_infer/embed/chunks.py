@@ -13,13 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from fashion_infer.embed.catalogue import Catalogue, Item
 from fashion_infer.embed.places import RemoteFile, is_address
-from fashion_infer.errors import FashionInferError, UsageError
+from fashion_infer.errors import FashionInferError, UsageError, missing_extra
 from fashion_infer.files import write_atomically
 from fashion_infer.gallery.adding import Job, failures, finished
 from fashion_infer.gallery.gallery import facts_of
@@ -28,6 +24,13 @@ from fashion_infer.gallery.photos import Photo, read_ahead
 from fashion_infer.gallery.rows import Facts, Row, path_of_text
 from fashion_infer.gallery.values import clean
 from fashion_infer.predictor import Predictor
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise missing_extra("pyarrow", "gallery", error) from error
 
 INPUTS_KEY = "fashion_infer.inputs_sha256"
 

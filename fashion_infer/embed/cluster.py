@@ -9,6 +9,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from socket import create_connection
 from time import monotonic, sleep
 from typing import Any
 
@@ -34,6 +35,7 @@ except ImportError as error:
 
 LOSSES = 3  # of a chunk's actor, after which the chunk is given up
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
+CONNECT = 10.0  # seconds to wait for an address to answer
 PATIENCE = 60.0  # seconds without a node that has CPUs, after which the run ends
 
 logger = logging.getLogger("fashion_infer")
@@ -215,9 +217,12 @@ def _join(address: str) -> None:
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address == "local":
         options |= {"num_cpus": usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+            create_connection((host, int(port)), timeout=CONNECT).close()
         ray.init(address, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OverflowError, OSError) as error:
         raise DeviceError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 

@@ -29,7 +29,8 @@ import json, sys
 from fashion_infer.serve.ray import Arguments, build
 import ray
 from ray import serve
-ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=4, log_to_driver=False, logging_level="ERROR")
+quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+ray.init("local", _node_ip_address="127.0.0.1", num_cpus=4, **quiet)
 arguments = json.loads(sys.argv[1])
 serve.start(http_options={"host": "127.0.0.1", "port": arguments.pop("port")})
 serve.run(build(Arguments(**arguments)))
