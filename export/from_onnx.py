@@ -108,7 +108,7 @@ def _unfolded(network: FashionNet, weights: dict[str, Tensor], folded: dict[str,
             state[f"{normalisation}.{part}"] = tensor
             restored.add(f"{normalisation}.{part}")
     if missing := sorted(state.keys() - restored):
-        raise ValueError(f"the file lacks {len(missing)} of its weights, as {missing[0]}")
+        raise ValueError(f"the file lacks {len(missing)} of its weights, for example {missing[0]}")
     return state
 
 

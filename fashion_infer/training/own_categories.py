@@ -182,7 +182,7 @@ def _check_classes(data: FashionData, categories: tuple[str, ...], new: NDArray[
             "other things, or --add, which keeps the model's own classes beside it"
         )
     if not new.any():
-        raise DataError("the model has all of these classes already: leave --add out to learn them anew")
+        raise DataError("the model has all of these classes already: leave out --add to train them again")
     if len(data.category_names) == 1:
         raise DataError(
             f"there are photos of {data.category_names[0]} only: what tells it from the other classes is learnt from "
