@@ -1,9 +1,9 @@
-"""What each part of FashionNet earns, on rendered garments: `python benchmarks/ablation.py ablation/`.
+"""Measure what each part of FashionNet gains, on rendered garments: `python benchmarks/ablation.py ablation/`.
 
-Renders a set, trains the network and four others that lack one part each, three seeds a variant, judges every run on
-items that no run has seen, and writes JSON and a table to `benchmarks/results/`. A finished run is not
-repeated, so that a stopped script goes on where it was. These are numbers of a small network on drawings: they say how
-the parts compare, and nothing about DeepFashion.
+The script renders a set, trains the network and four variants that lack one part each, with three seeds per variant,
+evaluates every run on items that no run was trained on, and writes JSON and a table to `benchmarks/results/`. Finished
+runs are not repeated, so a stopped script continues where it was. The numbers are those of a small network on drawings:
+they compare the parts with each other and say nothing about DeepFashion.
 """
 
 import json
@@ -38,12 +38,12 @@ from fashion_infer.training.run_folder import CONFIG, STATE
 from fashion_infer.training.trainer import TrainConfig, network_run, train_folder
 
 IMAGES, IMAGE_SIDE, RENDER_SEED = 1600, 160, 11
-HELD_OUT = ("val", "test")  # nothing is chosen by either
-BASE = TrainConfig(  # starts from ImageNet weights: in so few steps a random network does not even find landmarks
+HELD_OUT = ("val", "test")  # neither is used to choose settings, so both serve as test data
+BASE = TrainConfig(  # starts from ImageNet weights: so few steps are too few to learn landmarks from random weights
     backbone="tf_efficientnet_lite0",
     width=0.5,
     image_size=96,
-    bin_size=1,  # 4 of the 12 cells across: about the share of the garment that 8 of 28 are in the paper's network
+    bin_size=1,  # windows of 4 of 12 cells: about the share of the garment that 8 of 28 cells cover in the paper
     batch_size=16,
     learning_rate=1e-3,
     workers=0,
@@ -55,7 +55,7 @@ VARIANTS = {
     "no gate": {"gate": False},
     "joint, no stages": {"rounds": 0},
 }
-COLUMNS = {  # of the table: metric -> heading; all but the landmark error are percentages
+COLUMNS = {  # metric -> heading in the table; all but the landmark error are percentages
     "category_top1": "category top-1",
     "category_top3": "top-3",
     "attribute_recall3_all": "attributes top-3",
@@ -68,12 +68,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="For the set and the runs; a stopped script goes on from there.")],
-    epochs: Annotated[int, typer.Option(help="Of each run; another number wants another folder.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Runs of each variant.")] = 3,
+    folder: Annotated[Path, typer.Argument(help="Folder for the set and the runs; a stopped script continues there.")],
+    epochs: Annotated[int, typer.Option(help="Epochs per run; use another folder for another number.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs per variant.")] = 3,
     jobs: Annotated[int, typer.Option(help="Runs at the same time, each on one thread.")] = os.cpu_count() or 1,
 ) -> None:
-    """Train and judge the five variants; see the module's docstring."""
+    """Train and evaluate the five variants, and write ablation.json and ablation.md."""
     data = folder / "set"
     if not data.exists():
         write_dataset(data, images=IMAGES, seed=RENDER_SEED, size=IMAGE_SIDE)
@@ -91,7 +91,7 @@ def main(
 
 
 def write_results(results: dict[str, list[dict[str, Any]]], command: str, name: str) -> None:
-    """The JSON and the table, which is printed as well."""
+    """Write the JSON and the table, and print the table."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(facts(results, command), indent=1) + "\n")
     table = "\n".join(markdown(results)) + "\n"
@@ -100,18 +100,18 @@ def write_results(results: dict[str, list[dict[str, Any]]], command: str, name: 
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
-    """Where one run lies."""
+    """Return the folder of one run."""
     return folder / "runs" / f"{variant.replace(',', '').replace(' ', '-')}-{seed}"
 
 
 def read(folder: Path, variant: str, seed: int) -> dict[str, Any]:
-    """A finished run's result."""
+    """Read the result of a finished run."""
     result: dict[str, Any] = json.loads((run_folder(folder, variant, seed) / "result.json").read_text())
     return result
 
 
 def finish(folder: Path, variant: str, seed: int, epochs: int) -> str:
-    """Train and judge one run where that has not been done; returns a line that says so."""
+    """Train and evaluate one run, unless that has been done already, and return a line with its metrics."""
     run = run_folder(folder, variant, seed)
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "result.json").exists():
@@ -140,7 +140,7 @@ def finish(folder: Path, variant: str, seed: int, epochs: int) -> str:
 
 
 def judge_run(checkpoint: Path, data: Path) -> Metrics:
-    """The paper's measures on the items held out, and the recall of the details that lie near landmarks."""
+    """Compute the paper's metrics on the held-out items, and the recall of the details that lie near landmarks."""
     network, spec = load_checkpoint(checkpoint)
     run = network_run(network, spec)
     test = read_category(data / "category_attribute").split(*HELD_OUT)
@@ -148,25 +148,25 @@ def judge_run(checkpoint: Path, data: Path) -> Metrics:
     metrics = measure(run, spec, replace(test, attribute_groups=groups))
     in_shop = measure(run, spec, read_inshop(data / "in_shop").split("query", "gallery"))
     consumer = measure(run, spec, read_consumer_to_shop(data / "consumer_to_shop").split(*HELD_OUT))
-    for prefix, found in (("in_shop", in_shop), ("consumer", consumer)):
-        metrics |= {n.replace("retrieval", prefix): v for n, v in found.items() if n.startswith("retrieval")}
+    for prefix, retrieval in (("in_shop", in_shop), ("consumer", consumer)):
+        metrics |= {n.replace("retrieval", prefix): v for n, v in retrieval.items() if n.startswith("retrieval")}
     return metrics
 
 
 def measure(run: Run, spec: ModelSpec, data: FashionData) -> Metrics:
-    """The evaluation alone."""
+    """Evaluate a network on a set and return its metrics."""
     return judge(run, spec, data).evaluation.to_dict()
 
 
 def facts(results: dict[str, list[dict[str, Any]]], command: str) -> dict[str, Any]:
-    """What ablation.json holds: the machine, the set, and every run with its settings and metrics."""
+    """Return the content of ablation.json: the machine, the set, and every run with its settings and metrics."""
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__}
     rendered = {"images": IMAGES, "side": IMAGE_SIDE, "seed": RENDER_SEED}
     return {"command": command, **machine, "set": rendered, "variants": results}
 
 
 def markdown(results: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """The table: mean and standard deviation (of the sample) over the seeds."""
+    """Yield the lines of the table: mean and sample standard deviation over the seeds."""
     yield "| | " + " | ".join(COLUMNS.values()) + " |"
     yield "|---|" + "---|" * len(COLUMNS)
     for variant, runs in results.items():

@@ -1,9 +1,9 @@
-"""Augmented views of photos as the frozen layers up to stride 8 see them: computed once, read many times.
+"""Cached stride-8 features of augmented views of photos: computed once, read in many training steps.
 
-The layers up to the trunk's stride-8 stage know edges, textures and parts after the first runs of `pretrained.py`;
-they stay as they are, so that what they make of a view can be kept (float16, 63 KB a view at 224 px). The views come
-in rounds: each holds every worn garment once and a share of the other photos, so that training can start on the first
-rounds while the next are being made. A round that is there is not made again.
+After the first runs of `pretrained.py` the layers up to the trunk's stride-8 stage are frozen, so their output for a
+view can be kept (float16, 63 KB per view at 224 px). The views come in rounds. Each round holds every worn garment once
+and a share of the other photos, so that training can start on the first rounds while the next are computed. Rounds that
+exist already are not computed again.
 """
 
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ class Views:
     """Some views of a set's photos.
 
     Attributes:
-        rows: int64 [V], the photo in the data set.
-        features: float16 [V, C, S / 8, S / 8], of the trunk's stride-8 stage; a file mapped into memory.
-        landmarks: float32 [V, 8, 2] as (x, y) in [0, 1] of the view.
-        visibility: int8 [V, 8], as `losses.Batch` has it.
+        rows: int64 [V], rows of the photos in the data set.
+        features: float16 [V, C, S / 8, S / 8], outputs of the trunk's stride-8 stage; a file mapped into memory.
+        landmarks: float32 [V, 8, 2] as (x, y), in [0, 1] inside the view.
+        visibility: int8 [V, 8], coded as in `losses.Batch`.
     """
 
     rows: NDArray[np.int64]
@@ -43,7 +43,7 @@ class Views:
 
 
 def round_of_views(folder: Path, number: int, net: FashionNet, data: FashionData, rows: NDArray[np.int64]) -> Views:
-    """The round of this number, of one augmented view of each of these rows; made where it is not there yet."""
+    """Read a round, one augmented view of each of these rows; compute it first if it does not exist."""
     samples = Samples(data, net.arch.image_size, number, strong=True)
 
     def views() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]]:
@@ -57,7 +57,7 @@ def round_of_views(folder: Path, number: int, net: FashionNet, data: FashionData
 
 
 def plain_views(path: Path, net: FashionNet, data: FashionData) -> Views:
-    """Every photo of a set cut out by its box, not augmented: for judging."""
+    """Read the views of all photos of a set, cut out by their boxes and not augmented, for evaluation."""
     size = net.arch.image_size
 
     def views() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]]:
@@ -75,7 +75,7 @@ def _kept(
     rows: NDArray[np.int64],
     views: Iterator[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int8]]],
 ) -> Views:
-    """The views in the file at `path` and the mapped one beside it; made first where they are not there."""
+    """Read the views from the file at `path` and the mapped file beside it; write both first if they do not exist."""
     mapped = path.with_suffix(".features.npy")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _kept(
 
 @torch.inference_mode()
 def to_stride_8(net: FashionNet, images: NDArray[np.uint8]) -> Tensor:
-    """uint8 [N, S, S, 3] RGB -> float16 [N, C, S / 8, S / 8]."""
+    """Compute the stride-8 features, float16 [N, C, S / 8, S / 8], of pictures, uint8 [N, S, S, 3] RGB."""
     trunk = _trunk(net)
     x = ((torch.from_numpy(images).float() - net.mean) / net.std).permute(0, 3, 1, 2)
     features: Tensor = trunk.blocks[:3](trunk.bn1(trunk.conv_stem(x)))
@@ -109,7 +109,7 @@ def to_stride_8(net: FashionNet, images: NDArray[np.uint8]) -> Tensor:
 
 
 def from_stride_8(net: FashionNet, features: Tensor) -> Maps:
-    """[N, C, S / 8, S / 8] -> what the backbone makes of the pictures."""
+    """Compute the backbone's maps from stride-8 features, [N, C, S / 8, S / 8]."""
     blocks = _trunk(net).blocks
     middle = blocks[3:5](features)
     deep = blocks[5:](middle)
@@ -117,12 +117,12 @@ def from_stride_8(net: FashionNet, features: Tensor) -> Maps:
 
 
 def late_layers(net: FashionNet) -> torch.nn.Sequential:
-    """The trunk's layers behind stride 8."""
+    """Return the trunk's layers behind stride 8."""
     layers: torch.nn.Sequential = _trunk(net).blocks[3:]
     return layers
 
 
 def _trunk(net: FashionNet) -> torch.nn.Module:
-    """An EfficientNet of timm, whose `blocks[2]` is the stage of stride 8."""
+    """Return the trunk, an EfficientNet of timm whose `blocks[2]` is the stage of stride 8."""
     assert isinstance(net.backbone, TimmBackbone) and net.backbone.stride_8 == "blocks_2"
     return net.backbone.net

@@ -1,12 +1,12 @@
-"""What landmark pooling earns on real photos, and how far rooms and senders matter: heads on a frozen trunk.
+"""Measure what landmark pooling gains on real photos, and how much rooms and senders matter, on a frozen trunk.
 
     python benchmarks/frozen_trunk.py PHOTOS CHECKPOINT
 
-The trunk is that of a checkpoint that has seen no real photo (the first run of pretrained.py); its features are cached
-once for every photo and its mirror image, so that a run takes a minute. Heads are trained from scratch on them:
-with and without landmark pooling, at a grid, and at the labelled landmarks, three seeds each, judged on val and test;
-and in five folds of train and val, in which no sender is on both sides. A frozen trunk is weaker than a trained one:
-the numbers compare with each other only.
+The trunk comes from a checkpoint that was not trained on real photos (the first run of pretrained.py). Its features are
+cached for every photo and its mirror image, so that a run takes a minute. Heads are trained on them from scratch: with
+pooling at predicted landmarks, at labelled landmarks, at a grid, and without pooling, with three seeds each, evaluated
+on val and test; and in five folds of train and val in which no sender is on both sides. A frozen trunk is weaker than a
+trained one, so the numbers can only be compared with each other.
 """
 
 import csv
@@ -49,7 +49,7 @@ console = Console(stderr=True)
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """The trunk's outputs for each photo, then for each mirrored one, and what is true of them (2N rows)."""
+    """The trunk's outputs and the labels for the N photos and then for their N mirror images."""
 
     features: Tensor  # [2N, C, S / 8, S / 8] float16
     deep: Tensor  # [2N, D, S / 32, S / 32] float16
@@ -59,29 +59,30 @@ class Cached:
 
 def main(
     photos: Annotated[Path, typer.Argument(help="The labelled photos, with photos.csv.")],
-    checkpoint: Annotated[Path, typer.Argument(help="Whose trunk is used.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint whose trunk is used.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
 ) -> None:
     """Write frozen_trunk.json and frozen_trunk.md."""
     data = read_category(photos)
     trunk, _ = load_checkpoint(checkpoint)
     cached = cache(trunk, data)
-    train, known = np.flatnonzero(data.splits == "train"), np.flatnonzero(np.isin(data.splits, ("train", "val")))
+    train = np.flatnonzero(data.splits == "train")
+    train_and_val = np.flatnonzero(np.isin(data.splits, ("train", "val")))
     runs: dict[str, list[dict[str, dict[str, float]]]] = {}
     for name, (pooling, labelled) in VARIANTS.items():
         for seed in range(SEEDS):
             heads = fit(trunk, cached, data, train, pooling, labelled, seed)
-            found = {
+            metrics = {
                 split: measure(heads, cached, data, np.flatnonzero(data.splits == split), labelled)
                 for split in ("val", "test")
             }
-            runs.setdefault(name, []).append(found)
-            console.print(name, seed, found["val"])
-    senders = senders_of(photos / "photos.csv", data)
+            runs.setdefault(name, []).append(metrics)
+            console.print(name, seed, metrics["val"])
+    senders = senders_of(photos / "photos.csv", data)[train_and_val]
     folds = []
-    for number, (fitted, held_out) in enumerate(GroupKFold(FOLDS).split(known, groups=senders[known])):
-        heads = fit(trunk, cached, data, known[fitted], "landmarks", False, number)
-        folds.append(measure(heads, cached, data, known[held_out], False))
+    for number, (fitted, held_out) in enumerate(GroupKFold(FOLDS).split(train_and_val, groups=senders)):
+        heads = fit(trunk, cached, data, train_and_val[fitted], "landmarks", False, number)
+        folds.append(measure(heads, cached, data, train_and_val[held_out], False))
         console.print("fold", number, folds[-1])
     settings = {"size": SIZE, "epochs": EPOCHS, "batch": BATCH, "learning_rate": RATE}
     facts = {"provenance": provenance(), "environment": environment(), "settings": settings}
@@ -125,7 +126,7 @@ def _plain_then_mirrored(parts: list[Tensor]) -> Tensor:
 def fit(
     trunk: FashionNet, cached: Cached, data: FashionData, rows: NDArray[Any], pooling: str, labelled: bool, seed: int
 ) -> FashionNet:
-    """New heads, trained on some rows and their mirror images."""
+    """Train new heads on some rows and their mirror images."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     arch = dataclasses.replace(
@@ -155,7 +156,7 @@ def fit(
 
 
 def forward(net: FashionNet, cached: Cached, rows: NDArray[Any], labelled: bool) -> dict[str, Tensor]:
-    """The heads on the cached features of some rows."""
+    """Run the heads on the cached features of some rows."""
     points = torch.from_numpy(cached.landmarks[rows])
     gate = torch.from_numpy((cached.visibility[rows] == 0).astype(np.float32))
     deep = cached.deep[rows].float()
@@ -164,7 +165,7 @@ def forward(net: FashionNet, cached: Cached, rows: NDArray[Any], labelled: bool)
 
 
 def batch(cached: Cached, data: FashionData, rows: NDArray[Any]) -> Batch:
-    """The labels of some rows; there are no images to look at."""
+    """Return the labels of some rows as a Batch without images."""
     photos = rows % len(data)
     return Batch(
         images=torch.empty(0),
@@ -179,13 +180,13 @@ def batch(cached: Cached, data: FashionData, rows: NDArray[Any]) -> Batch:
 
 @torch.inference_mode()
 def measure(net: FashionNet, cached: Cached, data: FashionData, rows: NDArray[Any], labelled: bool) -> dict[str, float]:
-    """The measures of some photos, each cut out by its box; landmarks in shares of the box, not of the photo."""
+    """Compute the metrics of some photos, each cut out by its box; landmark errors are in shares of the box."""
     parts = [forward(net, cached, part, labelled) for part in np.array_split(rows, max(1, len(rows) // BATCH))]
     outputs = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     categories = category_accuracy(outputs["category"], data.categories[rows], (1, 3))
     recall = attribute_recall(outputs["attributes"], data.attributes[rows], data.attribute_groups, (3,))
     points = outputs["landmarks"], cached.landmarks[rows], cached.visibility[rows]
-    error = landmark_error_box(*points, np.ones((len(points[0]), 2)))  # they are in [0, 1] of the box already
+    error = landmark_error_box(*points, np.ones((len(points[0]), 2)))  # the landmarks are in shares of the box already
     return {
         "category_top1": categories[1],
         "category_top3": categories[3],
@@ -195,21 +196,21 @@ def measure(net: FashionNet, cached: Cached, data: FashionData, rows: NDArray[An
 
 
 def senders_of(file: Path, data: FashionData) -> NDArray[np.int64]:
-    """[N]: who sent each photo."""
+    """Return the sender of each photo, int64 [N]."""
     with file.open(encoding="utf-8") as lines:
         senders = {row["path"].removeprefix("Img/"): int(row["sender_id"]) for row in csv.DictReader(lines)}
     return np.array([senders[name] for name in data.images])
 
 
 def table(runs: dict[str, list[dict[str, dict[str, float]]]], folds: list[dict[str, float]]) -> str:
-    """Mean and standard deviation of each measure, as Markdown."""
+    """Return the mean and standard deviation of each metric, as Markdown."""
     names = list(folds[0])
     lines = [
         "| heads on a frozen trunk | " + " | ".join(f"{split} {name}" for split in ("val", "test") for name in names)
     ]
     lines += ["|---" * (1 + 2 * len(names))]
-    for variant, found in runs.items():
-        cells = [[run[split][name] for run in found] for split in ("val", "test") for name in names]
+    for variant, seeds in runs.items():
+        cells = [[run[split][name] for run in seeds] for split in ("val", "test") for name in names]
         lines.append(f"| pooling {variant} | ".replace("pooling no", "no") + " | ".join(map(_spread, cells)))
     text = (
         " |\n".join(lines) + " |\n\n| five folds by sender | " + " | ".join(names) + " |\n" + "|---" * (1 + len(names))

@@ -1,9 +1,9 @@
-"""Damaged images and annotations, at random: `python benchmarks/fuzz.py`.
+"""Test the readers with randomly damaged images and annotations: `python benchmarks/fuzz.py`.
 
-Pictures of 23 formats and the rows of DeepFashion's files are changed at random and given to `read_image`, to the
-readers and to `data check`. Allowed is a result, or an error of ours; not allowed is any other error, a crash, more
-than two seconds of a processor, or `data check` and the reader saying different things of one file. Every process works
-on a part of the cases and is watched from outside; the last input of one that died is kept. Writes fuzz.json and .md.
+Pictures of 23 formats and the rows of DeepFashion's files are changed at random and given to `read_image`, the readers
+and `data check`. Each case must give a result or a FashionInferError. Failures are any other error, a crash, more than
+two seconds of CPU time, and a file about which `data check` and the reader disagree. Each process works on a part of
+the cases; if it dies, its last input is kept. The script writes fuzz.json and fuzz.md.
 """
 
 import io
@@ -40,9 +40,9 @@ from fashion_infer.images import read_image
 from fashion_infer.synthetic.dataset import write_dataset
 
 RESULTS = Path(__file__).parent / "results"
-PART = 5000  # cases of one process
-PROCESS_LIMIT = 600  # seconds of a processor for one process, which ends one that hangs
-LIMIT = 2.0  # seconds of a processor for one case
+PART = 5000  # cases per process
+PROCESS_LIMIT = 600  # CPU seconds per process, so that one that hangs ends
+LIMIT = 2.0  # CPU seconds per case
 BENCHMARKS = {
     "category": "category_attribute", "in_shop": "in_shop", "consumer_to_shop": "consumer_to_shop",
     "landmarks": "landmarks",
@@ -52,16 +52,16 @@ console = Console(stderr=True)
 
 @dataclass
 class Tally:
-    """What became of the cases of one format or file."""
+    """The outcomes of the cases of one format or benchmark."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)  # "read", "refused"
-    failures: list[str] = field(default_factory=list)  # each with the case's number
+    outcomes: Counter[str] = field(default_factory=Counter)  # "read" or "refused"
+    failures: list[str] = field(default_factory=list)  # messages, each with the case's number
     noisy: int = 0  # cases in which a library wrote to stderr
-    slowest: float = 0.0  # seconds of a processor
-    memory: float = 0.0  # MB that the process grew by, at its peak
+    slowest: float = 0.0  # CPU seconds
+    memory: float = 0.0  # peak growth of the process's memory, MB
 
     def add(self, other: "Tally") -> None:
-        """Take the cases of another process in."""
+        """Add the cases of another process."""
         self.outcomes += other.outcomes
         self.failures += other.failures
         self.noisy += other.noisy
@@ -70,12 +70,12 @@ class Tally:
 
 
 def main(
-    images: Annotated[int, typer.Option(help="Damaged images.")] = 100_000,
-    rows: Annotated[int, typer.Option(help="Damaged rows of annotations, at least.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same cases.")] = 0,
+    images: Annotated[int, typer.Option(help="Number of damaged images.")] = 100_000,
+    rows: Annotated[int, typer.Option(help="Least number of damaged rows of annotations.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed makes the same cases.")] = 0,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
 ) -> None:
-    """Try them all; exit code 1 when anything happened that must not."""
+    """Run all cases; the exit code is 1 if any case fails."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         tallies = run_all(images, rows, seed, Path(scratch), output)
     facts = {"provenance": provenance(), "environment": environment(), "images": images, "rows": rows, "seed": seed}
@@ -91,7 +91,7 @@ def main(
 
 
 def table(tallies: dict[str, Tally]) -> str:
-    """One line a format or file, as Markdown."""
+    """Return a Markdown table with one line per format or benchmark."""
     lines = [
         "| | cases | read | refused | failures | slowest, s | memory, MB | with lines on stderr |",
         "|---|---|---|---|---|---|---|---|",
@@ -104,7 +104,7 @@ def table(tallies: dict[str, Tally]) -> str:
 
 
 def run_all(images: int, rows: int, seed: int, scratch: Path, output: Path) -> dict[str, Tally]:
-    """Every part in a process of its own, one after the other."""
+    """Run all parts, one after the other, each in its own process."""
     write_dataset(scratch / "set", images=8, seed=3, size=64, jobs=1, progress=False)
     tallies = {name: Tally() for name in (*FORMATS, *BENCHMARKS)}
     parts: list[tuple[Callable[..., dict[str, Tally]], int]] = []
@@ -126,7 +126,7 @@ def run_all(images: int, rows: int, seed: int, scratch: Path, output: Path) -> d
 
 @contextmanager
 def watched(tally: Tally, case: str, noise: io.FileIO) -> Iterator[None]:
-    """Measure a case; what it raises is a failure, unless it was handled inside."""
+    """Measure a case; an exception that reaches this block counts as a failure."""
     start, lines = process_time(), os.fstat(noise.fileno()).st_size
     try:
         yield
@@ -141,16 +141,16 @@ def watched(tally: Tally, case: str, noise: io.FileIO) -> Iterator[None]:
 
 @contextmanager
 def set_up(scratch: Path) -> Iterator[io.FileIO]:
-    """Set a process up: its time is limited, and its stderr goes to a file, that of C libraries too."""
+    """Limit the CPU time of this process, and redirect its stderr, also that of C libraries, to a file."""
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESS_LIMIT, PROCESS_LIMIT))
-    warnings.simplefilter("ignore")  # Pillow's on odd metadata, which Python's own filters are for
+    warnings.simplefilter("ignore")  # Pillow warns of odd metadata; only direct writes to stderr are counted
     with (scratch / "stderr").open("wb", buffering=0) as file:
         os.dup2(file.fileno(), 2)
         yield file
 
 
 def peak() -> float:
-    """The most memory that this process had, MB."""
+    """Return the peak memory of this process, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
@@ -158,7 +158,7 @@ def peak() -> float:
 
 
 def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    """A picture of this kind, with smooth and rough parts."""
+    """Encode a picture with smooth and rough parts in a format of Pillow."""
     rough = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     image = Image.fromarray(rough).resize((64, 48)).convert("RGBA" if mode in ("RGBA", "PA") else "RGB")
     if mode == "I;16":
@@ -171,7 +171,7 @@ def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
 
 
 def formats() -> dict[str, bytes]:
-    """One file of each format: those that are read, and some that must be refused."""
+    """Make one file of each format: those that are read, and some that must be refused."""
     frames = {"save_all": True, "append_images": [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]}
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -210,7 +210,7 @@ ODD_BYTES = (
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """The file with one to four changes, most of them small and near its beginning, where the headers are."""
+    """Make one to four random changes in a file, most of them small and near its beginning, where the headers are."""
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(min(len(data), rng.choice((64, 512, len(data)))))
         length = rng.choice((1, 1, 2, 4, 40))
@@ -231,7 +231,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def with_checksums(png: bytes) -> bytes:
-    """A PNG whose chunks have the right checksums, else none would get as far as its pixels."""
+    """Correct the checksums of a PNG's chunks; otherwise decoders would refuse it before they reach the pixels."""
     chunks, place = [PNG], len(PNG)
     while place + 8 < len(png):
         end = place + 8 + int.from_bytes(png[place : place + 4], "big")
@@ -242,7 +242,7 @@ def with_checksums(png: bytes) -> bytes:
 
 
 def damage_images(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
-    """Damaged images through `read_image` and what `data check` makes of an image."""
+    """Give damaged images to `read_image` and to the image check of `data check`."""
     rng = random.Random(seed)
     tallies = {name: Tally() for name in FORMATS}
     path = scratch / "case" / "image"
@@ -261,7 +261,7 @@ def damage_images(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
 
 
 def one_image(data: bytes, path: Path, side: int | None) -> str:
-    """What becomes of an image; the reader and `data check` must agree."""
+    """Read an image and return the outcome; the reader and `data check` must agree."""
     checked = decode(path)
     try:
         picture = read_image(data, side=side)
@@ -284,7 +284,7 @@ ODD_CELLS = (
 
 
 def damaged_row(row: str, rows: list[str], rng: random.Random) -> str:
-    """A row with one or two cells changed, or with another row's."""
+    """Change one or two cells of a row, or replace it by another row."""
     cells = row.split() or [""]
     for _ in range(rng.choice((1, 1, 2))):
         place = rng.randrange(len(cells) + 1)
@@ -305,7 +305,7 @@ def damaged_row(row: str, rows: list[str], rng: random.Random) -> str:
 
 
 def damage_rows(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
-    """Damaged rows through the readers and `data check`, without images."""
+    """Give damaged rows to the readers and `data check`, without images."""
     rng = random.Random(seed)
     tallies = {name: Tally() for name in BENCHMARKS}
     case = scratch / "case" / "annotations"
@@ -332,7 +332,7 @@ def damage_rows(count: int, seed: str, scratch: Path) -> dict[str, Tally]:
 
 
 def one_set(name: str, folder: Path) -> str:
-    """What becomes of a set; where the reader refuses it, `data check` must have found something."""
+    """Read a set and return the outcome; if the reader refuses it, `data check` must report a problem."""
     report = check(folder, images=False)
     json.dumps(report.to_dict())
     report.lines()

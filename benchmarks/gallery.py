@@ -1,12 +1,11 @@
-"""A gallery's speed and size, beside bare faiss, numpy and Qdrant Edge on the same vectors.
+"""Measure a gallery's speed and size beside plain faiss, numpy and Qdrant Edge on the same vectors.
 
     python benchmarks/gallery.py PHOTOS [--rows 100000 1000000] [--kills 50] [-o benchmarks/results/gallery.json]
 
-The vectors are real embeddings: those of the photos, each copied and moved along the difference of two other photos'
-embeddings until there are enough rows, so that they vary as embeddings vary and not evenly in all directions. Queries
-are other such copies. Every engine answers the same ones in
-turn, A B A B, and each figure is p50 and p99 over all of them. Qdrant Edge is measured where it is installed (pip
-install qdrant-edge-py).
+The vectors are embeddings of the photos. Each is copied and moved along the difference of two other photos' embeddings
+until there are enough rows; so they vary as embeddings do, and not evenly in all directions. The queries are other such
+copies. All engines answer the same queries in turn (A B A B), and the figures are p50 and p99 over all queries. Qdrant
+Edge is measured if it is installed (pip install qdrant-edge-py).
 """
 
 import argparse
@@ -36,27 +35,27 @@ from fashion_infer.gallery.rows import Facts, Row
 from fashion_infer.inputs import expand_paths
 
 MODEL = "fashionnet-lite-int8"
-MOVED = 0.35  # length of the move of a vector of unit length: a copy's cosine to its photo is about 0.94
+MOVED = 0.35  # distance by which a unit vector is moved; a copy's cosine to its photo is then about 0.94
 QUERIES, LIMIT = 300, 10
-WRITTEN_AT_ONCE = 500
+CHUNK = 500  # rows per write
 Vectors = NDArray[np.float32]
 
 
 def moved_copies(embeddings: Vectors, count: int, seed: int) -> Vectors:
-    """[count, D] copies of the embeddings, of unit length, each moved along the difference of two others."""
+    """Copy embeddings, each moved along the difference of two others: [count, D] of unit length."""
     random = np.random.default_rng(seed)
     rows, one, other = (embeddings[random.integers(0, len(embeddings), count)] for _ in range(3))
-    difference = one - other + 1e-6  # one of them may be the other
+    difference = one - other + 1e-6  # the two may be the same row
     rows = rows + MOVED * difference / np.linalg.norm(difference, axis=1, keepdims=True)
     result: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return result
 
 
 def rows_of(vectors: Vectors) -> Iterator[list[Row]]:
-    """Rows with plausible payloads, some hundred at a time."""
+    """Yield rows with plausible payloads in chunks of `CHUNK`."""
     random = np.random.default_rng(1)
-    for start in range(0, len(vectors), WRITTEN_AT_ONCE):
-        part = vectors[start : start + WRITTEN_AT_ONCE].astype(np.float16)
+    for start in range(0, len(vectors), CHUNK):
+        part = vectors[start : start + CHUNK].astype(np.float16)
         prices = random.integers(0, 1000, len(part))
         yield [
             Row(
@@ -80,7 +79,7 @@ def rows_of(vectors: Vectors) -> Iterator[list[Row]]:
 
 
 def times(engines: dict[str, Callable[[Vectors], object]], queries: Vectors) -> dict[str, dict[str, float]]:
-    """p50 and p99 of each engine in milliseconds, the engines taking turns."""
+    """Measure p50 and p99 of each engine in milliseconds; the engines take turns for each query."""
     samples: dict[str, list[float]] = {name: [] for name in engines}
     for query in queries:
         for name, engine in engines.items():
@@ -88,18 +87,18 @@ def times(engines: dict[str, Callable[[Vectors], object]], queries: Vectors) -> 
             engine(query[None])
             samples[name].append((perf_counter() - start) * 1e3)
     return {
-        name: {"p50_ms": float(np.median(figures)), "p99_ms": float(np.percentile(figures, 99))}
-        for name, figures in samples.items()
+        name: {"p50_ms": float(np.median(times_ms)), "p99_ms": float(np.percentile(times_ms, 99))}
+        for name, times_ms in samples.items()
     }
 
 
 def recall(expected: Vectors, scores: Vectors) -> float:
-    """Share of the ten nearest that were found, by score: equal ones may swap places."""
+    """Compute the share of the ten nearest that a search returned, compared by score since equal scores may swap."""
     return float((scores >= expected[:, -1:] - 1e-6).mean())
 
 
 def measure(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, Any]:
-    """Write a gallery of these vectors, and time it beside its rivals."""
+    """Write a gallery of these vectors, and time it beside the other engines."""
     facts = Facts("benchmark", vectors.shape[1], MODEL, "")
     process = psutil.Process()
     store = LocalStore(folder, facts)
@@ -158,7 +157,7 @@ def _beside(store: LocalStore, vectors: Vectors, queries: Vectors, price: Any) -
 
 
 def _qdrant_edge(vectors: Vectors) -> Callable[[Vectors], object] | None:
-    """A search of Qdrant's embedded engine, None where it is not installed."""
+    """Return a search function of Qdrant's embedded engine; None if it is not installed."""
     try:
         import qdrant_edge as edge
     except ImportError:
@@ -174,7 +173,7 @@ def _qdrant_edge(vectors: Vectors) -> Callable[[Vectors], object] | None:
 
 
 def measure_adding(photos: list[str], folder: Path) -> dict[str, float]:
-    """Photos a second of `predictor.stream` and of adding the same photos, in turn."""
+    """Measure photos per second of `predictor.stream` alone and of adding the same photos, in turn."""
     seconds: dict[str, list[float]] = {"stream": [], "add": []}
     with Predictor(MODEL) as predictor:
         list(predictor.stream(photos[:64]))
@@ -187,7 +186,7 @@ def measure_adding(photos: list[str], folder: Path) -> dict[str, float]:
             with Gallery(folder / f"adding{turn}", predictor) as gallery:
                 gallery.add(photos)
             seconds["add"].append(perf_counter() - start)
-    rates = {name: len(photos) / float(np.median(figures)) for name, figures in seconds.items()}
+    rates = {name: len(photos) / float(np.median(durations)) for name, durations in seconds.items()}
     return {**rates, "share": rates["add"] / rates["stream"]}
 
 
@@ -201,7 +200,7 @@ with Predictor(sys.argv[1], sessions=1, threads=1) as predictor, Gallery(sys.arg
 
 
 def kill_rounds(photos: list[str], folder: Path, rounds: int) -> dict[str, int]:
-    """Kill a process that adds photos, again and again: which acknowledged rows are lost, which are there twice."""
+    """Repeatedly kill a process that adds photos; count the acknowledged rows that are lost or stored twice."""
     place, acknowledged, twice = folder / "killed", set[str](), 0
     ids: list[str] = []
     random = np.random.default_rng(0)
@@ -223,7 +222,7 @@ def kill_rounds(photos: list[str], folder: Path, rounds: int) -> dict[str, int]:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the results as text."""
     adding = result["adding"]
     print(f"adding: {adding['add']:.0f} photos/s, {adding['share']:.1%} of the {adding['stream']:.0f} of stream alone")
     for size in result["sizes"]:
@@ -240,11 +239,11 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure and print; JSON where -o says."""
+    """Run all measurements, print them, and write JSON to the file of -o."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--embedded", type=int, default=2000, help="photos to take the embeddings of, at most")
+    parser.add_argument("--embedded", type=int, default=2000, help="most photos to compute embeddings of")
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("-o", "--output", type=Path)
@@ -253,8 +252,8 @@ def main() -> None:
     folder = Path(mkdtemp(prefix="gallery-benchmark-"))
     try:
         with Predictor(MODEL) as predictor:
-            good = [p for p in predictor.stream(photos) if p.error is None]
-        embeddings = np.stack([prediction.embedding for prediction in good])
+            predictions = [prediction for prediction in predictor.stream(photos) if prediction.error is None]
+        embeddings = np.stack([prediction.embedding for prediction in predictions])
         queries = moved_copies(embeddings, options.queries, seed=99)
         result = {
             "command": " ".join(["python", *sys.argv]),

@@ -1,4 +1,4 @@
-"""Is there a garment at all? A logistic function of the embedding, fitted on photos of garments and of other things."""
+"""The garment score: a logistic function of the embedding, fitted on photos of garments and of other things."""
 
 import dataclasses
 
@@ -18,25 +18,28 @@ from fashion_infer.synthetic import backdrops
 
 Floats = NDArray[np.floating]
 SCENES = 300  # rendered rooms and streets without a garment
-PIECES = 12  # of each of scikit-image's pictures: they are few, so parts of them count as pictures
+PIECES = 12  # pieces per picture of scikit-image: there are few pictures, so parts of them serve as further ones
 PICTURES = (
     "camera", "cat", "coffee", "coins", "grass", "gravel", "brick", "moon", "page", "clock", "rocket", "chelsea",
     "hubble_deep_field", "immunohistochemistry", "retina", "text", "horse", "colorwheel",
 )  # fmt: skip
-KEPT = 0.98  # share of val's garments that must score above a half
+KEPT = 0.98  # share of val's garments that must score above 0.5
 
 
 def fit_garment_score(
     run: Run, spec: ModelSpec, *, garments: Floats, things: Floats, validation: FashionData
 ) -> ModelSpec:
-    """The spec with the weights of the score, its threshold (a half) set on val.
+    """Fit the score, and shift it so that nearly all garments of val score above 0.5.
 
     Args:
-        run: of the network.
-        spec: its own.
-        garments: embeddings of training photos of garments, [N, D].
-        things: embeddings of training photos of other things; some pictures without a garment are added.
-        validation: photos of garments; nearly all must score above a half, whole and cut out by their box.
+        run: The network's `run`.
+        spec: The network's ModelSpec.
+        garments: [N, D], embeddings of training photos of garments.
+        things: [M, D], embeddings of training photos of other things; further pictures without a garment are added.
+        validation: Photos of garments, used both whole and cut out by their boxes.
+
+    Returns:
+        The spec with the weights of the score.
     """
     clutter = run_in_batches(run, other_pictures(spec.image_size, np.random.default_rng(0)))["embedding"]
     embeddings = np.concatenate([garments, things, clutter])
@@ -50,7 +53,7 @@ def fit_garment_score(
 
 
 def other_pictures(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """uint8 [N, S, S, 3]: scikit-image's pictures and pieces of them, empty scenes, noise and plain colours."""
+    """Return pictures without garments, uint8 [N, S, S, 3]: scikit-image's, empty scenes, noise and plain colours."""
     pictures = []
     for name in PICTURES:
         picture = as_rgb(getattr(samples, name)())
@@ -68,13 +71,13 @@ def other_pictures(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def as_rgb(picture: NDArray[np.generic]) -> Pixels:
-    """scikit-image's pictures are grey, black and white, or RGB."""
+    """Convert a picture of scikit-image, which may be grey, black and white, or RGB, to uint8 [H, W, 3] RGB."""
     pixels = picture.astype(np.uint8) * (255 if picture.dtype == bool else 1)
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
 
 
 def outputs_of(run: Run, spec: ModelSpec, data: FashionData, *, whole: bool = False) -> Outputs:
-    """The network's outputs for every row of a set, cut out by its box or whole."""
+    """Run the network on every photo of a set, cut out by its box or whole."""
     boxes = [None] * len(data) if whole else list(data.boxes.astype(np.float64))
     size = spec.image_size
     crops = [
@@ -85,6 +88,6 @@ def outputs_of(run: Run, spec: ModelSpec, data: FashionData, *, whole: bool = Fa
 
 
 def run_in_batches(run: Run, pictures: NDArray[np.uint8], batch: int = 32) -> Outputs:
-    """The outputs for any number of pictures."""
+    """Run the network on any number of pictures, uint8 [N, S, S, 3]."""
     parts = [run(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

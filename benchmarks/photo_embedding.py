@@ -1,8 +1,8 @@
-"""The embedding of the built-in model, fitted on the features of the finished network; a part of `pretrained.py`.
+"""The embedding of the built-in model, fitted on the features of the trained network; a part of `pretrained.py`.
 
-Every training photo is an instance, shoes, hats and worn crops too: whole, as galleries hold them, and as changed views
-of itself. The head is fitted on what the fp32 file and its 8-bit one make of these pictures, so that both embeddings
-lie in one space; 8 bits move the features by more than the head would bear otherwise.
+Every training photo is an instance, including shoes, hats and crops of worn garments: once whole, as in galleries, and
+once as a changed view. The head is fitted on the features that both the fp32 file and its 8-bit version compute for
+these pictures, so that both share one embedding space. Otherwise the features would differ too much in 8 bits.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ from fashion_infer.training.checkpoint import save_checkpoint, take_over
 from fashion_infer.training.embedding import EmbeddingConfig, fit_embedding
 from fashion_infer.training.model import FashionNet, StandardisedLinear
 
-CHANGED_SIDE = 320  # pixels: the least side that a photo is decoded at before it is changed
+CHANGED_SIDE = 320  # least side at which a photo is decoded before it is changed, pixels
 CALIBRATION, BATCH = 96, 16
 CONFIG = EmbeddingConfig(steps=300, label_weight=0.5)  # chosen on val
 LABELS = (("category",), ("category", "texture", "sleeve"))  # photos that agree in these belong together
-FEATURES = "embedding_features"  # the name that the head's input gets
+FEATURES = "embedding_features"  # name of the graph output that is added for the head's input
 console = Console(stderr=True)
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 Floats = NDArray[np.float32]
 
 
 def with_stages(network: FashionNet, spec: ModelSpec) -> FashionNet:
-    """The same network with an embedding of the backbone's stages, which is still to be fitted."""
+    """Copy a network and replace its embedding by an unfitted one that reads the backbone's stages."""
     torch.manual_seed(0)
     other = FashionNet(dataclasses.replace(network.arch, embedding="stages"))
     take_over(other, spec, network, spec)
@@ -47,33 +47,33 @@ def with_stages(network: FashionNet, spec: ModelSpec) -> FashionNet:
 
 
 def fit(network: FashionNet, data: FashionData, views: Sequence[Floats], config: EmbeddingConfig = CONFIG) -> None:
-    """Fit the embedding of a network of `with_stages` on views of the photos, each of `features_of`."""
+    """Fit the embedding of a network from `with_stages`; the views are results of `features_of`."""
     assert isinstance(network.embedding, StandardisedLinear)
     fit_embedding(network.embedding, torch.from_numpy(np.stack(views)), belonging(data), config)
 
 
 @torch.inference_mode()
 def embed(network: FashionNet, features: Floats) -> Floats:
-    """[N, D] of unit length, from features of `features_of`."""
+    """Compute embeddings, [N, D] of unit length, from results of `features_of`."""
     vectors: Floats = torch.nn.functional.normalize(network.embedding(torch.from_numpy(features)), dim=1).numpy()
     return vectors
 
 
 def found_again(changed: Floats, gallery: Floats) -> NDArray[np.bool_]:
-    """[N]: is row i of the gallery, [G, D], the nearest to the changed view i, [N, D]?"""
+    """Return bool [N]: whether row i of the gallery, [G, D], is the nearest to the changed view i, [N, D]."""
     return np.asarray((changed @ gallery.T).argmax(1) == np.arange(len(changed)))
 
 
 def both_precisions(network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path) -> tuple[Path, Path]:
-    """The network as an fp32 file and as one with every layer in 8 bits; made where they are not there yet."""
+    """Return the network as an fp32 file and as a file with all layers in 8 bits; existing files are kept."""
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
     if int8.exists():
         return fp32, int8
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder / "network.safetensors", network, spec)
     export_onnx(folder / "network.safetensors", fp32)
-    some = data.select(np.linspace(0, len(data) - 1, CALIBRATION).astype(int))
-    pictures = np.concatenate(list(pictures_of(some, spec.image_size, None)))
+    calibration = data.select(np.linspace(0, len(data) - 1, CALIBRATION).astype(int))
+    pictures = np.concatenate(list(pictures_of(calibration, spec.image_size, None)))
     model, ranges = calibrate(fp32, pictures)
     quantized = to_int8(model, ranges, layers_of(model.graph), "cpu")
     write_atomically(int8, lambda temporary: onnx.save_model(quantized, temporary))
@@ -81,7 +81,7 @@ def both_precisions(network: FashionNet, spec: ModelSpec, data: FashionData, fol
 
 
 def features_of(file: Path, data: FashionData, size: int, change: Change | None, kept: Path) -> Floats:
-    """[N, F]: what a file's embedding head is given for each photo of a set; kept in an .npy file."""
+    """Compute the inputs of a file's embedding head for each photo of a set, [N, F], and keep them in an .npy file."""
     if kept.exists():
         features: Floats = np.load(kept)
         return features
@@ -99,13 +99,13 @@ def features_of(file: Path, data: FashionData, size: int, change: Change | None,
 
 
 def save(path: Path, array: Floats) -> None:
-    """Write an .npy file under any name."""
+    """Write an .npy file under exactly this name; numpy would add the suffix to a name without it."""
     with path.open("wb") as file:
         np.save(file, array)
 
 
 def pictures_of(data: FashionData, size: int, change: Change | None) -> Iterator[NDArray[np.uint8]]:
-    """Batches of whole photos, uint8 [B, S, S, 3]; changed by a generator that depends on the row alone."""
+    """Yield batches of whole photos, uint8 [B, S, S, 3]; the random change depends on the row only."""
     for start in range(0, len(data), BATCH):
         pictures = []
         for row in range(start, min(start + BATCH, len(data))):
@@ -119,7 +119,7 @@ def pictures_of(data: FashionData, size: int, change: Change | None) -> Iterator
 
 
 def belonging(data: FashionData) -> NDArray[np.int64]:
-    """[L, N]: for each of `LABELS` the number of a photo's choice; -1 where the category is not labelled."""
+    """Number the photos that agree in each of `LABELS`: int64 [L, N], -1 for photos without a category."""
     columns = {
         group: data.attributes[:, [g == group for g in data.attribute_groups]] > 0
         for group in dict.fromkeys(data.attribute_groups)

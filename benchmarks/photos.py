@@ -1,7 +1,7 @@
-"""JPEGs of 0.3, 2 and 12 megapixels as a phone writes them, made from real garment photos.
+"""Make JPEGs of 0.3, 2 and 12 megapixels, like those of a phone, from real garment photos.
 
-The photos are enlarged and given sensor-like noise, so that the files are as large as a phone's (about 0.27 bytes a
-pixel) and cost as much to decode. The pictures stay out of the repository.
+The photos are enlarged and given sensor-like noise, so that the files are as large as a phone's (about 0.27 bytes per
+pixel) and take as long to decode. The pictures are not kept in the repository.
 
     python benchmarks/photos.py PHOTOS OUTPUT
 """
@@ -20,28 +20,33 @@ NOISE = 4.0  # standard deviation in the highlights, grey levels
 
 
 def make_photos(source: Path, output: Path) -> dict[str, list[Path]]:
-    """Write COUNT JPEGs of each size, from photos spread evenly over all those below `source`; keep those there.
+    """Write COUNT JPEGs of each size, from photos spread evenly over all those below `source`.
+
+    Files that exist already are kept.
 
     Returns:
-        Their paths by name of the size.
+        The paths by name of the size.
     """
     photos = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(photos) < COUNT:
         raise SystemExit(f"{source} holds {len(photos)} JPEGs, {COUNT} are needed: give a folder of garment photos")
     chosen = [photos[i * len(photos) // COUNT] for i in range(COUNT)]
-    made: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for name, size in SIZES.items():
-        made[name] = [output / name / f"{index}.jpg" for index in range(COUNT)]
-        for index, (photo, path) in enumerate(zip(chosen, made[name], strict=True)):
+        paths[name] = [output / name / f"{index}.jpg" for index in range(COUNT)]
+        for index, (photo, path) in enumerate(zip(chosen, paths[name], strict=True)):
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = enlarge(cv2.imread(str(photo)), size, np.random.default_rng(index))
                 cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return made
+    return paths
 
 
 def enlarge(pixels: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] -> [height, width, 3], upright, with noise that grows as the root of the light, as a sensor's."""
+    """Resize a picture, uint8 [H, W, 3], to `size` (width, height), upright, and add sensor-like noise.
+
+    As with a sensor, the noise grows with the square root of the brightness.
+    """
     if pixels.shape[1] > pixels.shape[0]:
         pixels = np.ascontiguousarray(np.rot90(pixels))
     shrinks = size[0] < pixels.shape[1]

@@ -1,11 +1,11 @@
 """Train the built-in `fashionnet-lite`: `make pretrained DATA=DIR [WORN=DIR]`, with the labelled photos in the folders.
 
-Three runs, each from the checkpoint of the one before, every one resumable: rendered garments at 128 px; photos of
-lying garments and some rendered ones at 160 px; the same at 224 px with the early layers frozen. Then the run of
-`worn_garments.py`, where there are worn garments, and the embedding of `photo_embedding.py`. `--start` takes the
-network of an earlier release in place of the first three runs. All runs see one list of labels, with shoes and hats as
-two more categories; what the photos do not teach is cut off at the end. Nothing is chosen by the test split, which
-`benchmarks/judge_pretrained.py` looks at once.
+There are three runs, each starting from the checkpoint of the one before, and each resumable: rendered garments at
+128 px; photos of lying garments and some rendered ones at 160 px; the same at 224 px with the early layers frozen. With
+worn garments, the run of `worn_garments.py` follows. The embedding of `photo_embedding.py` comes last. `--start` uses
+the network of an earlier release instead of the first three runs. All runs have the same list of labels, with shoes and
+hats as two further categories; outputs that the photos do not teach are removed at the end. The test split is not used
+to choose anything; only `benchmarks/judge_pretrained.py` reads it.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from fashion_infer.training.run_folder import METRICS, STATE
 from fashion_infer.training.trainer import HEADLINES, TrainConfig, network_run, train
 
 SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
-HAS_FAST_BF16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # else it is five times slower than fp32
+HAS_FAST_BF16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # else bf16 is 5 times slower than fp32
 BASE = TrainConfig(
     backbone="tf_efficientnet_lite0",
     width=0.75,
@@ -58,7 +58,14 @@ BASE = TrainConfig(
 
 @dataclass(frozen=True)
 class Phase:
-    """One run: the settings that differ, and how many rendered pictures go with the real ones (None: with none)."""
+    """One run.
+
+    Attributes:
+        name: Name of the run's folder.
+        rendered: Number of rendered pictures in the training set.
+        photos: Whether real photos are in the training set too.
+        settings: The settings that differ from `BASE`.
+    """
 
     name: str
     rendered: int
@@ -73,21 +80,21 @@ PHASES = (
 )
 RESULTS = Path(__file__).parent / "results"
 SPLITS = ("train", "val", "test")
-LYING_TAKEN = 3  # every third lying photo fits the embedding: they are many
+LYING_STEP = 3  # only every third lying photo is used to fit the embedding, since there are many
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
 console = Console(stderr=True)
 
 
 def main(
     data: Annotated[Path, typer.Argument(help="The photos: Anno_fine/, Eval/ and Img/img/<split>/<class>/.")],
-    folder: Annotated[Path, typer.Argument(help="For the rendered set and the runs; a stopped script goes on.")],
-    worn: Annotated[Path | None, typer.Option(help="Worn garments, of benchmarks/worn_photos.py.")] = None,
-    start: Annotated[Path | None, typer.Option(help="An fp32 .onnx in place of the first three runs.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder for rendered set and runs; a stopped script continues.")],
+    worn: Annotated[Path | None, typer.Option(help="Worn garments made by benchmarks/worn_photos.py.")] = None,
+    start: Annotated[Path | None, typer.Option(help="An fp32 .onnx to use instead of the first three runs.")] = None,
 ) -> None:
     """Train, fit the embedding, the temperature and the garment score, and write FOLDER/fashionnet-lite.safetensors."""
     logging.basicConfig(format="%(message)s")
     began = time.time()
-    console.print(f"in {BASE.precision}, by what this CPU does fast")
+    console.print(f"training in {BASE.precision}, the faster precision on this CPU")
     before = start or first_runs(data, folder)
     sets = sources(data, worn)
     training, rows = joined(sets, "train")
@@ -101,15 +108,15 @@ def main(
     instances, others = embedding_photos(training, rows)
     views = embedding_views(network, spec, instances, folder / "embedding")
     fit(network, instances, list(views.values()))
-    shares_found = photos_found(network, spec, sets, views["fp32-whole"], folder / "embedding")
+    recall = views_recall(network, spec, sets, views["fp32-whole"], folder / "embedding")
     validation = joined({name: data for name, data in sets.items() if name != "others"}, "val")[0]
     spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
-    shown = {how: embed(network, features) for how, features in views.items() if how.startswith("fp32")}
+    embeddings = [embed(network, features) for how, features in views.items() if how.startswith("fp32")]
     spec = fit_garment_score(
         network_run(network, spec),
         spec,
-        garments=np.concatenate([found[~others] for found in shown.values()]),
-        things=np.concatenate([found[others] for found in shown.values()]),
+        garments=np.concatenate([vectors[~others] for vectors in embeddings]),
+        things=np.concatenate([vectors[others] for vectors in embeddings]),
         validation=validation,
     )
     spec = save_checkpoint(folder / "fashionnet-lite.safetensors", network, spec)
@@ -119,10 +126,10 @@ def main(
         "base": dataclasses.asdict(BASE),
         "phases": [dataclasses.asdict(phase) for phase in PHASES],
         "started_from": sha256_of(start) if start else None,
-        "photos": {name: {split: count(found, split) for split in SPLITS} for name, found in sets.items()},
+        "photos": {name: {split: count(data, split) for split in SPLITS} for name, data in sets.items()},
         "weights_sha256": spec.weights_sha256,
         "temperature": spec.temperature,
-        "val_photos_found_by_a_changed_view": shares_found,
+        "val_photos_found_by_a_changed_view": recall,
         "hours_of_this_call": (time.time() - began) / 3600,
         "epochs": {phase.name: epochs_of(folder / phase.name) for phase in PHASES if not start},
         "worn": lines_of(folder / "worn" / METRICS) if worn else [],
@@ -132,7 +139,7 @@ def main(
 
 
 def first_runs(data: Path, folder: Path) -> Path:
-    """The runs on rendered and lying garments; returns the last one's checkpoint."""
+    """Do the runs on rendered and lying garments, and return the checkpoint of the last one."""
     rendered_folder = folder / "rendered-set"
     if not rendered_folder.exists():
         write_dataset(rendered_folder, images=RENDERED, seed=SEED, size=RENDER_SIDE)
@@ -161,15 +168,18 @@ def first_runs(data: Path, folder: Path) -> Path:
 
 
 def embedding_photos(data: FashionData, rows: dict[str, NDArray[np.int64]]) -> tuple[FashionData, NDArray[np.bool_]]:
-    """The photos that the embedding is fitted on, and which of them show no garment: all but most of the lying ones."""
-    picked = np.concatenate([part[::LYING_TAKEN] if name == "lying" else part for name, part in rows.items()])
+    """Return the photos that the embedding is fitted on, and bool [N], which of them show no garment.
+
+    These are all photos, but of the lying ones only every third.
+    """
+    picked = np.concatenate([part[::LYING_STEP] if name == "lying" else part for name, part in rows.items()])
     return data.select(picked), np.isin(picked, rows["others"])
 
 
 def embedding_views(
     network: FashionNet, spec: ModelSpec, data: FashionData, folder: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """The features of every photo, whole and changed, in both precisions, by name; kept in the folder."""
+    """Compute the features of every photo, whole and changed, in both precisions, and keep them in the folder."""
     files = both_precisions(network, spec, data, folder)
     changes: dict[str, Change | None] = {"whole": None, "changed": strong_view}
     return {
@@ -179,10 +189,13 @@ def embedding_views(
     }
 
 
-def photos_found(
+def views_recall(
     network: FashionNet, spec: ModelSpec, sets: dict[str, FashionData], training: NDArray[np.float32], folder: Path
 ) -> dict[str, float]:
-    """The share of val's photos that a changed view of them finds first, among val's and those of the fit, by set."""
+    """Compute by set the share of val's photos whose changed view has them as its nearest neighbour.
+
+    The gallery consists of val's photos and those that the embedding was fitted on.
+    """
     data, rows = joined(sets, "val")
     fp32 = folder / "fp32.onnx"
     whole, changed = (
@@ -194,17 +207,17 @@ def photos_found(
 
 
 def count(data: FashionData, split: str) -> int:
-    """Photos of a split."""
+    """Count the photos of a split."""
     return int((data.splits == split).sum())
 
 
 def last(data: FashionData, count: int) -> FashionData:
-    """The last rows of a set."""
+    """Select the last rows of a set."""
     return data.select(np.arange(len(data) - count, len(data)))
 
 
 def epochs_of(run: Path) -> list[dict[str, float]]:
-    """What a run logged of val after each epoch."""
+    """Read the validation metrics that a run logged after each epoch."""
     return [
         {name: line[name] for name in ("step", *HEADLINES)}
         for line in lines_of(run / METRICS)
@@ -213,18 +226,18 @@ def epochs_of(run: Path) -> list[dict[str, float]]:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one a line."""
+    """Read a file with one JSON object per line."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def rendered_items(rendered: FashionData) -> NDArray[np.int32]:
-    """[N]: the item of each rendered picture, whose number its name ends with."""
+    """Return the item of each rendered picture, int32 [N], from the number at the end of its name."""
     numbers = [int(Path(name).stem.split("_")[1]) - 1 for name in rendered.images]
     return np.array(numbers, np.int32) // VIEWS_PER_ITEM
 
 
 def only_taught(network: FashionNet, spec: ModelSpec, photos: FashionData) -> tuple[FashionNet, ModelSpec]:
-    """The network without the outputs that the training photos never show."""
+    """Copy a network without the categories and attributes that no training photo shows."""
     categories = sorted({int(i) for i in photos.categories if i >= 0})
     attributes = np.flatnonzero((photos.attributes > 0).any(0)).tolist()
     spec = dataclasses.replace(
@@ -244,9 +257,9 @@ def only_taught(network: FashionNet, spec: ModelSpec, photos: FashionData) -> tu
 
 
 def fit_temperature(network: FashionNet, spec: ModelSpec, data: FashionData) -> float:
-    """The temperature of least cross-entropy of the categories of a set (Guo et al., ICML 2017)."""
+    """Find the temperature with the lowest cross-entropy of a set's categories (Guo et al., ICML 2017)."""
     probabilities = outputs_of(network_run(network, spec), spec, data)["category"]
-    logits = torch.from_numpy(np.log(np.clip(probabilities, 1e-12, 1)))  # up to a constant a row
+    logits = torch.from_numpy(np.log(np.clip(probabilities, 1e-12, 1)))  # equal to the logits up to a constant per row
     places = {name: i for i, name in enumerate(spec.categories)}
     labels = torch.tensor([places.get(data.category_names[i], -1) for i in data.categories])
     losses = {t: float(nn.functional.cross_entropy(logits / t, labels, ignore_index=-1)) for t in TEMPERATURES}

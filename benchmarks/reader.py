@@ -1,8 +1,8 @@
-"""How long reading DeepFashion at its full size takes: `python benchmarks/reader.py`.
+"""Measure how long reading DeepFashion at its full size takes: `python benchmarks/reader.py`.
 
-Writes the annotation files of the Category and Attribute Prediction benchmark with 289,222 rows and 1,000 attributes
-(about 0.9 GB of text, no images) to a temporary folder, then reads them twice, each time in a process of its own: from
-the text, and from the binary copy that the first reading left. Prints JSON: seconds, and each process's peak memory.
+The script writes the annotation files of the Category and Attribute Prediction benchmark with 289,222 rows and 1,000
+attributes (about 0.9 GB of text, no images) to a temporary folder. It reads them twice, each time in a new process:
+from the text, and from the binary copy that the first reading left. It prints JSON with seconds and peak memory.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from fashion_infer.data.deepfashion import CATEGORY_NAMES
 
-ROWS, ATTRIBUTES, DIFFERENT = 289_222, 1000, 500  # DIFFERENT: rows of labels, repeated over the file
+ROWS, ATTRIBUTES, DIFFERENT = 289_222, 1000, 500  # DIFFERENT: number of distinct label rows, repeated over the file
 READ = """
 import json, sys, time
 from pathlib import Path
@@ -35,7 +35,7 @@ print(json.dumps(facts | {"positives": int((data.attributes > 0).sum())}))
 
 
 def main() -> None:
-    """Write, read, read again."""
+    """Write the files, read them twice, and print the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write(root)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write(root: Path) -> None:
-    """The seven annotation files."""
+    """Write the seven annotation files."""
     rng = np.random.default_rng(0)
     anno = root / "Anno"
     names = [f"img/Some_Longer_Name_Of_A_Look/img_{row:08d}.jpg" for row in range(ROWS)]
@@ -70,7 +70,7 @@ def write(root: Path) -> None:
 
 
 def write_list(path: Path, rows: list[str]) -> None:
-    """A count, column names, rows."""
+    """Write a list in DeepFashion's format: a count, column names, rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         file.write(f"{len(rows)}\nname  values\n")

@@ -1,9 +1,9 @@
-"""The labelled real photos in DeepFashion's layout: `python benchmarks/real_photos.py PHOTOS OUTPUT`.
+"""Write the labelled real photos in DeepFashion's layout: `python benchmarks/real_photos.py PHOTOS OUTPUT`.
 
-PHOTOS holds the public "clothing dataset" by Alexey Grigorev and contributors (CC0 1.0), however it was unpacked: its
-pictures are found by their names. OUTPUT gets them in the folders of their published classes and splits, and their
-labels as `Anno_fine/` and `Eval/`, made from real_photos/labels.csv: readings of each photo against a percent grid.
-Photos of the test split were read twice; their third row is what was decided where the two differed.
+PHOTOS holds the public "clothing dataset" by Alexey Grigorev and contributors (CC0 1.0), unpacked in any way: pictures
+are looked up by their names. OUTPUT gets them in the folders of their published classes and splits, and their labels as
+`Anno_fine/` and `Eval/`. The labels come from real_photos/labels.csv; they were read from each photo against a percent
+grid. Photos of the test split were read twice; their third row is the decision where the two readings differed.
 """
 
 import csv
@@ -27,10 +27,10 @@ ATTRIBUTES = {  # the 26 of Anno_fine, in its order, by group
     "fabric": ("denim", "chiffon", "cotton", "leather", "faux", "knit"),
     "fit": ("tight", "loose", "conventional"),
 }
-COLUMN = {"neckline": "neck"}  # of labels.csv, where it is not the group's name
+COLUMN = {"neckline": "neck"}  # columns of labels.csv whose name is not the group's
 TYPES = {"u": 1, "l": 2, "f": 3}
 SPLITS = ("train", "val", "test")
-KINDS = [1] * 20 + [2] * 16 + [3] * 14  # of the 50 categories
+KINDS = [1] * 20 + [2] * 16 + [3] * 14  # clothes types of the 50 categories
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Labelled:
     clothes_type: int
     attributes: tuple[int, ...]
     box: tuple[int, ...]
-    landmarks: tuple[tuple[int, int, int], ...]  # visibility x y, of the slots that the type has
+    landmarks: tuple[tuple[int, int, int], ...]  # visibility, x, y of each landmark that the clothes type has
 
 
 def main(photos: Path, output: Path) -> None:
     """Copy (by hard link where possible) and label every photo.
 
     Raises:
-        SystemExit: a photo that has a label is not there.
+        SystemExit: A labelled photo is missing.
     """
     with (HERE / "photos.csv").open(encoding="utf-8") as file:
         names = {row["image"]: row["path"].removeprefix("Img/") for row in csv.DictReader(file)}
-    found = {path.stem: path for path in photos.rglob("*.jpg")}
-    if missing := sorted(names.keys() - found.keys()):
+    paths = {path.stem: path for path in photos.rglob("*.jpg")}
+    if missing := sorted(names.keys() - paths.keys()):
         raise SystemExit(f"{photos} lacks {len(missing)} of {len(names)} photos, the first one is {missing[0]}.jpg")
     for image, name in names.items():
         target = output / "Img" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            link(found[image], target)
+            link(paths[image], target)
     with (HERE / "labels.csv").open(encoding="utf-8") as file:
         last = {row["image"]: row for row in csv.DictReader(file)}  # a later reading decides
     rows = [labelled(row, names[image], output / "Img" / names[image]) for image, row in last.items()]
@@ -69,7 +69,7 @@ def main(photos: Path, output: Path) -> None:
 
 
 def labelled(row: dict[str, str], name: str, path: Path) -> Labelled:
-    """A reading, in percent of the photo's sides, as pixels inside the photo."""
+    """Convert a row of labels.csv, with positions in percent of the photo's sides, to labels in pixels."""
     with Image.open(path) as image:
         sides = image.size
 
@@ -94,7 +94,7 @@ def labelled(row: dict[str, str], name: str, path: Path) -> Labelled:
 
 
 def write_annotations(output: Path, rows: list[Labelled]) -> None:
-    """The lists of all photos, and the ready files of each split."""
+    """Write the lists of all photos, and the separate files of each split."""
     folder = output / "Anno_fine"
     numbers = {group: number for number, group in FINE_GROUPS.items()}
     groups = [(name, str(numbers[group])) for group, names in ATTRIBUTES.items() for name in names]
@@ -113,38 +113,39 @@ def write_annotations(output: Path, rows: list[Labelled]) -> None:
     write_list(output / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", partition)
     ready = {"": name_of, "_cate": category_of, "_attr": attributes_of, "_bbox": box_of, "_landmarks": points_of}
     for split in SPLITS:
-        here = [row for row in rows if row.split == split]
+        split_rows = [row for row in rows if row.split == split]
         for part, text in ready.items():
-            (folder / f"{split}{part}.txt").write_text("".join(f"{text(row)}\n" for row in here), encoding="utf-8")
+            lines = "".join(f"{text(row)}\n" for row in split_rows)
+            (folder / f"{split}{part}.txt").write_text(lines, encoding="utf-8")
 
 
 def name_of(row: Labelled) -> str:
-    """The photo's path below Img."""
+    """Format the photo's path below Img."""
     return row.name
 
 
 def category_of(row: Labelled) -> str:
-    """From 1."""
+    """Format the number of the category, counted from 1."""
     return str(row.category)
 
 
 def attributes_of(row: Labelled) -> str:
-    """0 or 1 for each attribute."""
+    """Format 0 or 1 for each attribute."""
     return " ".join(map(str, row.attributes))
 
 
 def box_of(row: Labelled) -> str:
-    """Four numbers of three digits."""
+    """Format the box as four numbers of at least three digits."""
     return "  ".join(f"{value:03d}" for value in row.box)
 
 
 def landmarks_of(row: Labelled) -> str:
-    """Clothes type, then visibility and place of each landmark that it has."""
+    """Format the clothes type, then the visibility and position of each landmark that it has."""
     return f"{row.clothes_type}  " + "  ".join(f"{v} {x:03d} {y:03d}" for v, x, y in row.landmarks)
 
 
 def points_of(row: Labelled) -> str:
-    """The eight places, zeros where there is no landmark."""
+    """Format the eight positions, with zeros where there is no landmark."""
     places = dict(zip(SLOTS[row.clothes_type], row.landmarks, strict=True))
     return " ".join(f"{x:03d} {y:03d}" for _, x, y in (places.get(slot, (0, 0, 0)) for slot in range(8)))
 

@@ -1,11 +1,11 @@
-"""`fashion-infer serve` beside LitServe and plain FastAPI, all on this machine, the load generator included.
+"""Compare `fashion-infer serve` with LitServe and plain FastAPI, with servers and load generator on this machine.
 
     python benchmarks/serving.py PHOTOS [--quick] [--soak 100000] [-o benchmarks/results/serving.json]
 
-PHOTOS is a folder of JPEGs of garments; they are enlarged to about a megapixel. Each server gets a closed loop for its
-throughput at saturation, and then Poisson arrivals at 50, 80, 120 and 200 % of that. The load generator is a process of
-its own on the same cores, and its CPU time is printed. `--soak` sends so many requests at twice the capacity to
-fashion-infer alone, and compares the memory at the end with that after the first tenth.
+PHOTOS is a folder of JPEGs of garments, which are enlarged to about a megapixel. A closed loop measures each server's
+throughput at saturation; then requests arrive as a Poisson process at 50, 80, 120 and 200 % of that rate. The load
+generator is a separate process on the same cores, and its CPU time is printed. `--soak N` sends N requests at twice the
+capacity to fashion-infer only, and compares the memory at the end with that after the first tenth.
 """
 
 import argparse
@@ -39,12 +39,12 @@ ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent / "servers"
 SIZE = (864, 1152)  # width and height: a megapixel
 LOADS = (0.5, 0.8, 1.2, 2.0)  # shares of the throughput at saturation
-CONNECTIONS = (4, 8, 12)  # of the closed loop; the best is the throughput at saturation
+CONNECTIONS = (4, 8, 12)  # connections of the closed loop; the best result is the throughput at saturation
 
 
 @dataclass(frozen=True)
 class Server:
-    """How to start a server, and how it takes a photo: the path, and the field of a form where it takes one."""
+    """How to start a server, the path to send photos to, and the field of the form if it expects one."""
 
     name: str
     command: list[str]
@@ -53,7 +53,7 @@ class Server:
 
 
 def servers(model: str, lit_python: Path) -> list[Server]:
-    """The three of them; each command lacks its port."""
+    """Return the three servers; the port has to be added to each command."""
     main = "from fashion_infer.cli import main; main()"
     return [
         Server("fashion-infer serve", [sys.executable, "-c", main, "serve", model, "--port"], "/v1/predict", None),
@@ -76,14 +76,14 @@ class Running:
     seconds_to_ready: float
 
     def memory(self) -> float:
-        """MiB of the process and its children."""
+        """Return the memory of the process and its children, MiB."""
         processes = [self.process, *self.process.children(recursive=True)]
         return sum(process.memory_info().rss for process in processes) / 2**20
 
 
 @contextmanager
 def running(server: Server, photo: Path) -> Iterator[Running]:
-    """Start a server, wait for its first answer, and stop it in the end."""
+    """Start a server, wait for its first answer, and stop it at the end."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start = perf_counter()
@@ -118,16 +118,16 @@ def running(server: Server, photo: Path) -> Iterator[Running]:
 
 
 def load(options: dict[str, Any]) -> dict[str, Any]:
-    """Run the load generator."""
-    ran = subprocess.run(
+    """Run the load generator and return its result."""
+    process = subprocess.run(
         [sys.executable, str(HERE / "load.py"), json.dumps(options)], capture_output=True, text=True, check=True
     )
-    result: dict[str, Any] = json.loads(ran.stdout)
+    result: dict[str, Any] = json.loads(process.stdout)
     return result
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """What a load gave: rates a second, and percentiles of what was accepted and of what was refused."""
+    """Summarise a load: rates per second, and percentiles of accepted and of refused requests."""
     accepted = [ms for ms, status in result["samples"] if status == 200]
     refused = [ms for ms, status in result["samples"] if status == 503]
     facts: dict[str, Any] = {
@@ -146,7 +146,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(server: Server, photos: list[Path], seconds: float) -> dict[str, Any]:
-    """Everything about one server."""
+    """Measure one server."""
     with running(server, photos[0]) as up:
         common = {"url": up.url, "photos": [str(photo) for photo in photos], "form": server.form, "seed": 1}
         load({**common, "mode": "closed", "connections": 4, "seconds": min(5.0, seconds)})  # warm
@@ -165,12 +165,12 @@ def measure(server: Server, photos: list[Path], seconds: float) -> dict[str, Any
             rate = share * best["accepted_per_s"]
             options = {**common, "mode": "open", "rate": rate, "seconds": seconds}
             result["open"][f"{share:.0%}"] = {"rate": rate, **summary(load(options))}
-            sleep(1)  # let a queue run empty
+            sleep(1)  # so that the queue runs empty
         return {**result, "memory_mib": up.memory()}
 
 
 def bare(model: str, photos: list[Path], seconds: float) -> float:
-    """Photos a second of `Predictor.stream` alone, encoded bytes in."""
+    """Measure photos per second of `Predictor.stream` alone, from encoded bytes."""
     images = [photo.read_bytes() for photo in photos]
     with Predictor(model) as predictor:
         predictor.predict(images * 4)
@@ -188,7 +188,7 @@ def bare(model: str, photos: list[Path], seconds: float) -> float:
 
 
 def soak(server: Server, photos: list[Path], count: int, rate: float) -> dict[str, Any]:
-    """So many requests at a rate that is twice the capacity; the memory all along."""
+    """Send `count` requests at `rate` per second, which should exceed the capacity, and observe the memory."""
     with running(server, photos[0]) as up:
         rss: list[float] = []
         stopped = Event()
@@ -217,20 +217,20 @@ def soak(server: Server, photos: list[Path], count: int, rate: float) -> dict[st
 
 
 def prepared(source: Path, folder: Path) -> list[Path]:
-    """JPEGs of a megapixel from photos spread evenly over all those of a folder."""
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    if len(found) < COUNT:
-        raise SystemExit(f"{source} holds {len(found)} JPEGs, {COUNT} are needed: give a folder of garment photos")
+    """Make JPEGs of a megapixel from photos spread evenly over all those of a folder."""
+    jpegs = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if len(jpegs) < COUNT:
+        raise SystemExit(f"{source} holds {len(jpegs)} JPEGs, {COUNT} are needed: give a folder of garment photos")
     paths = []
     for index in range(COUNT):
-        pixels = enlarge(cv2.imread(str(found[index * len(found) // COUNT])), SIZE, np.random.default_rng(index))
+        pixels = enlarge(cv2.imread(str(jpegs[index * len(jpegs) // COUNT])), SIZE, np.random.default_rng(index))
         paths.append(folder / f"{index}.jpg")
         cv2.imwrite(str(paths[-1]), pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return paths
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result in Markdown."""
+    """Return the results as Markdown."""
     lines = [
         "| | photos/s | p50 / p99 ms at " + " | ".join(f"{share:.0%}" for share in LOADS) + " | MiB | s to ready |"
     ]
@@ -249,7 +249,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure all servers, print the table, and write JSON to the file of -o."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", default="fashionnet-lite")
@@ -276,7 +276,7 @@ def main() -> None:
             rate = 2 * ours["saturation"]["accepted_per_s"]
             result["soak"] = soak(servers(options.model, lit_python)[0], photos, options.soak, rate)
     print(table(result))
-    print(f"share of the bare Predictor's throughput, the generator's CPU taken off: {result['share_of_bare']:.2f}")
+    print(f"share of the bare Predictor's throughput, less the generator's CPU time: {result['share_of_bare']:.2f}")
     if "soak" in result:
         print(f"soak: {json.dumps(result['soak'])}")
     if options.output:

@@ -1,9 +1,10 @@
-"""A Predictor under twice the load that it can carry, for as long as one likes: is every request answered, once?
+"""Check that a Predictor under twice the load that it can handle answers every request exactly once.
 
     python benchmarks/soak.py --requests 200000
 
-32 threads submit images, a part of them bad, late or cancelled, while at least twice as many wait as can be run.
-Counted are the answers of each request; the memory at the end is compared with that after the first tenth.
+32 threads submit images at about twice the rate at which they are answered. Some images are bad, and some requests are
+late or cancelled. The script counts the answers of each request, and compares the memory at the end with that after the
+first tenth.
 """
 
 import random
@@ -23,20 +24,20 @@ from fashion_infer import Prediction, Predictor, QueueFullError
 
 SENDERS = 32
 IMAGES = 16
-SAMPLES = 200  # of the memory, over the whole run
+SAMPLES = 200  # memory samples over the whole run
 
 
 @dataclass(frozen=True)
 class Soak:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
-        outcomes: how many requests ended in each way.
-        unanswered: those that never ended.
-        twice: those that ended more than once.
-        wrong: those that got the answer of another image.
-        rss: bytes of memory used, sampled evenly over the requests.
-        seconds: that it took.
+        outcomes: Number of requests by outcome.
+        unanswered: Number of requests that never ended.
+        twice: Number of requests that ended more than once.
+        wrong: Number of requests that got the answer of another image.
+        rss: Memory of the process in bytes, sampled evenly over the requests.
+        seconds: Duration of the run.
     """
 
     outcomes: dict[str, int]
@@ -48,13 +49,13 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """Of the memory from the first tenth to the end, a share of that after the first tenth."""
+        """Growth of the memory from the first tenth of the run to its end, as a share of the former."""
         tenth = max(1, len(self.rss) // 10)
         return float(np.median(self.rss[-tenth:]) / np.median(self.rss[tenth : 2 * tenth])) - 1
 
 
 class _Tally:
-    """Answers so far."""
+    """The answers so far."""
 
     def __init__(self, requests: int) -> None:
         self.requests, self.ends, self.outcomes = requests, np.zeros(requests, np.uint8), Counter[str]()
@@ -62,7 +63,7 @@ class _Tally:
         self.lock = threading.Lock()
 
     def settle(self, number: int, outcome: str) -> None:
-        """One request has ended."""
+        """Record that a request has ended."""
         with self.lock:
             self.ends[number] += 1
             self.outcomes[outcome] += 1
@@ -70,7 +71,7 @@ class _Tally:
                 self.rss.append(rss_bytes())
 
     def is_ahead(self) -> bool:
-        """Whether more than twice as many have been sent as were answered, and some to begin with."""
+        """Whether more than twice as many requests were sent as answered, with an allowance of 256 at the start."""
         return self.sent > 2 * self.outcomes["answered"] + 256 and self.outcomes.total() < self.sent
 
 
@@ -78,9 +79,9 @@ def soak(predictor: Predictor, requests: int, *, seed: int = 0) -> Soak:
     """Submit images from 32 threads at about twice the rate at which they are answered.
 
     Args:
-        predictor: with a short queue, so that it fills.
-        requests: how many, in all.
-        seed: of who is cancelled, late or bad.
+        predictor: A Predictor with a short queue, so that it fills.
+        requests: Total number of requests.
+        seed: Random seed for the choice of bad, late and cancelled requests.
     """
     side = predictor.spec.image_size
     images = [np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8) for i in range(IMAGES)]
@@ -89,11 +90,11 @@ def soak(predictor: Predictor, requests: int, *, seed: int = 0) -> Soak:
 
     def check(number: int, future: Future[Prediction]) -> None:
         try:
-            found = future.result().embedding
+            embedding = future.result().embedding
         except (Exception, CancelledError) as error:
             tally.settle(number, type(error).__name__)
         else:
-            tally.wrong += not np.allclose(found, expected[number % IMAGES], atol=1e-4)
+            tally.wrong += not np.allclose(embedding, expected[number % IMAGES], atol=1e-4)
             tally.settle(number, "answered")
 
     def send(sender: int) -> None:
@@ -130,21 +131,21 @@ def soak(predictor: Predictor, requests: int, *, seed: int = 0) -> Soak:
 
 
 def rss_bytes() -> int:
-    """The memory that this process uses now."""
+    """Return the memory that this process uses now, bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def main(
     model: Annotated[str, typer.Option(help="A path, or a built-in name.")] = "fashionnet-lite-int8",
-    requests: Annotated[int, typer.Option(help="How many.")] = 200_000,
-    seed: Annotated[int, typer.Option(help="Of who is cancelled, late or bad.")] = 0,
+    requests: Annotated[int, typer.Option(help="Number of requests.")] = 200_000,
+    seed: Annotated[int, typer.Option(help="Random seed for bad, late and cancelled requests.")] = 0,
 ) -> None:
-    """Print what came of each request; exit code 1 where one was lost or the memory grew by more than 1 %."""
-    found = soak(Predictor(model, max_queue=64, max_batch=16), requests, seed=seed)
-    print(f"{requests} requests in {found.seconds:.0f} s: {found.outcomes}")
-    print(f"unanswered {found.unanswered}, answered twice {found.twice}, with another's answer {found.wrong}")
-    print(f"memory {found.rss[-1] >> 20} MiB at the end, {found.growth:+.2%} since the first tenth")
-    if found.unanswered or found.twice or found.wrong or found.growth > 0.01:
+    """Print the outcomes; the exit code is 1 if an answer is missing, double or wrong, or memory grew by over 1 %."""
+    result = soak(Predictor(model, max_queue=64, max_batch=16), requests, seed=seed)
+    print(f"{requests} requests in {result.seconds:.0f} s: {result.outcomes}")
+    print(f"unanswered {result.unanswered}, answered twice {result.twice}, with another's answer {result.wrong}")
+    print(f"memory {result.rss[-1] >> 20} MiB at the end, {result.growth:+.2%} since the first tenth")
+    if result.unanswered or result.twice or result.wrong or result.growth > 0.01:
         raise SystemExit(1)
 
 

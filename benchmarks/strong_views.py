@@ -1,25 +1,25 @@
-"""Another picture of the same thing: what the embedding learns to see through (`photo_embedding.py`)."""
+"""Strongly changed views of a photo, for which `photo_embedding.py` teaches the embedding to stay the same."""
 
 import cv2
 import numpy as np
 
 from fashion_infer.images import Pixels
 
-TURN, TILT = 15.0, 0.07  # degrees; share of a side by which each corner moves
-KEPT = (0.65, 0.95)  # of each side, by the cut
-LIGHT, CONTRAST, LAMP = (0.65, 1.35), (0.75, 1.25), (0.88, 1.12)
-QUALITY = (35, 80)  # of the JPEG
+TURN, TILT = 15.0, 0.07  # largest rotation, degrees; largest move of a corner, as a share of a side
+KEPT = (0.65, 0.95)  # share of each side that the crop keeps
+LIGHT, CONTRAST, LAMP = (0.65, 1.35), (0.75, 1.25), (0.88, 1.12)  # factors: brightness, contrast, each colour channel
+QUALITY = (35, 80)  # quality of the JPEG
 
 
 def strong_view(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """Part of a photo, turned and tilted, in other light from another lamp, saved as a small JPEG.
+    """Crop, rotate and tilt a photo, change its light and colours, and compress it as a JPEG.
 
     Args:
         photo: uint8 [H, W, 3] RGB.
-        rng: draws every change.
+        rng: Source of random numbers.
 
     Returns:
-        uint8 [h, w, 3] RGB, h and w 65 to 95 % of the photo's. Where the view looks beyond the photo it is mirrored.
+        uint8 [h, w, 3] RGB, where h and w are 65 to 95 % of the photo's. Beyond its borders the photo is mirrored.
     """
     sides = np.array(photo.shape[1::-1], np.float64)
     cut = rng.uniform(*KEPT, 2) * sides

@@ -1,4 +1,4 @@
-"""The photos that the built-in model learns from, with one list of labels: lying and worn garments, shoes and hats."""
+"""The training photos of the built-in model with one list of labels: lying and worn garments, shoes and hats."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 
 from fashion_infer.data.deepfashion import FashionData, read_category
 
-NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folders of the photos -> categories that only training knows
+NOT_GARMENTS = {"shoes": "Shoes", "hat": "Hat"}  # folder of the photos -> category used in training only
 SAME = {  # rendered attribute -> the photos' name of it
     "long-sleeve": "long_sleeve", "short-sleeve": "short_sleeve", "v-neck": "v_neckline", "crew neck": "crew_neckline",
     "square neck": "square_neckline", "mini": "mini_length", "maxi": "maxi_length",
@@ -18,7 +18,7 @@ HELD_OUT = 8
 
 
 def sources(photos: Path, worn: Path | None) -> dict[str, FashionData]:
-    """The sets by name with one list of labels; some of the worn training photos become val."""
+    """Return the sets by name, with one list of labels; some of the worn training photos are moved to val."""
     lying, others = read_category(photos), not_garments(photos / "Img")
     if worn is None:
         lying, others = with_same_labels(lying, others)
@@ -28,7 +28,7 @@ def sources(photos: Path, worn: Path | None) -> dict[str, FashionData]:
 
 
 def hold_some_out(street: FashionData) -> FashionData:
-    """Worn garments with every eighth block of twenty street photos of train in val: neighbours are of one series."""
+    """Move every eighth block of twenty street photos from train to val; neighbouring photos are of one series."""
     blocks = np.array([int(Path(name).name.split("_")[0]) for name in street.images]) // 20
     held = np.unique(blocks[street.splits == "train"])[3::HELD_OUT]
     splits = np.where((street.splits == "train") & np.isin(blocks, held), "val", street.splits)
@@ -36,7 +36,7 @@ def hold_some_out(street: FashionData) -> FashionData:
 
 
 def joined(sets: dict[str, FashionData], split: str) -> tuple[FashionData, dict[str, NDArray[np.int64]]]:
-    """The split of every set in one, and the rows of each."""
+    """Join a split of all sets into one, and return it with the rows of each set."""
     parts = [data.split(split) for data in sets.values()]
     ends = np.cumsum([len(part) for part in parts])
     rows = {name: np.arange(e - len(p), e) for name, p, e in zip(sets, parts, ends, strict=True)}
@@ -47,7 +47,7 @@ def joined(sets: dict[str, FashionData], split: str) -> tuple[FashionData, dict[
 
 
 def not_garments(images: Path) -> FashionData:
-    """The shoes and hats of the train and validation folders, whole, without attributes or landmarks."""
+    """Return the shoes and hats of the train and validation folders, whole, without attributes or landmarks."""
     files = [
         (path, split, name)
         for split, folder in (("train", "train"), ("val", "validation"))
@@ -74,16 +74,19 @@ def not_garments(images: Path) -> FashionData:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, pixels."""
+    """Return width and height of a picture, pixels."""
     with Image.open(path) as image:
         return image.size
 
 
 def with_same_labels(*sources: FashionData) -> list[FashionData]:
-    """The sources with one list of categories, those that occur in any, and one of attributes."""
+    """Give all sources the same list of categories (those that occur in any of them) and of attributes."""
     used = [{data.category_names[i] for i in data.categories} for data in sources]
     names = dict.fromkeys(
-        name for data, seen in zip(sources, used, strict=True) for name in data.category_names if name in seen
+        name
+        for data, names_used in zip(sources, used, strict=True)
+        for name in data.category_names
+        if name in names_used
     )
     groups: dict[str, str] = {}
     for data in sources:

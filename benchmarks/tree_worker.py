@@ -1,4 +1,4 @@
-"""What `two_trees.py` starts: measures with the package of a checkout, as often as a line of its input asks for it."""
+"""The process that `two_trees.py` starts for a checkout: it takes one measurement for each line of its input."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ DECODED = "decoded, 224 x 224"
 
 
 def serve(tree: str, model: str, files: list[str]) -> None:
-    """Say which tasks there are, then answer [task, seconds] with milliseconds an image."""
+    """Print the list of tasks, then answer each line [task, seconds] with milliseconds per image."""
     sys.path.insert(0, tree)
     import numpy as np
 
@@ -33,7 +33,7 @@ def serve(tree: str, model: str, files: list[str]) -> None:
 
 
 def lone_ms(predictor: Any, photo: Any, seconds: float) -> list[float]:
-    """Milliseconds of one prediction after the other."""
+    """Measure the milliseconds of predictions made one after the other."""
     times: list[float] = []
     until = perf_counter() + seconds
     while len(times) < 5 or perf_counter() < until:
@@ -44,7 +44,7 @@ def lone_ms(predictor: Any, photo: Any, seconds: float) -> list[float]:
 
 
 def stream_rate(predictor: Any, photos: list[bytes], seconds: float) -> float:
-    """Images a second of a stream of the two smaller sizes."""
+    """Measure the images per second of a stream of the two smaller sizes."""
     until = perf_counter() + seconds
 
     def images() -> Any:

@@ -1,7 +1,7 @@
-"""The last run of `pretrained.py`: lying and worn garments, shoes and hats together, behind the frozen early layers.
+"""The last run of `pretrained.py`: lying and worn garments, shoes and hats together, with the early layers frozen.
 
-Of every batch 14 of 32 views are of worn garments. The early layers, up to stride 8, stay as the runs before left them,
-and so do the filters of the depthwise convolutions; views are kept as these layers see them (`cached_views.py`).
+In every batch, 14 of 32 views show worn garments. The early layers, up to stride 8, and the filters of the depthwise
+convolutions are not trained. The outputs of the early layers are cached (`cached_views.py`).
 """
 
 import copy
@@ -33,19 +33,19 @@ from fashion_infer.training.losses import Batch, fashionnet_losses
 from fashion_infer.training.model import Architecture, FashionNet
 from fashion_infer.training.run_folder import CHECKPOINT, METRICS, STATE
 
-FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  # whose file does not name its own
-ROUNDS, LYING, OTHERS = 4, 1200, 200  # photos of a round, beside every worn garment
-SHARES = {"worn": 14, "lying": 15, "others": 3}  # of a batch
+FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  # its file does not store it
+ROUNDS, LYING, OTHERS = 4, 1200, 200  # rounds; lying and other photos in each, beside all worn garments
+SHARES = {"worn": 14, "lying": 15, "others": 3}  # views per batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
 STEPS, STEPS_A_ROUND = 360, 50  # round n joins at step n * STEPS_A_ROUND
-SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0  # of the category loss: smoothed labels leave its scores less sure
+SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0  # of the category loss; smoothed labels make its scores less overconfident
 SAVE_EVERY, JUDGE_EVERY = 20, 200
-PICTURES = 128  # that batch normalisation is fitted to
+PICTURES = 128  # pictures that batch normalisation is fitted to
 console = Console(stderr=True, width=200)
 
 
 def rows_of_round(rows: dict[str, NDArray[np.int64]], number: int) -> NDArray[np.int64]:
-    """Every worn garment, and the next of the lying ones and of the others."""
+    """Return the rows of a round: every worn garment, and the next lying and other photos."""
     counts = {"worn": len(rows["worn"]), "lying": LYING, "others": OTHERS}
     return np.concatenate(
         [np.take(rows[n], range(number * count, (number + 1) * count), mode="wrap") for n, count in counts.items()]
@@ -53,7 +53,7 @@ def rows_of_round(rows: dict[str, NDArray[np.int64]], number: int) -> NDArray[np
 
 
 def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec]:
-    """The network of a file, with the categories and attributes of a set, its normalisation fitted to the photos."""
+    """Load the network of a file and give it the categories and attributes of a set."""
     source, source_spec = network_from_onnx(start, FIRST_RELEASE) if start.suffix == ".onnx" else load_checkpoint(start)
     spec = dataclasses.replace(
         source_spec,
@@ -71,7 +71,7 @@ def start_network(start: Path, data: FashionData) -> tuple[FashionNet, ModelSpec
 
 
 def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int64]]) -> None:
-    """Batch normalisation as some photos want it, drawn as a batch is."""
+    """Fit batch normalisation to some photos, drawn with the same shares as a batch."""
     size, rng = net.arch.image_size, np.random.default_rng(0)
     total = sum(SHARES.values())
     drawn = np.concatenate(
@@ -85,22 +85,22 @@ def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int
 
 
 def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path) -> Path:
-    """Train the layers behind stride 8 and the heads; a stopped run goes on.
+    """Train the layers behind stride 8 and the heads; a stopped run continues.
 
     Args:
-        sets: of `training_sets.sources`.
-        start: a checkpoint or an fp32 .onnx file to start from.
-        folder: of the run.
+        sets: The sets from `training_sets.sources`.
+        start: A checkpoint or an fp32 .onnx file to start from.
+        folder: The folder of the run.
 
     Returns:
-        The checkpoint, of averaged weights.
+        The path of the checkpoint, which holds averaged weights.
     """
     data, rows = joined(sets, "train")
     net, spec = start_network(start, data)
     state = folder / STATE
     if not state.exists():
         fit_norms(net, data, rows)
-    frozen = copy.deepcopy(net).eval()  # of which only the early layers are used, which no step changes
+    frozen = copy.deepcopy(net).eval()  # only its early layers are used, which no step changes
     average = FashionNet(net.arch)
     average.load_state_dict(net.state_dict())
     average.eval()
@@ -109,7 +109,7 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
     for module in trained:
         module.train().requires_grad_()
     for name, parameter in net.named_parameters():
-        if "conv_dw" in name:  # the filters of depthwise convolutions stay: they are few, and their gradients dear
+        if "conv_dw" in name:  # depthwise filters are not trained: they are few, and their gradients are slow
             parameter.requires_grad_(requires_grad=False)
     parameters = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=DECAY)
@@ -138,8 +138,8 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
         if step % SAVE_EVERY == 0:
             save(state, net, average, optimizer, step)
             speed = (step - first) * sum(SHARES.values()) / (time.monotonic() - began)
-            words = ", ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
-            console.print(f"{time.strftime('%H:%M:%S')} step {step}: {words}, {speed:.1f} images/s")
+            summary = ", ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
+            console.print(f"{time.strftime('%H:%M:%S')} step {step}: {summary}, {speed:.1f} images/s")
         if step % JUDGE_EVERY == 0 or step == STEPS:
             report(folder, step, average, validation, val, val_rows)
             save_checkpoint(folder / CHECKPOINT, average, spec)
@@ -147,7 +147,7 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
 
 
 def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """The paper's losses but for the triplet: the embedding is fitted afterwards."""
+    """Compute the paper's losses without the triplet loss, since the embedding is fitted afterwards."""
     share = torch.full((batch.attributes.shape[1],), 0.5)
     losses = fashionnet_losses(outputs, batch, share, None, "l1")
     smooth = torch.nn.functional.cross_entropy(outputs["category"], batch.categories, label_smoothing=SMOOTHING)
@@ -155,7 +155,7 @@ def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
 
 
 def draw(rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int64]], step: int) -> tuple[Tensor, Batch]:
-    """The batch of a step: of each set its share, out of the rounds that there are by then."""
+    """Draw the batch of a step: each set's share, from the rounds that are available at that step."""
     rng = np.random.default_rng([1, step])
     picked = []
     for name, count in SHARES.items():
@@ -178,7 +178,7 @@ def draw(rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int6
 
 @torch.no_grad()
 def follow(average: FashionNet, net: FashionNet, decay: float) -> None:
-    """The average of the weights takes a step."""
+    """Update the moving average of the weights."""
     for mean, current in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(current, 1 - decay)
@@ -186,13 +186,11 @@ def follow(average: FashionNet, net: FashionNet, decay: float) -> None:
 
 @torch.inference_mode()
 def measure(net: FashionNet, data: FashionData, views: Views, rows: NDArray[np.int64]) -> dict[str, float]:
-    """What the run is judged by: categories, attributes, landmarks in shares of the box."""
+    """Compute the metrics of the run: categories, attributes, and landmark errors in shares of the box."""
     parts = []
-    for some in np.array_split(rows, max(1, len(rows) // 32)):
-        features = torch.from_numpy(views.features[some].astype(np.float32)).contiguous(
-            memory_format=torch.channels_last
-        )
-        parts.append(net.heads(from_stride_8(net, features)))
+    for chunk in np.array_split(rows, max(1, len(rows) // 32)):
+        features = torch.from_numpy(views.features[chunk].astype(np.float32))
+        parts.append(net.heads(from_stride_8(net, features.contiguous(memory_format=torch.channels_last))))
     outputs = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     top = category_accuracy(outputs["category"], data.categories[rows], (1, 3))
     recall = attribute_recall(outputs["attributes"], data.attributes[rows], data.attribute_groups, (3,))
@@ -203,23 +201,23 @@ def measure(net: FashionNet, data: FashionData, views: Views, rows: NDArray[np.i
         labelled = (data.attributes[rows] > 0).any(1)
         groups[group] = float((data.attributes[rows][np.arange(len(rows)), best] > 0)[labelled].mean())
     points = outputs["landmarks"], views.landmarks[rows], views.visibility[rows]
-    error = landmark_error_box(*points, np.ones((len(rows), 2)))  # they are in [0, 1] of the box already
+    error = landmark_error_box(*points, np.ones((len(rows), 2)))  # the landmarks are in shares of the box already
     return {"top1": top[1], "top3": top[3], "recall3": recall["all"][3], "landmarks": error.mean, **groups}
 
 
 def report(
     folder: Path, step: int, net: FashionNet, data: FashionData, views: Views, rows: dict[str, NDArray[np.int64]]
 ) -> None:
-    """Measure val, lying and worn apart; append it to metrics.jsonl."""
-    found = {name: measure(net, data, views, rows[name]) for name in ("lying", "worn")}
+    """Measure val, lying and worn garments separately, and append the metrics to metrics.jsonl."""
+    metrics = {name: measure(net, data, views, rows[name]) for name in ("lying", "worn")}
     with (folder / METRICS).open("a") as file:
-        file.write(json.dumps({"step": step, **found}) + "\n")
-    for name, values in found.items():
+        file.write(json.dumps({"step": step, **metrics}) + "\n")
+    for name, values in metrics.items():
         console.print(f"step {step} val {name}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
 
 
 def save(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Everything that a stopped run needs."""
+    """Write everything that a stopped run needs to continue."""
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
@@ -229,7 +227,7 @@ def save(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.opti
 
 
 def load(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer) -> int:
-    """Take a stopped run up; returns its step."""
+    """Load the state of a stopped run and return its step."""
     tensors = load_file(path)
     for name, network in (("net", net), ("average", average)):
         start = f"{name}."

@@ -1,11 +1,11 @@
-"""Worn garments in DeepFashion's layout: `python benchmarks/worn_photos.py CCP OUTPUT`.
+"""Write worn garments in DeepFashion's layout: `python benchmarks/worn_photos.py CCP OUTPUT`.
 
-CCP is a checkout of the public "Clothing Co-Parsing" set (W. Yang, P. Luo, L. Lin, CVPR 2014; its repository states the
-Apache License 2.0, and nothing of the rights of its street photos): `photos/0001.jpg` and
-`annotations/pixel-level/0001.mat`, of which the first names the clothes and the second says which pixels they cover,
-with `label_list.mat`. OUTPUT gets a crop of each garment of real_photos/worn_labels.csv, faces and hair blurred, and
-its labels as `Anno_fine/` and `Eval/`. The labels are readings of crops against a percent grid, as those of
-`real_photos.py`; a garment of the test split was read twice, its third row is what was decided.
+CCP is a checkout of the public "Clothing Co-Parsing" set (W. Yang, P. Luo, L. Lin, CVPR 2014). Its repository states
+the Apache License 2.0, but not the rights of its street photos. Of it the script reads `photos/0001.jpg`,
+`annotations/pixel-level/0001.mat`, which labels each pixel, and `label_list.mat` with the names of the labels. OUTPUT
+gets a crop of each garment of real_photos/worn_labels.csv, with faces and hair blurred, and the labels as `Anno_fine/`
+and `Eval/`. As in `real_photos.py`, the labels were read from the crops against a percent grid; garments of the test
+split were read twice, and their third row is the decision.
 """
 
 import csv
@@ -22,18 +22,18 @@ from scipy.io import loadmat
 from fashion_infer.files import write_atomically
 
 LABELS = HERE / "worn_labels.csv"
-BESIDE, ABOVE = 0.18, 0.12  # of the garment's width and height: what a crop shows on each side of it
-LONGEST = 640  # pixels, of a crop
-QUALITY = 92  # of its JPEG
+BESIDE, ABOVE = 0.18, 0.12  # margin of a crop on each side, in shares of the garment's width and height
+LONGEST = 640  # longest side of a crop, pixels
+QUALITY = 92  # JPEG quality of a crop
 Bools = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 
 
 def main(source: Path, output: Path) -> None:
-    """Cut out and label every garment; a crop that is there is not made again.
+    """Cut out and label every garment; existing crops are kept.
 
     Raises:
-        SystemExit: the checkout lacks a photo or its pixel labels, or they do not show a garment.
+        SystemExit: The checkout lacks a photo or its pixel labels, or these do not contain the garment.
     """
     with LABELS.open(encoding="utf-8") as file:
         last = {row["image"]: row for row in csv.DictReader(file)}  # a later reading decides
@@ -51,7 +51,7 @@ def main(source: Path, output: Path) -> None:
 
 
 def read(source: Path, name: str) -> dict[str, NDArray[np.generic]]:
-    """The variables of a .mat file of the checkout, which older copies keep in another folder."""
+    """Read the variables of a .mat file of the checkout; older copies keep these files in another folder."""
     for folder in (source, source / "annotations", source / "annotations" / "pixel-level"):
         if (folder / name).exists():
             variables: dict[str, NDArray[np.generic]] = loadmat(folder / name)
@@ -60,7 +60,7 @@ def read(source: Path, name: str) -> dict[str, NDArray[np.generic]]:
 
 
 def cut_out(source: Path, image: str, names: list[str]) -> Pixels:
-    """The crop of a garment, BGR: its bounding box and a margin, faces and hair blurred."""
+    """Cut out a garment's bounding box with a margin, faces and hair blurred: uint8 [H, W, 3] BGR."""
     number, tag = image.split("_")
     photo = cv2.imread(str(source / "photos" / f"{number}.jpg"))
     labels = np.asarray(read(source, f"{number}.mat")["groundtruth"])
@@ -77,7 +77,7 @@ def cut_out(source: Path, image: str, names: list[str]) -> Pixels:
 
 
 def with_margin(garment: Bools) -> tuple[int, int, int, int]:
-    """x1 y1 x2 y2 of the garment's pixels and the margin, inside the photo."""
+    """Return the box x1 y1 x2 y2 around the garment's pixels with a margin, clipped to the photo."""
     rows, columns = np.flatnonzero(garment.any(1)), np.flatnonzero(garment.any(0))
     left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
     beside, above = BESIDE * (right - left), ABOVE * (bottom - top)
@@ -89,7 +89,7 @@ def with_margin(garment: Bools) -> tuple[int, int, int, int]:
 
 
 def head(hair: Bools, skin: Bools) -> Bools:
-    """The hair, and the skin no further below its upper edge than the hair is wide: the face."""
+    """Return the pixels of hair and face; face is skin within 1.2 hair widths below the hair's upper edge."""
     if not hair.any():
         return hair
     rows, columns = np.flatnonzero(hair.any(1)), np.flatnonzero(hair.any(0))
@@ -100,7 +100,7 @@ def head(hair: Bools, skin: Bools) -> Bools:
 
 
 def hidden(photo: Pixels, part: Bools) -> Pixels:
-    """The photo with a part blurred beyond recognition, with soft edges."""
+    """Blur a part of a photo beyond recognition, with soft edges."""
     sigma = 0.03 * max(part.shape)
     mask = cv2.GaussianBlur(cv2.dilate(part.astype(np.float32), np.ones((5, 5))), (0, 0), 2.0)[..., None]
     return np.asarray(np.rint(photo * (1 - mask) + cv2.GaussianBlur(photo, (0, 0), sigma) * mask), np.uint8)

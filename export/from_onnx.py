@@ -1,9 +1,9 @@
-"""The trainable network again from an exported fp32 file: nothing but the .onnx has to be kept.
+"""Rebuild the trainable network from an exported fp32 file, so that nothing but the .onnx file has to be kept.
 
-The exporter leaves the weights under the names that the network gives them and folds each batch normalisation into the
-convolution before it. A neutral normalisation, which only adds the folded bias, restores the function exactly;
-`training.batch_norm` then gives it the statistics of real pictures, without changing the function either, so that
-training can normalise by batches again.
+The exporter keeps the names of the network's weights, but folds each batch normalisation into the convolution before
+it. Here each one becomes a neutral normalisation that only adds the folded bias, which restores the function exactly.
+`training.batch_norm` can then set the statistics of real pictures, again without changing the function, so that
+training can normalise by batches.
 """
 
 import json
@@ -26,15 +26,18 @@ from fashion_infer.models import find_model
 from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint
 from fashion_infer.training.model import Architecture, FashionNet
 
-PREFIX = "model."  # of the weights' names in a file: the exported module holds the network under this name
+PREFIX = "model."  # of the weights' names in a file: the network is the attribute `model` of the exported module
 
 
 def load_model(model: str) -> tuple[FashionNet, ModelSpec]:
-    """The network of a checkpoint, an .onnx file or a built-in name, with the spec of that file.
+    """Load a network and its ModelSpec.
+
+    Args:
+        model: Path of a checkpoint or an .onnx file, or the name of a built-in model.
 
     Raises:
-        ModelNotFoundError: there is no such file and no such name.
-        ModelError: see `load_checkpoint` and `network_from_onnx`.
+        ModelNotFoundError: There is no such file and no such built-in model.
+        ModelError: The file cannot be used, see `load_checkpoint` and `network_from_onnx`.
     """
     path = find_model(model)
     return load_checkpoint(path) if path.suffix == ".safetensors" else network_from_onnx(path)
@@ -44,19 +47,20 @@ def network_from_onnx(path: Path, architecture: Architecture | None = None) -> t
     """Rebuild the network that an fp32 file was exported from, in evaluation mode, on the CPU.
 
     Args:
-        path: an .onnx file of ours.
-        architecture: of the network; only for a file that does not name its own, as those written before version 0.2.
+        path: An .onnx file of fashion-infer.
+        architecture: Architecture of the network; only for files that do not store it, written before version 0.2.
 
     Raises:
-        ModelNotFoundError: there is no such file.
-        ModelError: not an ONNX file of ours, not in fp32, without an architecture, or its weights do not fit it; so
-            too where the exporter has folded more than batch normalisation, as ConvNeXt's layer scale.
+        ModelNotFoundError: There is no such file.
+        ModelError: The file is not an ONNX file of fashion-infer, not in fp32, or stores no architecture; or its
+            weights do not fit the architecture, for example because the exporter folded more than batch normalisation,
+            such as ConvNeXt's layer scale.
     """
     model, spec = load_onnx(path)
     if (precision := precision_of(model)) != "fp32":
         raise ModelError(f"{path} is in {precision}: only an fp32 file holds the weights that can be trained on")
-    notes = {entry.key: entry.value for entry in model.metadata_props}
-    if architecture is None and ARCHITECTURE_KEY not in notes:
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if architecture is None and ARCHITECTURE_KEY not in metadata:
         raise ModelError(f"{path} does not say how its network is built ({ARCHITECTURE_KEY}): export it again")
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
@@ -66,8 +70,9 @@ def network_from_onnx(path: Path, architecture: Architecture | None = None) -> t
         if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in tensors
     }
     try:
-        own = Architecture(**json.loads(notes[ARCHITECTURE_KEY])) if ARCHITECTURE_KEY in notes else architecture
-        network = FashionNet(cast(Architecture, own))
+        if ARCHITECTURE_KEY in metadata:
+            architecture = Architecture(**json.loads(metadata[ARCHITECTURE_KEY]))
+        network = FashionNet(cast(Architecture, architecture))
         network.load_state_dict(_unfolded(network, weights, folded))
     except (TypeError, ValueError, KeyError, RuntimeError, UsageError, ModelNotFoundError) as error:
         raise ModelError(f"{path} does not hold the FashionNet it describes: {error}") from error
@@ -75,12 +80,16 @@ def network_from_onnx(path: Path, architecture: Architecture | None = None) -> t
 
 
 def _unfolded(network: FashionNet, weights: dict[str, Tensor], folded: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's state dict: each batch normalisation adds the bias that was folded into its convolution.
+    """Return the network's state dict, with each batch normalisation adding the bias folded into its convolution.
 
     Args:
-        network: the one to fill.
-        weights: the file's, by their names in the network.
-        folded: the biases of the file's convolutions, by the names of these.
+        network: The network to fill.
+        weights: Weights of the file by their names in the network.
+        folded: Biases of the file's convolutions by the convolution's name.
+
+    Raises:
+        KeyError: A convolution of the network has no bias in the file.
+        ValueError: Weights of the network are missing from the file.
     """
     state = dict(network.state_dict())
     for name in state:
@@ -99,12 +108,12 @@ def _unfolded(network: FashionNet, weights: dict[str, Tensor], folded: dict[str,
             state[f"{normalisation}.{part}"] = tensor
             restored.add(f"{normalisation}.{part}")
     if missing := sorted(state.keys() - restored):
-        raise ValueError(f"the file lacks {len(missing)} of its weights, as {missing[0]}")
+        raise ValueError(f"the file lacks {len(missing)} of its weights, for example {missing[0]}")
     return state
 
 
 def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[str, str, nn.BatchNorm2d]]:
-    """(name of the convolution, name of the batch normalisation that follows it, that normalisation)."""
+    """Yield (name of the convolution, name of the batch normalisation, batch normalisation) for each such pair."""
     before = ""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""What a model file is: its spec, operators, sizes and hashes. Reads .onnx, .plan and checkpoints, runs nothing."""
+"""Describe a model file: its spec, operators, sizes and hashes. Reads .onnx, .plan and checkpoints, runs nothing."""
 
 import dataclasses
 import json
@@ -23,9 +23,9 @@ def inspect_file(path: Path) -> dict[str, Any]:
     """Describe a model file in plain values, ready for JSON.
 
     Raises:
-        ModelNotFoundError: no such file.
-        ModelError: not a file of ours, or damaged.
-        EngineMismatchError: a plan without its description, or another plan than it describes.
+        ModelNotFoundError: There is no such file.
+        ModelError: The file was not written by fashion-infer, or is damaged.
+        EngineMismatchError: A plan has no description, or its description belongs to another plan.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"there is no model file {path}")

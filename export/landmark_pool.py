@@ -1,8 +1,8 @@
 """LandmarkPool as an ONNX model-local function of standard operators, so that any runtime can run the file.
 
-Of eight ways to write it this one was the fastest on ONNX Runtime's CPU provider: rows of channels with a row of zeros
-at the end, one gather, one maximum. A cell outside the map or behind a closed gate is the row of zeros, which makes it
-exactly 0 even where the features are infinite or NaN.
+Of eight ways to write it, this one was the fastest on ONNX Runtime's CPU provider: the cells of the feature map become
+rows of channels with a row of zeros at the end, followed by one gather and one maximum. Cells outside the map or behind
+a closed gate read the row of zeros, so they are exactly 0 even if the features are infinite or NaN.
 """
 
 from fashion_infer.errors import missing_extra
@@ -16,8 +16,8 @@ except ImportError as error:
 DOMAIN, NAME, VERSION = "fashion_infer", "LandmarkPool", 1
 OPSET = 20
 
-# Every shape is spelt out: -1 in a Reshape cannot be resolved for a batch of 0. The cell is computed in float32
-# whatever the types of the inputs, and becomes an integer only once it is clamped: neither NaN nor infinity is cast.
+# Every shape is given in full, since -1 in a Reshape cannot be resolved for a batch of 0. The cell is computed in
+# float32 for all input types, and cast to an integer only after clamping, so that NaN and infinity are never cast.
 _FUNCTION = """
 <opset_import: ["" : 20], domain: "fashion_infer">
 LandmarkPool <pooled_size: int = 4, bin_size: int = 2> (X, L, V) => (Y)
@@ -115,7 +115,10 @@ LandmarkPool <pooled_size: int = 4, bin_size: int = 2> (X, L, V) => (Y)
 
 
 def landmark_pool_function() -> onnx.FunctionProto:
-    """The function `fashion_infer.LandmarkPool(X, L, V; pooled_size, bin_size)`, every node named after its output."""
+    """Return the function `fashion_infer.LandmarkPool(X, L, V; pooled_size, bin_size)`.
+
+    X are the features, L the landmarks and V the gates. Every node is named after its output.
+    """
     function = onnx.parser.parse_function(_FUNCTION)
     for node in function.node:
         node.name = f"{NAME}/{node.output[0]}"
@@ -123,7 +126,7 @@ def landmark_pool_function() -> onnx.FunctionProto:
 
 
 def add_landmark_pool(model: onnx.ModelProto) -> None:
-    """Put the function into a model that calls it, and its domain among the model's operator sets."""
+    """Add the function to a model that calls it, and its domain to the model's operator sets."""
     model.functions.append(landmark_pool_function())
     if DOMAIN not in {opset.domain for opset in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))

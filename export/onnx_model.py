@@ -1,4 +1,4 @@
-"""A checkpoint in, one self-describing ONNX file out, checked against the network it was made from."""
+"""Export a checkpoint to one self-describing ONNX file, and check its outputs against the network."""
 
 import dataclasses
 import json
@@ -26,25 +26,25 @@ except ImportError as error:
 from fashion_infer.training.checkpoint import ARCHITECTURE_KEY, load_checkpoint
 from fashion_infer.training.model import Deployed
 
-IR_VERSION = 10  # with opset 20: what ONNX Runtime 1.17 and TensorRT 10 read
+IR_VERSION = 10  # together with opset 20 readable by ONNX Runtime 1.17 and TensorRT 10
 MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
 
 
 def export_onnx(checkpoint: Path, output: Path, photos: Path | None = None) -> ParityReport:
-    """Export a checkpoint and gate the file on parity; on any failure nothing is left at `output`.
+    """Export a checkpoint and check the parity of the file; if anything fails, no file is written.
 
     Args:
-        checkpoint: a .safetensors file of `fashion-infer train`.
-        output: the .onnx file to write.
-        photos: a folder of pictures to compare ONNX Runtime and torch on; rendered garments when None.
+        checkpoint: A .safetensors file of `fashion-infer train`.
+        output: The .onnx file to write.
+        photos: A folder of pictures on which to compare ONNX Runtime and torch; rendered garments when None.
 
     Returns:
-        How closely they agree, per output.
+        The largest difference of each output.
 
     Raises:
-        ModelNotFoundError, ModelError: the checkpoint is missing, damaged, or too large for one ONNX file.
-        ImageError: a picture to compare on cannot be read.
-        ParityError: the file does not give what the network gives.
+        ModelNotFoundError, ModelError: The checkpoint is missing, damaged, or too large for one ONNX file.
+        ImageError: A picture to compare on cannot be read.
+        ParityError: The outputs of the file differ too much from those of the network.
     """
     network, spec = load_checkpoint(checkpoint)
     deployed = Deployed(network, spec.temperature).eval()
@@ -69,10 +69,10 @@ def export_onnx(checkpoint: Path, output: Path, photos: Path | None = None) -> P
 
 
 def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
-    """Trace the network for any batch size; the LandmarkPool node keeps its name and brings its function body."""
+    """Convert a network to an ONNX model for any batch size, with LandmarkPool as a model-local function."""
     example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that a user could act on
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, which users can do nothing about
         program = torch.onnx.export(
             deployed,
             (example,),
@@ -91,19 +91,18 @@ def to_onnx(deployed: Deployed, spec: ModelSpec) -> onnx.ModelProto:
     _strip_traces(model.graph)
     model.ir_version = IR_VERSION
     model.producer_name = "fashion-infer"
-    space = spec.embedding_sha256 or hash_of_embedding(
-        model.graph
-    )  # a checkpoint has one where it changed no such weight
+    # A checkpoint that shares the embedding space of the model it started from names that space itself.
+    space = spec.embedding_sha256 or hash_of_embedding(model.graph)
     spec = dataclasses.replace(spec, embedding_sha256=space, embedding_cosine=None)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     architecture = json.dumps(dataclasses.asdict(deployed.model.arch))
-    model.metadata_props.add(key=ARCHITECTURE_KEY, value=architecture)  # for training on from this file
+    model.metadata_props.add(key=ARCHITECTURE_KEY, value=architecture)  # so that training can start from this file
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def _landmark_pool_operator() -> Callable[..., Any]:
-    """The operator as the torch exporter wants it: with a schema, or it would not know inputs from attributes."""
+    """Return a translation of the torch operator; its schema tells the exporter inputs from attributes."""
     formal = onnx.defs.OpSchema.FormalParameter
     attribute = onnx.defs.OpSchema.Attribute
     floats = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"]
@@ -125,15 +124,15 @@ def _landmark_pool_operator() -> Callable[..., Any]:
 
 
 def _strip_traces(graph: onnx.GraphProto) -> None:
-    """Drop torch's notes on each node: they name source files of the machine that exported."""
+    """Drop the metadata that torch adds to each node: it names source files of the exporting machine."""
     for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del entry.metadata_props[:]
     del graph.metadata_props[:]
 
 
-def _check_size(weights: int) -> None:
-    if weights > MAX_BYTES - 2**20:
+def _check_size(weight_bytes: int) -> None:
+    if weight_bytes > MAX_BYTES - 2**20:  # 1 MiB is left for the graph
         raise ModelError(
-            f"the weights take {weights / 2**30:.2f} GiB and one ONNX file holds 2: "
+            f"the weights take {weight_bytes / 2**30:.2f} GiB and one ONNX file holds 2: "
             "train with a smaller --width, or a smaller pooled size"
         )

@@ -1,4 +1,4 @@
-"""What an ONNX file gives on the other kind of x86 CPU: one without VNNI, emulated by qemu-user.
+"""Run an ONNX file on an x86 CPU without VNNI, emulated by qemu-user.
 
 `python -m fashion_infer.export.other_cpu MODEL PICTURES OUTPUTS` is the program that runs inside the emulator.
 """
@@ -17,27 +17,27 @@ from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 from fashion_infer.errors import ModelError
 from fashion_infer.machine import has_vnni
 
-EMULATOR = "qemu-x86_64"  # of Debian's package qemu-user; its most capable CPU has AVX2 and no AVX-512
-TIMEOUT = 600  # seconds; four photos take ten on a quiet core
+EMULATOR = "qemu-x86_64"  # from Debian's package qemu-user; its most capable CPU has AVX2 but no AVX-512
+TIMEOUT = 600  # seconds; four photos take ten seconds on an idle core
 
 
 def can_emulate_avx2() -> bool:
-    """Whether this CPU has what the emulated one lacks, and the emulator is installed."""
+    """Whether this CPU has VNNI, which the emulated one lacks, and the emulator is installed."""
     return has_vnni() and shutil.which(EMULATOR) is not None
 
 
 def run_on_avx2(path: Path, pictures: NDArray[np.uint8]) -> Outputs:
-    """Run a file in ONNX Runtime on an emulated CPU that has AVX2 but no VNNI: some seconds a picture.
+    """Run a file in ONNX Runtime on an emulated CPU that has AVX2 but no VNNI; a picture takes some seconds.
 
     Args:
-        path: the .onnx file.
+        path: The .onnx file.
         pictures: uint8 [N, S, S, 3] RGB.
 
     Returns:
-        float32 by output name, each [N, ...].
+        Outputs by name, each float32 [N, ...].
 
     Raises:
-        ModelError: the emulated run failed; the message ends with what it printed.
+        ModelError: The emulated run failed; the message ends with what it printed.
     """
     with TemporaryDirectory(prefix="fashion-infer-") as folder:
         inputs, outputs = Path(folder, "pictures.npy"), Path(folder, "outputs.npz")

@@ -1,13 +1,14 @@
-"""Q/DQ: the ranges of a graph's tensors on real pictures, and the graph with 8-bit layers written from them.
+"""Quantisation in the Q/DQ format: measure the ranges of a graph's tensors, then write the graph with 8-bit layers.
 
-One calibration, two writers, since no single file is fast everywhere. A CPU wants unsigned activations and a rounding
-after every operator. TensorRT wants activations signed around zero (it reads unsigned ones at the same scale and loses
-their upper half), a rounding only before what computes in 8 bits, and float biases. Weights are signed, with one scale
-a channel, in both. The measuring and the writing are onnxruntime.quantization's.
+There is one calibration, but two kinds of files, since no single file is fast everywhere. CPUs need unsigned
+activations and a rounding after every operator. TensorRT needs activations that are symmetric around zero (it reads
+unsigned ones with the same scale and loses their upper half), a rounding only before operators that compute in 8 bits,
+and float biases. In both, weights are signed and have one scale per channel. onnxruntime.quantization does the
+measuring and the writing.
 
-CPUs come in two kinds. With VNNI an 8-bit product is added up in 32 bits. Without it (AVX2, most desktops) two
-neighbouring products meet in 16 bits first, and what does not fit is cut off without a word. `_pair_safe_scales`
-chooses the scales of the weights so that no pair can overflow: both kinds then give the same integers, at full speed.
+There are two kinds of x86 CPUs. With VNNI, 8-bit products are summed in 32 bits. Without it (AVX2, most desktops), two
+neighbouring products are first summed in 16 bits, and sums that do not fit saturate silently. `_pair_safe_scales`
+chooses the scales of the weights so that no pair can overflow. Both kinds then compute the same integers at full speed.
 """
 
 from collections.abc import Iterable
@@ -35,29 +36,29 @@ except ImportError as error:
     raise missing_extra("onnxruntime", "cpu", error) from error
 
 Target = Literal["cpu", "tensorrt"]
-Ranges = Any  # onnxruntime.quantization's TensorsData: lowest and highest value by tensor
+Ranges = Any  # TensorsData of onnxruntime.quantization: lowest and highest value of each tensor
 
 LAYERS = ("Conv", "Gemm")
-CARRIERS = ("Relu", "Clip", "MaxPool", "Resize", "Reshape", "Add", "Concat")  # work on 8 bits between two layers
+CARRIERS = ("Relu", "Clip", "MaxPool", "Resize", "Reshape", "Add", "Concat")  # pass 8-bit data on between two layers
 ACTIVATIONS = ("Relu", "Clip")
-JOINS = ("Add", "Concat")  # all their inputs are data, of the others the first
+JOINS = ("Add", "Concat")  # every input of these is data; of other carriers only the first is
 LARGEST_INT8 = 127
-PAIR_LIMIT = (2**15 - 1) // 255  # 128: two int8 weights of one sign, times uint8 activations, sum to 16 bits
+PAIR_LIMIT = (2**15 - 1) // 255  # 128: the largest sum of two int8 weights that times 255 still fits into 16 bits
 
 
 def calibrate(source: Path, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Ranges]:
-    """Measure the lowest and highest value that each tensor takes.
+    """Measure the lowest and highest value of each tensor.
 
     Args:
-        source: an fp32 .onnx file.
+        source: An fp32 .onnx file.
         pictures: uint8 [N, S, S, 3] RGB.
 
     Returns:
-        The model, with the shapes of its tensors, and their ranges: what `to_int8` takes.
+        The model with the shapes of its tensors, and their ranges; both are arguments of `to_int8`.
     """
     with TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
-        onnx.save_model(unpacked(onnx.load(source)), model)  # a copy: the library writes beside the file it is given
+        onnx.save_model(unpacked(onnx.load(source)), model)  # a copy, since the library writes files beside its input
         calibrator = create_calibrator(
             model, (*LAYERS, *CARRIERS), str(Path(folder, "augmented.onnx")), CalibrationMethod.MinMax
         )
@@ -66,7 +67,7 @@ def calibrate(source: Path, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Ra
 
 
 class _Reader:
-    """Pictures one by one, in the shape that the library asks for."""
+    """Yields pictures one by one, with the method and the shape that the library expects."""
 
     def __init__(self, pictures: NDArray[np.uint8]) -> None:
         self._inputs = iter(pictures[:, None])
@@ -77,9 +78,9 @@ class _Reader:
 
 
 def layers_of(graph: GraphProto) -> list[str]:
-    """The names of the nodes worth 8 bits, in order: the products of activations and weights.
+    """Return the names of the nodes to quantise, in order: the products of activations and weights.
 
-    A convolution that feeds no other product is none of them: it would have to round its result, a heat map.
+    The last convolution is excluded: its output is a heat map and must stay in float.
     """
     weights = {tensor.name for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type in LAYERS and node.input[1] in weights]
@@ -88,25 +89,25 @@ def layers_of(graph: GraphProto) -> list[str]:
 
 
 def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Target) -> ModelProto:
-    """A copy of a model with these layers in 8 bits, and what carries data between two of them.
+    """Return a copy of a model with some layers in 8 bits, together with the operators that connect two of them.
 
     Args:
-        model: of `calibrate`.
-        ranges: likewise.
-        layers: names of nodes out of `layers_of`, at least one.
-        target: "cpu" or "tensorrt".
+        model: The model from `calibrate`.
+        ranges: The ranges from `calibrate`.
+        layers: Names of the layers to quantise, at least one, out of `layers_of`.
+        target: `cpu` or `tensorrt`.
     """
     chosen = set(layers)
     if target == "cpu":
         activations = QuantType.QUInt8
         nodes = chosen | _between(model.graph, chosen, CARRIERS)
         options: dict[str, Any] = {
-            "OpTypesToExcludeOutputQuantization": ["Gemm"],  # logits, and ReLUs that join it
+            "OpTypesToExcludeOutputQuantization": ["Gemm"],  # it computes logits, or ONNX Runtime fuses a ReLU into it
             "TensorQuantOverrides": _pair_safe_scales(model.graph, chosen),
         }
     else:
         activations = QuantType.QInt8
-        nodes = chosen | _between(model.graph, chosen, ("Add",))  # a residual joins its convolution
+        nodes = chosen | _between(model.graph, chosen, ("Add",))  # TensorRT fuses a residual into its convolution
         options = {
             "OpTypesToExcludeOutputQuantization": [*LAYERS, "Add"],
             "ActivationSymmetric": True,
@@ -137,7 +138,7 @@ def to_int8(model: ModelProto, ranges: Ranges, layers: Iterable[str], target: Ta
 
 
 def _drop_unused(graph: GraphProto) -> None:
-    """Drop the constants that no node reads any more: ONNX Runtime would warn of each at every start."""
+    """Drop constants that no node reads any more: ONNX Runtime would log a warning for each at every start."""
     used = {name for node in graph.node for name in node.input}
     constants = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -145,12 +146,13 @@ def _drop_unused(graph: GraphProto) -> None:
 
 
 def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """The range of each output channel's weights, in the form that onnxruntime.quantization takes.
+    """Return the range of each output channel's weights, in the form that onnxruntime.quantization expects.
 
-    A kernel without VNNI (x86's `pmaddubsw`) adds the products of two neighbours in 16 bits. Two weights of one sign
-    may therefore sum to no more than `PAIR_LIMIT` once they are integers. Neighbours are input channels 2i and 2i + 1
-    at one place of the kernel; with an odd number of input channels ONNX Runtime also pairs the last channel of a place
-    with the first of the next. Depthwise convolutions are computed without pairs and keep the whole of the 8 bits.
+    Without VNNI, kernels add the products of two neighbouring weights in 16 bits (the x86 instruction `pmaddubsw`).
+    As integers, two neighbours of the same sign may therefore sum to at most `PAIR_LIMIT`. Neighbours are the input
+    channels 2i and 2i + 1 at one position of the kernel. With an odd number of input channels, ONNX Runtime also pairs
+    the last channel of a position with the first of the next. Depthwise convolutions are computed without pairs, so
+    they keep the full 8 bits.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     ranges = {}
@@ -165,13 +167,13 @@ def _pair_safe_scales(graph: GraphProto, layers: set[str]) -> dict[str, list[dic
 
 
 def _largest_magnitude(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 [O]: for weights [O, I, ...] the value that is to become 127 in each output channel."""
-    by_place = np.moveaxis(weight, 1, -1)  # input channels are innermost, as the kernels have them
-    # each of a pair is rounded by up to a half, so half of the limit's last step is kept free
+    """Return the value that becomes 127 in each output channel, float32 [O], for weights float32 [O, I, ...]."""
+    by_place = np.moveaxis(weight, 1, -1)  # input channels innermost, as in the kernels' memory layout
+    # Rounding changes each of the two by up to a half, so their sum may exceed the unrounded one; hence the margin.
     safe = np.float32(LARGEST_INT8 / (PAIR_LIMIT - 0.5))
     bound: NDArray[np.float32] = np.abs(weight.reshape(len(weight), -1)).max(1)
     for magnitudes in (np.maximum(by_place, 0), np.maximum(-by_place, 0)):  # two signs cannot overflow together
-        # ONNX Runtime goes over all places in one row, oneDNN fills the channels of each place up to an even number
+        # ONNX Runtime pairs across all positions in one row; oneDNN pads the channels of each to an even number.
         for row in (magnitudes.reshape(len(weight), 1, -1), magnitudes.reshape(len(weight), -1, weight.shape[1])):
             even = np.pad(row, ((0, 0), (0, 0), (0, row.shape[2] % 2)))
             bound = np.maximum(bound, (even[:, :, 0::2] + even[:, :, 1::2]).max((1, 2)) * safe)
@@ -184,16 +186,17 @@ def _is_depthwise(node: onnx.NodeProto, weight: NDArray[np.float32]) -> bool:
 
 
 def _is_transposed(node: onnx.NodeProto) -> bool:
-    """Whether a Gemm has its weights as [outputs, inputs]."""
+    """Whether a Gemm stores its weights as [outputs, inputs]."""
     return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
-# ONNX Runtime takes a float layer to int8 by itself, with one scale for all channels, if its input was rounded and its
-# weight and bias are constants. That would undo what was left in float, so one of these conditions is taken away.
+# ONNX Runtime converts a float layer to int8 by itself, with one scale for all channels, if its input was rounded and
+# its weight and bias are constants. Layers that must stay in float therefore get a bias that is no constant (CPU), or
+# an input that was not rounded (TensorRT).
 
 
 def _shield_bias(graph: GraphProto, node: onnx.NodeProto) -> None:
-    """Give the bias as int32 and a scale, which holds more digits than float32 does: it is no constant then."""
+    """Store the bias as int32 and a scale, so that it is no constant; int32 holds more digits than float32 does."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     if len(node.input) > 2:
         bias = numpy_helper.to_array(constants[node.input[2]]).astype(np.float64)
@@ -208,7 +211,7 @@ def _shield_bias(graph: GraphProto, node: onnx.NodeProto) -> None:
 
 
 def _read_unrounded(graph: GraphProto, node: onnx.NodeProto) -> None:
-    """Read what was there before it was rounded for another layer."""
+    """Connect a layer to the values of its input before they were rounded for another layer."""
     producers = {name: producer for producer in graph.node for name in producer.output}
     restored = producers.get(node.input[0])
     if restored is not None and restored.op_type == "DequantizeLinear":
@@ -216,9 +219,10 @@ def _read_unrounded(graph: GraphProto, node: onnx.NodeProto) -> None:
 
 
 def _between(graph: GraphProto, layers: set[str], operators: Iterable[str]) -> set[str]:
-    """The names of the carriers of these kinds that are given only what layers made, and that lead to a layer.
+    """Return the names of operators of these types that lie between quantised layers.
 
-    An activation need not lead to one: a convolution has to round its result, and should do so after it.
+    All their inputs come from quantised layers, and their output leads to one. An activation's output need not: the
+    convolution before it has to round its result, and should do so after the activation.
     """
     after, before = _tensors_after(graph, layers), _tensors_before(graph, layers)
     carriers = [node for node in graph.node if node.op_type in operators and node.output[0] in after]
@@ -226,7 +230,7 @@ def _between(graph: GraphProto, layers: set[str], operators: Iterable[str]) -> s
 
 
 def _tensors_after(graph: GraphProto, layers: set[str]) -> set[str]:
-    """What layers made, and what carriers made of nothing else."""
+    """Return the outputs of layers, and the outputs of carriers whose inputs all come from layers."""
     after: set[str] = set()
     for node in graph.node:
         carries = node.op_type in CARRIERS and all(name in after for name in _data(node))
@@ -236,7 +240,7 @@ def _tensors_after(graph: GraphProto, layers: set[str]) -> set[str]:
 
 
 def _tensors_before(graph: GraphProto, layers: set[str]) -> set[str]:
-    """What layers are given, and what carriers make that of."""
+    """Return the inputs of layers, and the inputs of carriers that lead to layers."""
     before: set[str] = set()
     for node in reversed(graph.node):
         if node.name in layers:
@@ -247,4 +251,5 @@ def _tensors_before(graph: GraphProto, layers: set[str]) -> set[str]:
 
 
 def _data(node: onnx.NodeProto) -> list[str]:
+    """Return the inputs of a carrier that are data, not parameters."""
     return list(node.input if node.op_type in JOINS else node.input[:1])

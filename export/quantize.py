@@ -1,11 +1,11 @@
-"""int8: an exported ONNX file in 8 bits, with the layers that hurt left in float, gated on what comes out.
+"""int8: convert an exported ONNX file to 8 bits, leave the layers that lose too much in float, and check the outputs.
 
-    pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> the worst ones to float -> gate
+    pictures -> ranges of the tensors -> all layers in 8 bits -> too far from fp32? -> worst layers in float -> check
 
-Every fourth picture takes no part in the calibration: on these the outputs are compared with fp32's, as this CPU gives
-them, with exact 8-bit products, and on an emulated CPU without VNNI where qemu-user is installed. Outputs that agree
-are no proof of accuracy. With labelled data both files are judged and their metrics compared; without it the file says
-that its accuracy is unverified.
+Every fourth picture is held out from the calibration. On these pictures the outputs are compared with those of fp32:
+on this CPU, with exact 8-bit products, and, if qemu-user is installed, on an emulated CPU without VNNI. Similar outputs
+do not prove equal accuracy. With labelled data both files are evaluated and their metrics compared; without it the file
+says that its accuracy is unverified.
 """
 
 import json
@@ -35,34 +35,34 @@ try:
 except ImportError as error:
     raise missing_extra("onnx", "export", error) from error
 
-PICTURES = 128  # to calibrate and compare on, at most
+PICTURES = 128  # most pictures used for calibration and comparison together
 MIN_PICTURES = 16
-HELD_OUT = 4  # every fourth is compared on
-RANKED_ON = 8  # pictures, when each layer is tried alone
-EMULATED_ON = 4  # pictures, each of which takes seconds
+HELD_OUT = 4  # every fourth picture is for the comparison
+RANKED_ON = 8  # pictures used when each layer is tried alone
+EMULATED_ON = 4  # pictures run on the emulated CPU, which takes seconds for each
 THIS_CPU, EXACT, AVX2 = "this CPU", "exact products", "a CPU without VNNI"
 BATCH = 8
-LIMITS = {  # of the mean difference over the pictures
-    "category": 0.05,  # half the sum over the categories, which is the share of the probability that moved
-    "attributes": 0.1,  # the greatest of all attributes
-    "landmarks": 0.01,  # distance, in shares of the input's side; two people differ by more
-    "visibility": 0.05,  # as of the categories
+LIMITS = {  # largest allowed mean difference over the pictures
+    "category": 0.05,  # half the sum of the absolute differences: the share of the probability that moved
+    "attributes": 0.1,  # largest difference among the attributes
+    "landmarks": 0.01,  # distance in shares of the input's side; two human annotators differ by more
+    "visibility": 0.05,  # half the sum of the absolute differences
     "embedding": 0.15,  # distance of two vectors of unit length; 0.15 is a cosine of 0.989
 }
 METRICS = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error_box", "retrieval_hit20")
-ERRORS = ("landmark_error_box",)  # of these, less is better
+ERRORS = ("landmark_error_box",)  # metrics for which lower is better
 BUDGET = 0.02
 
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How to go to 8 bits.
+    """Options for the conversion to int8.
 
     Attributes:
-        calibration: a folder of at least 16 pictures like those to come; 128 of them, spread over it, are used.
-        target: "cpu" (ONNX Runtime, OpenVINO) or "tensorrt".
-        data: labelled images to judge both files on.
-        budget: how much worse than fp32's a metric on `data` may be, as a share of it.
+        calibration: A folder of at least 16 pictures like those of later use; up to 128, spread over it, are used.
+        target: `cpu` (ONNX Runtime, OpenVINO) or `tensorrt`.
+        data: Labelled images on which to evaluate both files; None for no evaluation.
+        budget: Largest allowed loss of a metric on `data`, as a share of the fp32 file's metric.
     """
 
     calibration: Path
@@ -73,16 +73,16 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Int8Report:
-    """What the 8 bits cost.
+    """How an int8 file differs from the fp32 file.
 
     Attributes:
-        target: "cpu" or "tensorrt", which want different files.
-        images: pictures compared on, none of which was calibrated on.
-        cpus: the kinds of CPU that it was compared on.
-        differences: mean difference from fp32 of each output, as `LIMITS` measures it, on the worst of them.
-        layers: how many layers could be in 8 bits.
-        float_layers: the names of those left in float, the worst first.
-        accuracy: {metric: (fp32's, int8's)} on labelled data; None where there was none.
+        target: `cpu` or `tensorrt`; they need different files.
+        images: Number of held-out pictures that the outputs were compared on.
+        cpus: The kinds of CPU that the outputs were compared on.
+        differences: Mean difference of each output from fp32's, as measured for `LIMITS`; the largest of all CPUs.
+        layers: Number of layers that can be in 8 bits.
+        float_layers: Names of those of them that were left in float, the worst first.
+        accuracy: {metric: (fp32's, int8's)} on labelled data; None without such data.
     """
 
     target: Target
@@ -94,28 +94,31 @@ class Int8Report:
     accuracy: dict[str, tuple[float, float]] | None = None
 
     def to_json(self) -> str:
-        """One line of JSON; the accuracy is "unverified" where there was no labelled data."""
+        """Return the report as one line of JSON; without labelled data the accuracy is "unverified"."""
         return json.dumps(asdict(self) | {"accuracy": self.accuracy or "unverified"})
 
 
 def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Report:
-    """Write an fp32 ONNX file of ours in 8 bits; on any failure nothing is left at `output`.
+    """Convert an fp32 ONNX file to int8; if anything fails, no file is written.
 
     Args:
-        source: an fp32 .onnx file that `fashion-infer export` wrote.
-        output: the .onnx file to write.
-        options: see there.
+        source: An fp32 .onnx file that `fashion-infer export` wrote.
+        output: The .onnx file to write.
+        options: The options.
+
+    Returns:
+        The report on how the files differ.
 
     Raises:
-        ModelNotFoundError, ModelError: no such file, or not one of ours.
-        UsageError: the source is not fp32, there are too few pictures, or the budget is below 0.
-        ImageError: a picture cannot be read.
-        DataError: the data has no image or no label that the model knows.
-        ParityError: the outputs or the metrics are too far from fp32's, even with up to half of the layers in float.
+        ModelNotFoundError, ModelError: There is no such file, or it was not written by fashion-infer.
+        UsageError: The source is not fp32, there are too few pictures, or the budget is below 0.
+        ImageError: A picture cannot be read.
+        DataError: The data has no image, or no label that the model has an output for.
+        ParityError: The outputs or metrics differ too much from fp32's, even with up to half of the layers in float.
     """
     model, spec = load_onnx(source)
-    if (found := precision_of(model)) != "fp32":
-        raise UsageError(f"{source} is {found} already: give the fp32 file or its checkpoint")
+    if (precision := precision_of(model)) != "fp32":
+        raise UsageError(f"{source} is {precision} already: give the fp32 file or its checkpoint")
     if not options.budget >= 0:
         raise UsageError(f"the budget must be at least 0, got {options.budget}")
     pictures = read_pictures(options.calibration, spec.image_size, PICTURES)
@@ -137,11 +140,16 @@ def quantize_file(source: Path, output: Path, options: Int8Options) -> Int8Repor
     return report
 
 
-def differences(found: Outputs, expected: Outputs) -> dict[str, float]:
-    """How far two runs are apart: the mean over the pictures of what `LIMITS` speaks of, by output."""
+def differences(outputs: Outputs, expected: Outputs) -> dict[str, float]:
+    """Compute the difference of two runs by output, measured as `LIMITS` says, as a mean over the pictures.
+
+    Args:
+        outputs: Outputs by name, float32 [N, ...].
+        expected: Outputs of the fp32 file for the same N pictures.
+    """
     result = {}
     for name, values in expected.items():
-        gap = np.nan_to_num(np.abs(found[name] - values), nan=np.inf)  # a NaN must not pass as "no difference"
+        gap = np.nan_to_num(np.abs(outputs[name] - values), nan=np.inf)  # NaN counts as an infinite difference
         if name == "attributes":
             apart = gap.max(axis=-1, initial=0)
         elif name in ("landmarks", "embedding"):
@@ -154,14 +162,14 @@ def differences(found: Outputs, expected: Outputs) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Gate:
-    """What a file has to pass.
+    """The checks that an int8 file has to pass.
 
     Attributes:
-        spec: of the network.
-        pictures: uint8 [N, S, S, 3] to compare on.
-        expected: what the fp32 file gives for them.
-        options: with the labelled images and the budget.
-        metrics: the fp32 file's on these images.
+        spec: ModelSpec of the network.
+        pictures: uint8 [N, S, S, 3] RGB, the held-out pictures.
+        expected: Outputs of the fp32 file for these pictures.
+        options: The options, with the labelled images and the budget.
+        metrics: Metrics of the fp32 file on the labelled images; empty without them.
     """
 
     spec: ModelSpec
@@ -171,12 +179,15 @@ class _Gate:
     metrics: dict[str, float]
 
     def accuracy(self, path: Path) -> dict[str, tuple[float, float]] | None:
-        """{metric: (fp32's, this file's)}, None without labelled data."""
+        """Evaluate a file on the labelled data: {metric: (fp32's, this file's)}, or None without such data."""
         metrics = _judge(path, self.options)
         return {name: (before, metrics[name]) for name, before in self.metrics.items()} or None
 
     def compare(self, path: Path) -> dict[str, dict[str, float]]:
-        """{kind of CPU: {output: its difference from fp32}}. TensorRT's products are exact whatever this CPU's are."""
+        """Measure the differences from fp32: {kind of CPU: {output: difference}}.
+
+        A file for TensorRT is compared with exact products only, since TensorRT computes them exactly.
+        """
         apart = {EXACT: differences(_run(path, self.pictures, exact_products=True), self.expected)}
         if self.options.target == "cpu":
             apart[THIS_CPU] = differences(_run(path, self.pictures), self.expected)
@@ -186,7 +197,7 @@ class _Gate:
         return apart
 
     def complaints(self, apart: dict[str, dict[str, float]]) -> list[str]:
-        """Which outputs are too far from fp32's, in words."""
+        """Describe, one sentence each, the outputs that differ too much from fp32's."""
         return [
             f"{name} differs by {gap:.2g} with {cpu} (limit {LIMITS[name]:g})"
             for cpu, gaps in apart.items()
@@ -195,25 +206,26 @@ class _Gate:
         ]
 
     def losses(self, accuracy: dict[str, tuple[float, float]] | None) -> list[str]:
-        """Which metrics are worse than the budget allows, in words."""
-        words = []
+        """Describe, one sentence each, the metrics that lose more than the budget allows."""
+        budget = self.options.budget
+        sentences = []
         for name, (before, after) in (accuracy or {}).items():
-            worse = after - before if name in ERRORS else before - after
-            if worse > self.options.budget * before:
-                words.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {self.options.budget:.1%} of it)")
-        return words
+            loss = after - before if name in ERRORS else before - after
+            if loss > budget * before:
+                sentences.append(f"{name} is {after:.4f}, fp32 gives {before:.4f} (budget {budget:.1%} of it)")
+        return sentences
 
 
 def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8Report:
-    """Write the file at `path` with as few layers in float as pass the gate: none, or the worst 1, 2, 4 ... of them."""
+    """Write the file at `path`, with as few layers in float as pass the gate: none, or the worst 1, 2, 4 and so on."""
     layers, target = layers_of(model.graph), gate.options.target
     if target == "cpu":
-        layers = layers[1:]  # the first convolution sees three channels: little of the work, most of the rounding
+        layers = layers[1:]  # the first convolution is little of the work, but its rounding errors affect all layers
     counts = [0, *(2**i for i in range((len(layers) // 2).bit_length()))]
     worst_first: list[str] = []
     complaints: list[str] = []
     for count in counts:
-        if count == 1:  # only now: it takes a run a layer
+        if count == 1:  # ranking takes one run per layer, so it is done only if it is needed
             worst_first = _worst_first(model, ranges, layers, gate)
         in_float = worst_first[:count]
         quantized = to_int8(model, ranges, [layer for layer in layers if layer not in in_float], target)
@@ -232,19 +244,19 @@ def _search(path: Path, model: ModelProto, ranges: Ranges, gate: _Gate) -> Int8R
         return report
     raise ParityError(
         f"int8 changes too much, even with the worst {counts[-1]} of {len(layers)} layers in float: "
-        f"{'; '.join(complaints)}. Calibrate on pictures more like those to come, or stay with fp32 or bf16"
+        f"{'; '.join(complaints)}. Calibrate on pictures more like those of later use, or stay with fp32 or bf16"
     )
 
 
 def _worst_first(model: ModelProto, ranges: Ranges, layers: list[str], gate: _Gate) -> list[str]:
-    """The layers in the order of the harm that each does alone, by rounding its input and its weights."""
+    """Sort the layers by the difference that each causes when it alone has its input and weights rounded."""
     pictures = gate.pictures[:RANKED_ON]
     expected = {name: values[:RANKED_ON] for name, values in gate.expected.items()}
 
     def harm(layer: str) -> float:
         with TemporaryDirectory() as folder:
             path = Path(folder, "alone.onnx")
-            _save(to_int8(model, ranges, [layer], "tensorrt"), path, gate.spec)  # that writer rounds no results
+            _save(to_int8(model, ranges, [layer], "tensorrt"), path, gate.spec)  # this target rounds no outputs
             apart = differences(_run(path, pictures, exact_products=True), expected)
         return max(apart[name] / LIMITS[name] for name in apart)
 
@@ -258,7 +270,7 @@ def _run(path: Path, pictures: NDArray[np.uint8], *, exact_products: bool = Fals
 
 
 def _judge(path: Path, options: Int8Options) -> dict[str, float]:
-    """The metrics of a file on labelled data, those of `METRICS` that it has labels for; none without data."""
+    """Evaluate a file: those of `METRICS` that the data has labels for; empty without data."""
     if options.data is None:
         return {}
     backend = OnnxRuntimeBackend(path, exact_products=options.target == "tensorrt")
@@ -271,7 +283,7 @@ def _judge(path: Path, options: Int8Options) -> dict[str, float]:
 
 def _save(model: ModelProto, path: Path, spec: ModelSpec, report: Int8Report | None = None) -> None:
     model.producer_name, model.producer_version = "fashion-infer", ""
-    del model.metadata_props[:]  # of the fp32 file, and the library's own
+    del model.metadata_props[:]  # those of the fp32 file, and those that onnxruntime.quantization adds
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if report is not None:
         model.metadata_props.add(key=PARITY_KEY, value=report.to_json())

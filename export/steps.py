@@ -1,4 +1,4 @@
-"""From what the user has, a checkpoint or an ONNX file, to an ONNX file in the precision asked for."""
+"""Write an ONNX file in the requested precision from a checkpoint or another ONNX file."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,21 +21,23 @@ def write_onnx(
     photos: Path | None = None,
     int8: "Int8Options | None" = None,
 ) -> tuple[Path, "ParityReport | Int8Report | None"]:
-    """Export a checkpoint, or convert an ONNX file; on any failure nothing is left at `output`.
+    """Export a checkpoint, or convert an ONNX file; if anything fails, no file is written.
 
     Args:
-        model: a .safetensors checkpoint, or an .onnx file of ours.
-        output: the .onnx file to write; in a folder, or beside `model` when None, named after it and the precision.
-        precision: "fp32", "fp16", "bf16" or "int8"; None is fp32 for a checkpoint, and the file's own for an ONNX file.
-        photos: a folder of pictures for the parity check; rendered garments when None.
-        int8: what only int8 needs.
+        model: A .safetensors checkpoint, or an .onnx file of fashion-infer.
+        output: The .onnx file to write, or a folder for it; the folder of `model` when None. In a folder the file is
+            named after the model and the precision.
+        precision: `fp32`, `fp16`, `bf16` or `int8`; None means fp32 for a checkpoint, unchanged for an ONNX file.
+        photos: A folder of pictures for the parity check; rendered garments when None.
+        int8: Options for int8; None for other precisions.
 
     Returns:
-        The ONNX file, `model` itself where nothing had to be done, and its parity; None where nothing was done.
+        The path of the ONNX file and its parity report. If an ONNX file has the precision already, these are `model`
+        itself and None.
 
     Raises:
-        UsageError: a precision that cannot be had from the model.
-        FashionInferError: what `export_onnx`, `convert_file` and `quantize_file` raise.
+        UsageError: The model cannot be converted to this precision.
+        FashionInferError: An error of `export_onnx`, `convert_file` or `quantize_file`.
     """
     if model.suffix == ".onnx":
         return _convert(model, output, precision, photos, int8)
@@ -53,11 +55,11 @@ def write_onnx(
 def _convert(
     source: Path, output: Path | None, precision: str | None, photos: Path | None, int8: "Int8Options | None"
 ) -> tuple[Path, "ParityReport | Int8Report | None"]:
-    found = precision_of(load_onnx(source)[0])
-    if precision in (None, found):
+    source_precision = precision_of(load_onnx(source)[0])
+    if precision is None or precision == source_precision:
         return source, None
     if precision == "fp32":
-        raise UsageError(f"{source} is {found} already: export the checkpoint, or give the fp32 file")
+        raise UsageError(f"{source} is {source_precision} already: export the checkpoint, or give the fp32 file")
     output = _place(output, source, f".{precision}.onnx")
     if precision == "int8":
         if int8 is None:
@@ -65,12 +67,12 @@ def _convert(
         from fashion_infer.export.quantize import quantize_file  # needs onnxruntime's quantiser
 
         return output, quantize_file(source, output, int8)
-    return output, convert_file(source, output, precision or found, photos)
+    return output, convert_file(source, output, precision, photos)
 
 
 def _place(output: Path | None, source: Path, suffix: str) -> Path:
-    """The file to write: as it is given, or named after the source in a folder or beside it."""
+    """Return the path to write to: `output` if it is a file, else a name after the source in that folder."""
     if output is None or output.is_dir():
         output = (output or source.parent) / source.with_suffix(suffix).name
-    check_place(output)  # now, not after minutes of exporting
+    check_place(output)  # before minutes of exporting
     return output

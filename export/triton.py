@@ -1,4 +1,4 @@
-"""A model repository for NVIDIA's Triton Inference Server: the ONNX file, and the engines that were built from it.
+"""Write a model repository for NVIDIA's Triton Inference Server: the ONNX file, and engines built from it.
 
     DIR/fashionnet/config.pbtxt            DIR/fashionnet-tensorrt/config.pbtxt
     DIR/fashionnet/category.txt            DIR/fashionnet-tensorrt/category.txt
@@ -27,29 +27,29 @@ try:
 except ImportError as error:
     raise missing_extra("onnx", "export", error) from error
 
-MAX_BATCH = 32  # of the ONNX file, which takes any
-QUEUE = 1024  # requests that wait, at most
-WAIT_MS, DELAY_MS = 100, 2  # how long a request may wait before it is refused, and how long for company
+MAX_BATCH = 32  # largest batch that Triton gives to the ONNX file, which itself accepts any size
+QUEUE = 1024  # most requests that wait
+WAIT_MS, DELAY_MS = 100, 2  # longest wait before a request is refused, and longest wait for a fuller batch
 LABELLED = ("category", "attributes")
 VERSION = "1"
 
 
 def write_repository(onnx_file: Path, folder: Path, plans: Sequence[Path] = ()) -> list[Path]:
-    """Write a model repository; models of other names in the folder are left alone.
+    """Write a model repository; models with other names in the folder are not touched.
 
     Args:
-        onnx_file: of ours, in any precision.
-        folder: of the repository, made where there is none.
-        plans: engines to serve beside it, each as a model of its own.
+        onnx_file: An .onnx file of fashion-infer, in any precision.
+        folder: The folder of the repository; it is created if necessary.
+        plans: TensorRT engines to serve as well, each as a separate model.
 
     Returns:
-        The folders of the models, the ONNX file's first.
+        The folders of the models; the first is the ONNX file's.
 
     Raises:
-        ModelError: not an ONNX file of ours.
-        EngineMismatchError: a plan is not what its description says.
-        UsageError: a plan is TensorRT for RTX's, which Triton does not run.
-        OutputError: a file cannot be written.
+        ModelError: The file is not an ONNX file of fashion-infer.
+        EngineMismatchError: A plan is not what its description says.
+        UsageError: A plan was built with TensorRT for RTX, which Triton does not run.
+        OutputError: A file cannot be written.
     """
     model, spec = load_onnx(onnx_file)
     _check_graph(onnx_file, model, spec)
@@ -58,18 +58,20 @@ def write_repository(onnx_file: Path, folder: Path, plans: Sequence[Path] = ()) 
         if engine.flavour != "tensorrt":
             raise UsageError(f"{plan} is of TensorRT for RTX, and Triton runs TensorRT's own engines only")
     name = model_name(onnx_file)
-    device = "KIND_CPU" if precision_of(model) == "int8" else "KIND_AUTO"  # int8 for engines has a plan of its own
+    # An int8 ONNX file is for CPUs; on a GPU an int8 engine does that work.
+    device = "KIND_CPU" if precision_of(model) == "int8" else "KIND_AUTO"
     group = f"instance_group [ {{ count: 1 kind: {device} }} ]"
     config = _config(name, "onnxruntime", spec, MAX_BATCH, group)
     written = [_write_model(folder / name, config, onnx_file, "model.onnx", spec)]
     for number, (plan, engine) in enumerate(engines):
-        own = f"{name}-tensorrt" + (f"-{number + 1}" if number else "")
-        written.append(_write_model(folder / own, _engine_config(own, engine), plan, "model.plan", engine.spec))
+        engine_name = f"{name}-tensorrt" + (f"-{number + 1}" if number else "")
+        config = _engine_config(engine_name, engine)
+        written.append(_write_model(folder / engine_name, config, plan, "model.plan", engine.spec))
     return written
 
 
 def plans_beside(onnx_file: Path) -> list[Path]:
-    """The engines in the folder of an ONNX file that TensorRT built from it, as their descriptions say."""
+    """Return the engines beside an ONNX file that, according to their descriptions, TensorRT built from it."""
     plans = []
     for plan in sorted(onnx_file.parent.glob("*.plan")):
         if side_file(plan).is_file():
@@ -80,12 +82,12 @@ def plans_beside(onnx_file: Path) -> list[Path]:
 
 
 def model_name(path: Path) -> str:
-    """The name that Triton serves a file under: the file's own, of letters, digits, dots, dashes and underscores."""
+    """Return the model's name in Triton: the file's name, other characters than A-Z a-z 0-9 . - _ replaced by _."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
 
 
 def _check_graph(path: Path, model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """The configuration is written from the ModelSpec, so the graph must be as it says."""
+    """Check that the graph has the shapes of the ModelSpec, from which the configuration is written."""
     values = [*model.graph.input, *model.graph.output]
     shapes = {
         value.name: tuple(dim.dim_value for dim in list(value.type.tensor_type.shape.dim)[1:]) for value in values
@@ -94,7 +96,7 @@ def _check_graph(path: Path, model: onnx.ModelProto, spec: ModelSpec) -> None:
 
 
 def _write_model(folder: Path, config: str, file: Path, name: str, spec: ModelSpec) -> Path:
-    """One model of the repository; its configuration comes last, since a server may be watching."""
+    """Write one model; its configuration comes last, since a running server may be watching the folder."""
     write_atomically(folder / VERSION / name, partial(shutil.copyfile, file))
     for output in LABELLED:
         names = spec.categories if output == "category" else spec.attributes
@@ -108,10 +110,10 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _engine_config(name: str, engine: EngineFile) -> str:
-    """Of an engine, whose every range of batches needs its number in the instance group."""
+    """Return the configuration of an engine; the instance group must list all its optimisation profiles."""
     profiles = ", ".join(f'"{number}"' for number in range(len(engine.profiles)))
     group = f"instance_group [ {{ count: 1 kind: KIND_GPU profile: [ {profiles} ] }} ]"
-    made = f"# {engine.precision}, TensorRT {engine.tensorrt}, compute capability {engine.compute_capability}: "
+    comment = f"# {engine.precision}, TensorRT {engine.tensorrt}, compute capability {engine.compute_capability}: "
     config = _config(
         name,
         "tensorrt",
@@ -120,7 +122,7 @@ def _engine_config(name: str, engine: EngineFile) -> str:
         group,
         sorted({best for _, best, _ in engine.profiles}),
     )
-    return f"{made}the server must have the same two\n{config}"
+    return f"{comment}the server must have the same TensorRT and compute capability\n{config}"
 
 
 def _config(name: str, backend: str, spec: ModelSpec, max_batch: int, group: str, preferred: Sequence[int] = ()) -> str:

@@ -18,7 +18,8 @@ from fashion_infer.synthetic.rendering import render
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 GENERATED = DOCS / "reference" / "commands.md"  # by `make docs`
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(set(DOCS.rglob("*.md")) - {GENERATED})]
+WRITTEN = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+DOCUMENTS = [*WRITTEN, *sorted(set(DOCS.rglob("*.md")) - {GENERATED})]
 README = (ROOT / "README.md").read_text()
 GUIDES = (  # pages whose commands a test runs, in this order
     *("index", "results_in_other_tools", "models", "training_guide"),

@@ -5,6 +5,6 @@ from fashion_infer.errors import missing_extra
 try:
     import safetensors as safetensors
     import timm as timm
-    import torch as torch  # tried here once for every module of this folder
+    import torch as torch  # checked once for every module of this package
 except ImportError as error:
     raise missing_extra(error.name or "torch", "train", error) from error

@@ -1,4 +1,4 @@
-"""Batch normalisation for a network whose own was folded away by its export."""
+"""Batch normalisation for a network whose batch normalisation layers were folded into convolutions by the export."""
 
 from collections.abc import Iterable
 
@@ -10,17 +10,17 @@ from fashion_infer.training.model import FashionNet
 
 @torch.no_grad()
 def fit_batch_norm(network: FashionNet, batches: Iterable[Tensor]) -> None:
-    """Give each batch normalisation the mean and variance of what it sees, and the scale and offset that undo them.
+    """Set the mean and variance of each batch normalisation to those of its inputs, and its scale and offset to match.
 
-    In evaluation mode the network computes what it did; in training mode it normalises by the batch, as it did when
-    it was first trained.
+    In evaluation mode the outputs of the network do not change. In training mode each layer normalises by the batch
+    again, as it did when the network was first trained.
 
     Args:
-        network: as it is computed now.
-        batches: uint8 [N, S, S, 3] RGB pictures like those to train on.
+        network: The network to change in place.
+        batches: Batches of pictures like those to train on, each uint8 [N, S, S, 3] RGB.
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: There is no batch.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     sums: dict[nn.Module, Tensor] = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
@@ -43,7 +43,8 @@ def fit_batch_norm(network: FashionNet, batches: Iterable[Tensor]) -> None:
             raise ValueError("batch normalisation needs at least one batch of pictures")
         mean = total / count
         variance = (squares / count - mean.square()).clamp(min=0)
-        scale = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()  # of the function as it is
+        # The layer computes scale * x + offset today and must still do so with the new statistics.
+        scale = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
         offset = layer.bias.double() - layer.running_mean.double() * scale
         layer.weight.copy_(scale * (variance + layer.eps).sqrt())
         layer.bias.copy_(offset + mean * scale)

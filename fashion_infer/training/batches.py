@@ -1,7 +1,7 @@
-"""Batches for training: images through the same `preprocess.crop` as in deployment, after augmenting.
+"""Batches for training: augmented pictures, cut out by the same `preprocess.crop` as in deployment.
 
-What a step sees depends on the seed and its number alone, not on workers or on what ran before: a resumed run
-continues with the very batches that it would have seen.
+The batch of a step depends only on the seed and the step's number, not on the number of workers or on earlier steps.
+A resumed run therefore gets the same batches that it would have got without the interruption.
 """
 
 import dataclasses
@@ -22,16 +22,24 @@ from fashion_infer.images import Picture, Pixels, read_image
 from fashion_infer.preprocess import crop
 from fashion_infer.training.losses import TRUNCATED, Batch
 
-WHOLE_PHOTO = 0.35  # share of the crops of strong augmentation that are not cropped
-MAX_TURN = 25.0  # degrees
-MIRRORED_SLOTS = [1, 0, 3, 2, 5, 4, 7, 6]  # left and right landmarks trade places in a mirrored picture
+WHOLE_PHOTO = 0.35  # share of samples for which strong augmentation uses the whole photo instead of the box
+MAX_TURN = 25.0  # largest rotation by strong augmentation, degrees
+MIRRORED_SLOTS = [1, 0, 3, 2, 5, 4, 7, 6]  # left and right landmarks swap slots in a mirrored picture
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a Batch, or the reason why there is none."""
+    """One training example, or the reason why its picture could not be read.
+
+    Attributes:
+        image: uint8 [S, S, 3] RGB; empty where `error` is set.
+        landmarks: [8, 2] as (x, y), in [0, 1] inside the image.
+        visibility: int8 [8], coded as in `Batch`.
+        row: Row of the data set.
+        error: Why the picture could not be used; None where it could.
+    """
 
     image: Pixels
     landmarks: Floats
@@ -41,7 +49,7 @@ class Sample:
 
 
 class Samples(Dataset[Sample]):
-    """Reads (row, draw) pairs: the picture of a row, augmented as the number of the draw says."""
+    """Training examples by (row, draw); the draw is a number that, with the seed and row, fixes the augmentation."""
 
     def __init__(self, data: FashionData, image_size: int, seed: int, *, strong: bool = False) -> None:
         self.data, self.image_size, self.seed, self.strong = data, image_size, seed, strong
@@ -50,10 +58,10 @@ class Samples(Dataset[Sample]):
         row, draw = key
         rng = np.random.default_rng([self.seed, row, draw])
         path = self.data.image_root / str(self.data.images[row])
-        labelled, points = self.data.box(row), self.data.landmarks[row]
+        label_box, points = self.data.box(row), self.data.landmarks[row]
         try:
-            picture = read_image(path, side=self.image_size, boxes=None if labelled is None else [labelled])
-            box: Floats = np.array([0, 0, picture.width, picture.height]) if labelled is None else labelled
+            picture = read_image(path, side=self.image_size, boxes=None if label_box is None else [label_box])
+            box: Floats = np.array([0, 0, picture.width, picture.height]) if label_box is None else label_box
             if self.strong:
                 picture, box, points = turn(picture, box, points, rng)
                 box = loosen_box(box, (picture.width, picture.height), rng)
@@ -71,10 +79,11 @@ class Samples(Dataset[Sample]):
 
 
 class TrainingRows:
-    """The (row, draw) pairs of each batch from `first_step` on; no two draws of a run have the same number.
+    """The (row, draw) pairs of each batch from `first_step` up to `last_step`; every draw of a run has its own number.
 
-    Rows of no known item are passed over in shuffled epochs. Where there are items, half of the batch (all of it, where
-    there is nothing else) is pairs: a picture and another one of the same item, for the triplet loss.
+    Rows without an item are visited once per shuffled epoch. If some rows have an item, half of each batch consists
+    of pairs for the triplet loss: a picture and another one of the same item. If all rows have one, the whole batch
+    does.
     """
 
     def __init__(self, items: NDArray[np.int32], batch_size: int, seed: int, first_step: int, last_step: int) -> None:
@@ -96,20 +105,20 @@ class TrainingRows:
             yield [(row, step * self.batch_size + place) for place, row in enumerate(self.rows_at(step))]
 
     def rows_at(self, step: int) -> list[int]:
-        """The rows of one batch."""
-        singles, anchors = (self._take(rows, count, step) for rows, count in self.parts)
+        """Return the rows of one batch."""
+        singles, anchors = (self._next_rows(rows, count, step) for rows, count in self.parts)
         rng = np.random.default_rng([self.seed, step])
         return singles + [row for anchor in anchors for row in (anchor, self._partner(anchor, rng))]
 
-    def _take(self, rows: NDArray[np.int64], count: int, step: int) -> list[int]:
-        """The next `count` of the endless sequence of shuffled epochs over `rows`."""
+    def _next_rows(self, rows: NDArray[np.int64], count: int, step: int) -> list[int]:
+        """Return the `count` rows of a step from an endless sequence of shuffled epochs over `rows`."""
         if not len(rows):
             return []
         positions = range(step * count, (step + 1) * count)
         return [int(self._order(rows, position // len(rows))[position % len(rows)]) for position in positions]
 
     def _order(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """The order of an epoch; the last few are kept."""
+        """Return the shuffled rows of an epoch; the last few orders are cached."""
         key = (int(rows[0]), epoch)
         if key not in self.orders:
             self.orders = dict(list(self.orders.items())[-3:])
@@ -117,27 +126,27 @@ class TrainingRows:
         return self.orders[key]
 
     def _partner(self, row: int, rng: np.random.Generator) -> int:
-        """Another picture of the same item, or the same one (differently augmented) where it is alone."""
+        """Return another row of the same item, or the same row, augmented differently, if the item has only one."""
         others = self.by_item[int(self.items[row])]
         others = others[others != row]
         return int(rng.choice(others)) if len(others) else row
 
 
 class Loader:
-    """Augmented batches of a training set; broken images are left out."""
+    """Augmented batches of a training set; images that cannot be read are left out."""
 
     def __init__(self, data: FashionData, image_size: int, seed: int, workers: int, *, strong: bool = False) -> None:
         self.samples, self.workers = Samples(data, image_size, seed, strong=strong), workers
         self.skipped: dict[str, str] = {}  # image -> why it could not be used
 
     def batches(self, batch_size: int, first_step: int, last_step: int) -> Iterator[Batch]:
-        """One batch a step.
+        """Yield one batch for each step from `first_step` up to `last_step`.
 
         Raises:
-            DataError: not one image of a batch can be read.
+            DataError: None of the images of a batch can be read.
         """
         rows = TrainingRows(self.samples.data.items, batch_size, self.samples.seed, first_step, last_step)
-        # a generator of its own: the loader would take a number of the one that a resumed run restores
+        # With its own generator the loader does not draw from torch's global one, whose state a resumed run restores.
         loader = DataLoader(
             self.samples,
             batch_sampler=rows,
@@ -146,15 +155,15 @@ class Loader:
             worker_init_fn=start_worker,
             generator=torch.Generator(),
         )
-        return self._good(iter(loader))  # now: workers are started before the caller starts threads
+        return self._readable(iter(loader))  # iter() starts the workers, before the caller starts any thread
 
-    def _good(self, loaded: Iterator[list[Sample]]) -> Iterator[Batch]:
-        for samples in loaded:
+    def _readable(self, sample_lists: Iterator[list[Sample]]) -> Iterator[Batch]:
+        for samples in sample_lists:
             self.skipped |= {str(self.samples.data.images[s.row]): s.error for s in samples if s.error}
-            good = [sample for sample in samples if sample.error is None]
-            if not good:
+            readable = [sample for sample in samples if sample.error is None]
+            if not readable:
                 raise DataError(f"no image of a whole batch can be read, the first one: {samples[0].error}")
-            yield self._collate(good)
+            yield self._collate(readable)
 
     def _collate(self, samples: list[Sample]) -> Batch:
         data, rows = self.samples.data, [sample.row for sample in samples]
@@ -170,19 +179,25 @@ class Loader:
 
 
 def start_worker(number: int) -> None:
-    """One thread a worker, and Ctrl-C is left to the main process."""
+    """Limit a worker process to one OpenCV thread, and leave Ctrl-C to the main process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def jitter_box(box: Floats, rng: np.random.Generator) -> Floats:
-    """Move each side by up to a tenth of the box, as a detector would."""
+    """Move each side of a box (x1 y1 x2 y2, pixels) by up to a tenth of the box, to imitate a detector's errors."""
     width, height = box[2] - box[0], box[3] - box[1]
     return np.asarray(box + rng.uniform(-0.1, 0.1, 4) * [width, height, width, height])
 
 
 def loosen_box(box: Floats, size: tuple[int, int], rng: np.random.Generator) -> Floats:
-    """A box as users draw it: the whole photo, or each side a little further in or a good deal further out."""
+    """Imitate a box drawn by a user: the whole photo, or each side up to 6 % further in or 20 % further out.
+
+    Args:
+        box: x1 y1 x2 y2 in pixels.
+        size: Width and height of the photo, pixels.
+        rng: Source of random numbers.
+    """
     if rng.random() < WHOLE_PHOTO:
         return np.array([0, 0, *size], np.float64)
     width, height = box[2] - box[0], box[3] - box[1]
@@ -191,7 +206,7 @@ def loosen_box(box: Floats, size: tuple[int, int], rng: np.random.Generator) -> 
 
 
 def turn(picture: Picture, box: Floats, points: Floats, rng: np.random.Generator) -> tuple[Picture, Floats, Floats]:
-    """Turn half of the photos about the middle of the garment, with its box and landmarks (pixels of the photo)."""
+    """Rotate half of the photos about the centre of the box, and the box and landmarks (in photo pixels) with them."""
     if rng.random() < 0.5:
         return picture, box, points
     angle = float(rng.uniform(-MAX_TURN, MAX_TURN))
@@ -203,16 +218,17 @@ def turn(picture: Picture, box: Floats, points: Floats, rng: np.random.Generator
     affine = cv2.getRotationMatrix2D((float(centre[0] * scale), float(centre[1] * scale)), angle, 1.0)
     height, width = picture.pixels.shape[:2]
     pixels = cv2.warpAffine(picture.pixels, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    half = np.hypot([(x2 - x1) * cos, (x2 - x1) * sin], [(y2 - y1) * sin, (y2 - y1) * cos]) / 2  # of an ellipse
+    # The new box encloses the rotated ellipse inside the old one; enclosing the rotated box would leave it too loose.
+    half = np.hypot([(x2 - x1) * cos, (x2 - x1) * sin], [(y2 - y1) * sin, (y2 - y1) * cos]) / 2
     turned = dataclasses.replace(picture, pixels=np.asarray(pixels, np.uint8))
     return turned, np.concatenate([centre - half, centre + half]), (points - centre) @ matrix.T + centre
 
 
 def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Other light, colours and focus, and something in front of the garment."""
+    """Change light, colours and focus at random, and sometimes cover part of the garment with a rectangle."""
     tinted, blurred, covered = rng.random(3) < (0.3, 0.15, 0.3)
     brightness, contrast, saturation = rng.uniform(0.6, 1.35), rng.uniform(0.7, 1.3), rng.uniform(0.4, 1.4)
-    gains = rng.uniform(0.85, 1.15, 3) if tinted else np.ones(3)  # the lamp's colour
+    gains = rng.uniform(0.85, 1.15, 3) if tinted else np.ones(3)  # colour of the light
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     light = (grey + saturation * (image - grey) - 128) * contrast + 128
     spoilt = np.asarray((light * (brightness * gains)).clip(0, 255), np.uint8)
@@ -227,7 +243,7 @@ def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def jitter_colours(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Brightness, contrast and saturation, each by up to a fifth."""
+    """Change brightness, contrast and saturation at random, each by up to a fifth."""
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     colours = (grey + saturation * (image - grey) - 128) * contrast + 128
@@ -235,12 +251,12 @@ def jitter_colours(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def mirror(image: Pixels, landmarks: Floats, visibility: NDArray[np.int8]) -> tuple[Pixels, Floats, NDArray[np.int8]]:
-    """Flip left and right; the left and right landmarks trade slots, since left is the viewer's."""
+    """Flip a picture left to right and swap its left and right landmarks: left is the viewer's left."""
     mirrored = np.stack([1 - landmarks[:, 0], landmarks[:, 1]], 1)
     return np.ascontiguousarray(image[:, ::-1]), mirrored[MIRRORED_SLOTS], visibility[MIRRORED_SLOTS]
 
 
 def cut_off(landmarks: Floats, visibility: NDArray[np.int8]) -> NDArray[np.int8]:
-    """A landmark that the crop leaves out is truncated, whatever it was in the photo; what was none stays so."""
+    """Mark landmarks outside the crop as truncated; slots that are absent or not labelled stay as they are."""
     outside = ((landmarks < 0) | (landmarks > 1)).any(1)
     return np.where(outside & (visibility >= 0), TRUNCATED, visibility).astype(np.int8)

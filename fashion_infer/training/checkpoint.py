@@ -23,26 +23,26 @@ def save_checkpoint(path: Path, model: FashionNet, spec: ModelSpec, embedding_sh
     """Write a checkpoint under a temporary name, then rename it.
 
     Args:
-        path: of the file.
-        model: the network.
-        spec: its own.
-        embedding_sha256: of the file that the network came from, where no weight that reaches the embedding was
-            changed since: the exported file then has that file's embedding space. Empty where one was changed.
+        path: The .safetensors file to write.
+        model: The network.
+        spec: The network's ModelSpec.
+        embedding_sha256: Hash of the embedding space of the file that the network was loaded from, if no weight that
+            affects the embedding has changed since; the exported file then shares that space. Empty otherwise.
 
     Returns:
-        The spec as written, with the hash of these weights.
+        The spec as written, with the hash of the weights.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     spec = dataclasses.replace(
         spec, weights_sha256=hash_weights(weights), embedding_sha256=embedding_sha256, embedding_cosine=None
-    )  # where it is empty, the exporter finds out which of them reach the embedding
+    )  # if the hash is empty, the exporter computes it from the weights that affect the embedding
     metadata = {METADATA_KEY: spec.to_json(), ARCHITECTURE_KEY: json.dumps(dataclasses.asdict(model.arch))}
     try:
         write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
-    except SafetensorError as error:  # it has no other error for a full disk
+    except SafetensorError as error:  # also raised when the disk is full
         raise OutputError(f"{path} cannot be written: {error}") from error
     return spec
 
@@ -51,8 +51,9 @@ def load_checkpoint(path: Path) -> tuple[FashionNet, ModelSpec]:
     """Read a checkpoint into a FashionNet in evaluation mode, on the CPU.
 
     Raises:
-        ModelNotFoundError: no such file.
-        ModelError: not a safetensors file, damaged, not a FashionNet's, or its weights are not those it names.
+        ModelNotFoundError: There is no such file.
+        ModelError: The file is not a safetensors file, is damaged, or does not hold a FashionNet, or its weights do
+            not have the hash that its metadata name.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"there is no checkpoint {path}: fashion-infer train writes one")
@@ -76,38 +77,40 @@ def load_checkpoint(path: Path) -> tuple[FashionNet, ModelSpec]:
 
 
 def load_backbone(model: FashionNet, path: Path) -> None:
-    """Fill the backbone from a local file of ImageNet weights, .safetensors or .pth, of torchvision or timm.
+    """Load ImageNet weights of torchvision or timm from a local .safetensors or .pth file into the backbone.
+
+    Either all weights are loaded or none.
 
     Raises:
-        ModelNotFoundError: no such file.
-        ModelError: unreadable, or weights of another network; nothing is loaded by halves.
+        ModelNotFoundError: There is no such file.
+        ModelError: The file cannot be read, or holds the weights of another network.
     """
     state = _read_weights(path)
     if isinstance(model.backbone, Vgg16):
-        wanted = model.backbone.state_dict()
-        found = {name: state.get(_vgg16_name(name)) for name in wanted}
+        expected = model.backbone.state_dict()
+        weights = {name: state.get(_vgg16_name(name)) for name in expected}
     else:
-        wanted = model.backbone.net.state_dict()
+        expected = model.backbone.net.state_dict()
         state = _by_order(state, model.arch.backbone)
-        by_words = {
-            name.replace("_", "."): tensor for name, tensor in state.items()
-        }  # features_only renames a.b to a_b
-        found = {name: by_words.get(name.replace("_", ".")) for name in wanted}
-    fitting = {n: t for n, t in found.items() if t is not None and t.shape == wanted[n].shape}
-    if wrong := sorted(wanted.keys() - fitting.keys()):
+        # timm's features_only renames a.b to a_b, so names are compared with dots only.
+        dotted = {name.replace("_", "."): tensor for name, tensor in state.items()}
+        weights = {name: dotted.get(name.replace("_", ".")) for name in expected}
+    fitting = {n: t for n, t in weights.items() if t is not None and t.shape == expected[n].shape}
+    if missing := sorted(expected.keys() - fitting.keys()):
         raise ModelError(
-            f"{path} does not fit {model.arch.backbone}: {len(wrong)} of its {len(wanted)} weights, as {wrong[0]}"
+            f"{path} does not fit {model.arch.backbone}: {len(missing)} of its {len(expected)} weights are missing or "
+            f"have another shape, for example {missing[0]}"
         )
     target: nn.Module = model.backbone if isinstance(model.backbone, Vgg16) else model.backbone.net
     target.load_state_dict(fitting)
 
 
 def load_network(model: FashionNet, spec: ModelSpec, path: Path) -> None:
-    """Fill a network from a checkpoint of one like it, whose input may have had another size.
+    """Load all weights of a network from a checkpoint of the same architecture; the input size may differ.
 
     Raises:
-        ModelError: it names other categories or attributes, or its weights have other shapes; and as
-            `load_checkpoint` does.
+        ModelNotFoundError: There is no such checkpoint.
+        ModelError: The checkpoint is damaged, has other categories or attributes, or its weights have other shapes.
     """
     other, other_spec = load_checkpoint(path)
     if (other_spec.categories, other_spec.attributes) != (spec.categories, spec.attributes):
@@ -119,19 +122,26 @@ def load_network(model: FashionNet, spec: ModelSpec, path: Path) -> None:
 
 
 def take_over(target: FashionNet, target_spec: ModelSpec, source: FashionNet, source_spec: ModelSpec) -> None:
-    """Fill a network from another one; categories and attributes that both name keep their rows, by name.
+    """Copy the weights of one network into another, matching categories and attributes by name.
 
-    Rows of names that the source lacks stay as they are, and so does an embedding of another kind. Rows that read the
-    fused features alone do so in a network whose heads read all features, too: their other weights are 0.
+    Rows of categories and attributes that the source lacks stay as they are. The embedding layer stays as it is if
+    the two networks build it differently. If the source's heads read the fused features only and the target's heads
+    read all features, the copied rows get the weight 0 for the additional features.
+
+    Args:
+        target: The network to change in place.
+        target_spec: The target's ModelSpec.
+        source: The network to copy from.
+        source_spec: The source's ModelSpec.
 
     Raises:
-        ModelError: other weights have other shapes.
+        ModelError: The other weights have different shapes.
     """
     weights, state = source.state_dict(), target.state_dict()
     names = {"category": (target_spec.categories, source_spec.categories)}
     names["attributes"] = (target_spec.attributes, source_spec.attributes)
-    for head, (wanted, there) in names.items():
-        places = [(i, there.index(name)) for i, name in enumerate(wanted) if name in there]
+    for head, (target_names, source_names) in names.items():
+        places = [(i, source_names.index(name)) for i, name in enumerate(target_names) if name in source_names]
         rows, sources = (list(column) for column in zip(*places, strict=True)) if places else ([], [])
         state[f"{head}.weight"][rows] = _widened(weights.pop(f"{head}.weight")[sources], source, target)
         state[f"{head}.bias"][rows] = weights.pop(f"{head}.bias")[sources]
@@ -144,7 +154,7 @@ def take_over(target: FashionNet, target_spec: ModelSpec, source: FashionNet, so
 
 
 def _widened(rows: Tensor, source: FashionNet, target: FashionNet) -> Tensor:
-    """Rows of a head that reads the source's features as rows of one that reads the target's."""
+    """Convert rows of a head that reads the source's features into rows that read the target's features."""
     if source.arch.heads == target.arch.heads:
         return rows
     if target.arch.heads == "fused":
@@ -154,7 +164,7 @@ def _widened(rows: Tensor, source: FashionNet, target: FashionNet) -> Tensor:
 
 
 def hash_weights(weights: dict[str, Tensor]) -> str:
-    """sha256, in hexadecimal, over names, types, shapes and bytes in the order of the names."""
+    """Return the sha256, in hexadecimal, of the names, types, shapes and bytes of weights, ordered by name."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
@@ -179,13 +189,16 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _vgg16_name(name: str) -> str:
-    """Ours -> torchvision's and timm's `features.N`: conv5 continues conv4's numbering, for both of its copies."""
+    """Return the name `features.N` of torchvision and timm for one of our names.
+
+    There the layers of conv5 are numbered on from those of conv4; both of our copies of conv5 get the same weights.
+    """
     block, layer, kind = name.split(".")
     return f"features.{int(layer) + (0 if block == 'conv4' else 23)}.{kind}"
 
 
 def _by_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Give timm's names to a foreign file that has timm's tensors, every one, in timm's order."""
+    """Rename the weights of another library to timm's names, if they have the same shapes in the same order."""
     import timm
 
     full = timm.create_model(name).state_dict()

@@ -1,9 +1,9 @@
-"""The embedding, fitted on features that a finished network makes: seconds, where the trunk takes hours.
+"""The embedding layer, fitted in seconds on the features that a trained network computes.
 
-A photo and strongly changed views of it must be near each other (InfoNCE; van den Oord et al., 2018), and photos of one
-category, and of one category with the same attributes, nearer than others (supervised contrastive loss; Khosla et al.,
-NeurIPS 2020). The trunk still tells photos apart, so that a linear function of its standardised means finds them again
-and has both: what a category head throws away need not be learnt anew.
+Two losses are added. Strongly augmented views of a photo must be close to each other (InfoNCE; van den Oord et al.,
+2018). Photos of one category, and of one category with the same attributes, must be closer than other photos
+(supervised contrastive loss; Khosla et al., NeurIPS 2020). A linear layer is enough: the spatial means of the
+backbone's stages still hold the details that distinguish photos of one category.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fashion_infer.training.model import StandardisedLinear
 
-LEAST_DEVIATION = 1e-3  # a feature that varies less is left out: it says nothing, and float16 must hold its scale
+# Features that vary less are left out: they carry no information, and 1 / deviation could exceed float16's range.
+LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class EmbeddingConfig:
     """Settings of the fit.
 
     Attributes:
-        steps: of AdamW.
-        pairs: photos a step, each with two of its views.
-        learning_rate: the highest; it falls as a cosine.
-        weight_decay: of AdamW.
-        dropout: of the features.
-        photo_temperature: of the loss between the views of a photo.
-        label_temperature: of the loss between photos of the same labels.
-        label_weight: of that loss beside the first.
-        seed: of everything random.
+        steps: Number of AdamW steps.
+        pairs: Photos per step, each with two of its views.
+        learning_rate: Initial learning rate; it falls to 0 along a cosine.
+        weight_decay: Weight decay of AdamW.
+        dropout: Share of features set to 0 in a step, in [0, 1).
+        photo_temperature: Temperature of the loss between the views of a photo.
+        label_temperature: Temperature of the loss between photos with the same label.
+        label_weight: Weight of the label loss; the photo loss has weight 1.
+        seed: Random seed.
     """
 
     steps: int = 200
@@ -49,16 +50,19 @@ class EmbeddingConfig:
 def fit_embedding(
     head: StandardisedLinear, features: Tensor, labels: NDArray[np.int64], config: EmbeddingConfig
 ) -> StandardisedLinear:
-    """Fit an embedding head from scratch; what it is given is changed and returned, in evaluation mode.
+    """Fit an embedding layer from scratch, in place.
 
     Args:
-        head: of the network, `FashionNet.embedding`.
-        features: float32 [V, N, F], what `FashionNet.embedding` is given for each of V views of N photos, V >= 2.
-        labels: [L, N] numbers: photos with the same number in a row of it belong together; -1 with no other.
-        config: the settings.
+        head: The network's embedding layer, `FashionNet.embedding`.
+        features: float32 [V, N, F], the inputs of `FashionNet.embedding` for V views of each of N photos, V >= 2.
+        labels: int64 [L, N], L kinds of labels. Photos with the same number in a row belong together; -1 is no label.
+        config: The settings.
+
+    Returns:
+        `head`, in evaluation mode.
 
     Raises:
-        ValueError: there are fewer than two views, or fewer photos than pairs.
+        ValueError: There are fewer than two views, or fewer photos than `config.pairs`.
     """
     views, photos, _ = features.shape
     if views < 2 or photos < config.pairs:
@@ -90,9 +94,12 @@ def fit_embedding(
 
 
 def photo_loss(embeddings: Tensor, temperature: float) -> Tensor:
-    """InfoNCE both ways: of rows i and i + N of [2N, D], two views of one photo, each must choose the other.
+    """Compute the InfoNCE loss in both directions.
 
-    The other N - 1 photos' other views are the wrong choices.
+    Args:
+        embeddings: [2N, D] of unit length; rows i and i + N are two views of one photo. Each must be closest to the
+            other among the other half's N rows.
+        temperature: Temperature of the softmax over the cosines.
     """
     first, second = embeddings.chunk(2)
     logits = first @ second.T / temperature
@@ -101,12 +108,15 @@ def photo_loss(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def label_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """The supervised contrastive loss: the mean over rows of -log p of a row of the same label, out of all others.
+    """Compute the supervised contrastive loss: the mean of -log p over all pairs of rows with the same label.
+
+    p is the softmax over the cosines of a row with all other rows. The mean is taken first over the partners of a
+    row, then over the rows.
 
     Args:
         embeddings: [N, D] of unit length.
-        labels: [N]; rows of -1 have no partner, but are among the others.
-        temperature: of the softmax over the cosines.
+        labels: [N]; rows labelled -1 have no partner, but count among the other rows.
+        temperature: Temperature of the softmax over the cosines.
     """
     itself = torch.eye(len(labels), dtype=torch.bool)
     log_shares = (embeddings @ embeddings.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)

@@ -1,8 +1,8 @@
-"""What a finished network sees in photos: computed once for each photo, and kept by what the file holds.
+"""The features that a trained network computes for photos, cached by the content of the photo's file.
 
-A photo's features are what its heads read (`Architecture.heads`). They are kept in the user's cache folder, in one
-SQLite file for each network, so that a run that was stopped goes on, and a class that is added later costs its own
-photos only.
+A photo's features are the inputs of the network's heads (`Architecture.heads`). They are cached in the user's cache
+folder, in one SQLite file per network. A stopped run therefore continues where it was, and if a class is added later,
+only its own photos have to be computed.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from fashion_infer.training.checkpoint import hash_weights
 from fashion_infer.training.model import FashionNet
 
 THUMBNAIL = 32  # side, pixels
-BATCH = 16  # photos through the network at once
-LAYOUT = 1  # of what is kept
+BATCH = 16  # photos per run of the network
+LAYOUT = 1  # version of the cache's layout
 
 Floats = NDArray[np.float32]
 logger = logging.getLogger("fashion_infer")
@@ -40,14 +40,14 @@ logger = logging.getLogger("fashion_infer")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a network sees in N photos.
+    """The features of N photos.
 
     Attributes:
-        rows: int64 [N], of the set that was given; rows that cannot be read are not among them.
-        values: float32 [N, F], what the heads read.
-        thumbnails: uint8 [N, 32, 32], small grey pictures, by which copies of a photo are found.
-        keys: N hashes of a photo's bytes and its box: equal ones show the same.
-        skipped: the images that could not be used -> why.
+        rows: int64 [N], rows of the data set; rows whose image cannot be read are left out.
+        values: float32 [N, F], the inputs of the heads.
+        thumbnails: uint8 [N, 32, 32], small grey pictures, used to detect copies of a photo.
+        keys: N hashes of the photo's bytes and its box; equal keys mean equal crops.
+        skipped: Images that could not be used, each with the reason.
     """
 
     rows: NDArray[np.int64]
@@ -58,8 +58,8 @@ class Features:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One row's hash, its crop where it had to be decoded, or why there is none."""
+class _Loaded:
+    """The hash of one row's crop, the pixels if its features are not cached, or the error that prevented loading."""
 
     row: int
     key: str = ""
@@ -68,70 +68,70 @@ class _Seen:
 
 
 def features_of(network: FashionNet, data: FashionData, progress: Progress = iter) -> Features:
-    """Run a network over the photos of a set, each cut out by its box; what was computed before is looked up.
+    """Compute the features of the photos of a set, each cut out by its box, or read them from the cache.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        data: the photos.
-        progress: wraps the sequence of row numbers, to show a bar.
+        network: The network, in evaluation mode, on the CPU.
+        data: The photos.
+        progress: Wraps the sequence of row numbers, to show a progress bar.
     """
     skipped: dict[str, str] = {}
-    seen: list[tuple[int, str]] = []
-    kept: dict[str, tuple[Floats, Pixels]] = {}
+    rows_and_keys: list[tuple[int, str]] = []
+    by_key: dict[str, tuple[Floats, Pixels]] = {}
     with _open_cache(_network_key(network)) as cache:
-        known = {key for (key,) in cache.execute("SELECT key FROM photos")}
-        load = partial(_load, data, network.arch.image_size, known)
+        cached_keys = {key for (key,) in cache.execute("SELECT key FROM photos")}
+        load = partial(_load, data, network.arch.image_size, cached_keys)
         for batch in decoded(load, len(data), BATCH, progress=progress):
-            skipped |= {data.images[one.row]: one.error for one in batch if one.error}
-            seen += [(one.row, one.key) for one in batch if not one.error]
-            pixels = {one.key: one.pixels for one in batch if one.pixels is not None}
+            skipped |= {data.images[photo.row]: photo.error for photo in batch if photo.error}
+            rows_and_keys += [(photo.row, photo.key) for photo in batch if not photo.error]
+            pixels = {photo.key: photo.pixels for photo in batch if photo.pixels is not None}
             if pixels:
                 values = _run(network, np.stack(list(pixels.values())))
-                made = {key: (row, _thumbnail(p)) for (key, p), row in zip(pixels.items(), values, strict=True)}
-                kept |= made
+                computed = {key: (row, _thumbnail(p)) for (key, p), row in zip(pixels.items(), values, strict=True)}
+                by_key |= computed
                 with cache:
-                    blobs = [(key, row.tobytes(), small.tobytes()) for key, (row, small) in made.items()]
+                    blobs = [(key, row.tobytes(), small.tobytes()) for key, (row, small) in computed.items()]
                     cache.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?)", blobs)
-        for _, key in seen:
-            if key not in kept:
-                found = cache.execute("SELECT features, thumbnail FROM photos WHERE key = ?", (key,)).fetchone()
-                kept[key] = np.frombuffer(found[0], np.float32), np.frombuffer(found[1], np.uint8)
-    count = len(seen)
+        for _, key in rows_and_keys:
+            if key not in by_key:
+                record = cache.execute("SELECT features, thumbnail FROM photos WHERE key = ?", (key,)).fetchone()
+                by_key[key] = np.frombuffer(record[0], np.float32), np.frombuffer(record[1], np.uint8)
+    keys = tuple(key for _, key in rows_and_keys)
     return Features(
-        np.array([row for row, _ in seen], np.int64),
-        np.array([kept[key][0] for _, key in seen], np.float32).reshape(count, sum(network.blocks)),
-        np.array([kept[key][1].reshape(-1) for _, key in seen], np.uint8).reshape(count, THUMBNAIL, THUMBNAIL),
-        tuple(key for _, key in seen),
+        np.array([row for row, _ in rows_and_keys], np.int64),
+        np.array([by_key[key][0] for key in keys], np.float32).reshape(len(keys), sum(network.blocks)),
+        np.array([by_key[key][1].reshape(-1) for key in keys], np.uint8).reshape(len(keys), THUMBNAIL, THUMBNAIL),
+        keys,
         skipped,
     )
 
 
 def features_of_pixels(network: FashionNet, pixels: Pixels) -> Floats:
-    """uint8 [N, S, S, 3] pictures that lie in no file -> float32 [N, F]; nothing is kept."""
+    """Compute the features, float32 [N, F], of pictures in memory, uint8 [N, S, S, 3] RGB, without the cache."""
     parts = np.array_split(pixels, range(BATCH, len(pixels), BATCH))
     return np.concatenate([_run(network, part) for part in parts])
 
 
 def logits_of(network: FashionNet, data: FashionData) -> Floats:
-    """What a network's category head says of the photos of a set, all of which can be read: float32 [N, C]."""
+    """Compute a network's category logits, float32 [N, C], for the photos of a set, all of which must be readable."""
     load = partial(_load, data, network.arch.image_size, frozenset())
     parts = []
     for batch in decoded(load, len(data), BATCH):
-        pixels = torch.from_numpy(np.stack([one.pixels for one in batch if one.pixels is not None]))
+        pixels = torch.from_numpy(np.stack([photo.pixels for photo in batch if photo.pixels is not None]))
         with torch.inference_mode():
             parts.append(network(pixels)["category"].numpy())
     return np.concatenate(parts)
 
 
-def _load(data: FashionData, size: int, known: Set[str], row: int) -> _Seen:
+def _load(data: FashionData, size: int, cached_keys: Set[str], row: int) -> _Loaded:
     box = data.box(row)
     try:
         encoded = read_bytes(data.image_root / data.images[row])
         cut = b"" if box is None else json.dumps(box.tolist()).encode()
         key = hashlib.sha256(hashlib.sha256(encoded).digest() + cut).hexdigest()
-        return _Seen(row, key, None if key in known else read_crop(encoded, size, box)[1].pixels)
+        return _Loaded(row, key, None if key in cached_keys else read_crop(encoded, size, box)[1].pixels)
     except ImageError as error:
-        return _Seen(row, error=str(error))
+        return _Loaded(row, error=str(error))
 
 
 @torch.inference_mode()
@@ -147,13 +147,16 @@ def _run(network: FashionNet, pixels: Pixels) -> Floats:
 
 
 def _thumbnail(pixels: Pixels) -> Pixels:
-    """[S, S, 3] -> [32, 32] grey."""
+    """Shrink a picture, uint8 [S, S, 3] RGB, to a grey one, uint8 [32, 32]."""
     small = cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _network_key(network: FashionNet) -> str:
-    """Names everything that the features hang on: the weights but for the heads', the architecture, the pixels."""
+    """Return a name for the cache file, a hash of everything that determines the features.
+
+    These are the weights except the heads', the architecture, the version of the preprocessing and the cache's layout.
+    """
     heads = ("category.", "attributes.")
     weights = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(heads)}
     arch = asdict(network.arch) | {"num_categories": 0, "num_attributes": 0}
@@ -163,7 +166,7 @@ def _network_key(network: FashionNet) -> str:
 
 @contextlib.contextmanager
 def _open_cache(name: str) -> Iterator[sqlite3.Connection]:
-    """The file of a network; where it cannot be used, one in memory, and a warning."""
+    """Open the cache file of a network; if that fails, log a warning and open a database in memory."""
     place = cache_folder() / "features" / f"{name}.sqlite"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -10,23 +10,23 @@ from fashion_infer.landmark_pool import check_shapes
 
 @torch.library.custom_op("fashion_infer::landmark_pool", mutates_args=())
 def landmark_pool(features: Tensor, landmarks: Tensor, gate: Tensor, pooled_size: int = 4, bin_size: int = 2) -> Tensor:
-    """Max-pool a window around each landmark, times its gate: see `fashion_infer.landmark_pool.landmark_pool`.
+    """Max-pool a window around each landmark and multiply it by the landmark's gate.
 
-    The gradient goes to one cell of the greatest value of each bin, as in Fast R-CNN's RoI pooling, and to the open
-    gates; landmarks get none.
+    `fashion_infer.landmark_pool.landmark_pool` defines the function. The gradient of each bin flows to one cell with
+    the bin's maximum, as in Fast R-CNN's RoI pooling, and to the gate if it is open. Landmarks get no gradient.
 
     Args:
         features: [N, C, H, W], any float type.
         landmarks: [N, P, 2] as (x, y) in [0, 1], any float type.
         gate: [N, P] in [0, 1], any float type.
-        pooled_size: k, outputs a side.
-        bin_size: s, cells a side that each output is the maximum of.
+        pooled_size: k, bins along each side of the window.
+        bin_size: s, cells along each side of a bin.
 
     Returns:
         [N, P, C, k, k] of the type of `features`.
 
     Raises:
-        ValueError: shapes that do not fit together, or a size below 1.
+        ValueError: The shapes do not fit together, or a size is below 1.
     """
     check_shapes(tuple(features.shape), tuple(landmarks.shape), tuple(gate.shape), pooled_size, bin_size)
     index, scale = _index(features, landmarks, gate, pooled_size, bin_size)
@@ -40,13 +40,17 @@ def _(features: Tensor, landmarks: Tensor, gate: Tensor, pooled_size: int = 4, b
 
 
 def _index(features: Tensor, landmarks: Tensor, gate: Tensor, k: int, s: int) -> tuple[Tensor, Tensor]:
-    """The cells of each bin, int64 [N, P, k*k, s*s] with H*W for a zero, and the gate [N, P], 0 where it is closed."""
+    """Return the cell indices of each bin and the gates.
+
+    The indices are int64 [N, P, k*k, s*s]; the index H*W stands for a cell that counts as 0. The gates are [N, P], 0
+    where the gate is closed or the landmark is NaN.
+    """
     height, width = features.shape[2:]
     is_open = (gate > 0) & ~landmarks.isnan().any(-1)
-    known = landmarks.float().nan_to_num(0.0, float("inf"), float("-inf"))
-    # by plain numbers: a tensor of the sizes would be a copy to the GPU, which a CUDA graph cannot capture
-    cell_x = (known[..., 0] * width).floor().clamp(0, width - 1).long()
-    cell_y = (known[..., 1] * height).floor().clamp(0, height - 1).long()
+    without_nan = landmarks.float().nan_to_num(0.0, float("inf"), float("-inf"))
+    # Width and height stay Python numbers: copying a tensor of them to the GPU could not be captured in a CUDA graph.
+    cell_x = (without_nan[..., 0] * width).floor().clamp(0, width - 1).long()
+    cell_y = (without_nan[..., 1] * height).floor().clamp(0, height - 1).long()
     offset = torch.arange(k * s, device=features.device) - k * s // 2
     x = cell_x[..., None, None, None, None] + offset.view(1, k, 1, s)
     y = cell_y[..., None, None, None, None] + offset.view(k, 1, s, 1)
@@ -56,13 +60,14 @@ def _index(features: Tensor, landmarks: Tensor, gate: Tensor, k: int, s: int) ->
 
 
 def _gather(features: Tensor, index: Tensor) -> Tensor:
-    """[N, P, k*k, s*s, C]: the values of each bin's cells, from rows of channels with a row of zeros at the end."""
+    """Return the values of each bin's cells, [N, P, k*k, s*s, C]; the index H*W reads a row of zeros."""
     rows = torch.nn.functional.pad(features.flatten(2).transpose(1, 2), (0, 0, 0, 1))
     return rows[torch.arange(len(rows), device=rows.device)[:, None, None, None], index]
 
 
 def _to_output(pooled: Tensor, k: int) -> Tensor:
-    return pooled.transpose(2, 3).reshape(*pooled.shape[:2], pooled.shape[3], k, k).contiguous()  # as the fake says
+    # Contiguous, since that is the layout that the fake implementation above promises.
+    return pooled.transpose(2, 3).reshape(*pooled.shape[:2], pooled.shape[3], k, k).contiguous()
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""Regularised logistic heads on features that are computed already: fitted in seconds, their strength cross-validated.
+"""Logistic regression on precomputed features, with an L2 penalty whose strength is chosen by cross-validation.
 
-A head is rows of weights. Each starts where it is told, and what the fit may add to it is kept small: a row that knows
-something keeps it unless the photos say otherwise, and a row that must stay as it is simply is not fitted. The loss is
-convex, so nothing depends on a seed but the folds.
+A head has one row of weights per class. Each row starts from given weights, and the penalty applies to the change from
+them: a row of a class that the model already has keeps its weights unless the photos speak against them. Rows that
+must not change are not fitted. The loss is convex, so the seed only affects how photos are dealt into folds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +23,15 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "scikit-learn", "train", error) from error
 
-STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-2, -12, -1))  # of the penalty, the strongest first
+STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-2, -12, -1))  # penalties to try, strongest first
 FOLDS = 5
-SAME_ITEM = 0.9  # both the cosine of two embeddings and the correlation of two thumbnails, of photos of one thing
-LEAST_DEVIATION = 0.1  # of a feature, in shares of its block's: what hardly varies here must not grow out of scale
-STEPS = 100  # of L-BFGS for each strength, at most
-PATIENCE = 2  # strengths whose loss is no longer the least, before the weaker ones are left out
-AT_ONCE = 2048  # photos compared with all others
+# Near-duplicates: both the cosine of the embeddings and the correlation of the thumbnails are at least this.
+SAME_ITEM = 0.9
+# Lower bound of a feature's deviation as a share of its block's: features that hardly vary must not be scaled up.
+LEAST_DEVIATION = 0.1
+STEPS = 100  # most L-BFGS steps for each strength
+PATIENCE = 2  # strengths in a row without improvement before the weaker ones are skipped
+CHUNK = 2048  # photos that are compared with all photos in one matrix product
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -39,7 +41,7 @@ Loss = Callable[[Floats, Ints], tuple[float, Floats]]
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear function: logits = features @ weight.T + bias, of features [N, F].
+    """A linear layer: logits [N, C] = features [N, F] @ weight.T + bias.
 
     Attributes:
         weight: [C, F].
@@ -50,20 +52,20 @@ class Head:
     bias: Floats
 
     def logits(self, features: Floats) -> Floats:
-        """[N, F] -> [N, C]."""
+        """Compute logits [N, C] from features [N, F]."""
         values: Floats = features @ self.weight.T + self.bias
         return values
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What is fitted, and how.
+    """How a head is fitted.
 
     Attributes:
-        kind: `softmax`: one class a photo, targets [N]; `binary`: each row by itself, targets [N, C] of 1 yes, -1 no
-            and 0 unknown.
-        blocks: sizes of the parts that the features consist of, in order.
-        trained: bool [C], the rows that are fitted; the others stay as they start.
+        kind: `softmax` for one class per photo, with targets int64 [N]; `binary` for independent labels, with targets
+            [N, C] of 1 (yes), -1 (no) and 0 (unknown).
+        blocks: Sizes of the parts that the features consist of, in order.
+        trained: bool [C], the rows to fit; the others keep their initial weights.
     """
 
     kind: Kind
@@ -72,16 +74,16 @@ class Fitting:
 
 
 def path(features: Floats, targets: Ints, start: Head, fitting: Fitting) -> Iterator[Head]:
-    """Fit a head for one strength of the penalty after the other, each from where the last one ended.
+    """Fit a head for each penalty strength in turn, each fit starting from the result of the previous one.
 
-    The penalty is half its strength times the squares of what is added to the weights, of features that have mean 0,
-    deviation 1 and together unit length on average; biases have none.
+    The penalty is half its strength times the sum of squares of the change of the weights. It applies to standardised
+    features: mean 0, equal deviations, and vectors of unit length on average. Biases are not penalised.
 
     Args:
         features: [N, F].
-        targets: see `Fitting`.
-        start: where the rows start, and what they are drawn to.
-        fitting: what is fitted.
+        targets: Labels, see `Fitting.kind`.
+        start: The initial rows, from which the penalty measures the change.
+        fitting: How the head is fitted.
 
     Yields:
         The head for each of `STRENGTHS`.
@@ -89,13 +91,13 @@ def path(features: Floats, targets: Ints, start: Head, fitting: Fitting) -> Iter
     mean, scale = _standardisation(features, fitting.blocks)
     standard = (features - mean) * scale
     basis = None
-    if len(standard) < standard.shape[1]:  # the solution lies in the span of the photos
+    if len(standard) < standard.shape[1]:  # the solution lies in the span of the photos, so fit in that smaller space
         basis = np.linalg.qr(standard.T)[0]
         standard = standard @ basis
     offset, rows = start.logits(features), int(fitting.trained.sum())
     added = np.zeros((standard.shape[1] + 1) * rows)
     for strength in STRENGTHS:
-        added = _minimised(standard, offset, targets, strength, fitting, added)
+        added = _minimise(standard, offset, targets, strength, fitting, added)
         parts = added.reshape(-1, rows)
         weight = (parts[:-1] if basis is None else basis @ parts[:-1]) * scale[:, None]
         head = Head(start.weight.copy(), start.bias.copy())
@@ -105,37 +107,37 @@ def path(features: Floats, targets: Ints, start: Head, fitting: Fitting) -> Iter
 
 
 def fit(features: Floats, targets: Ints, start: Head, strength: float, fitting: Fitting) -> Head:
-    """The head for one of `STRENGTHS`; see `path`."""
+    """Fit the head for one of `STRENGTHS`; see `path` for the arguments."""
     heads = zip(STRENGTHS, path(features, targets, start, fitting), strict=False)
-    return next(head for one, head in heads if one == strength)
+    return next(head for fitted_strength, head in heads if fitted_strength == strength)
 
 
 def cross_validate(
     features: Floats, targets: Ints, start: Head, folds: Ints, fitting: Fitting, tick: Callable[[], object] = int
 ) -> tuple[float, Floats]:
-    """The strength with the least loss on photos that were not fitted on, and what its heads say of these.
+    """Find the penalty strength with the lowest loss on held-out photos.
 
-    Weaker penalties are tried until the loss has risen twice: the weakest take the longest.
+    Weaker penalties are tried until the loss has failed to improve twice in a row, since the weakest take the longest.
 
     Args:
         features: [N, F].
-        targets: see `Fitting`.
-        start: see `path`.
-        folds: [N], the number of each photo's fold.
-        fitting: see `path`.
-        tick: is called for each of `STRENGTHS`.
+        targets: Labels, see `Fitting.kind`.
+        start: The initial rows, see `path`.
+        folds: int64 [N], the number of each photo's fold.
+        fitting: How the head is fitted.
+        tick: Called once for each of `STRENGTHS`, to show progress.
 
     Returns:
-        The strength, and logits [N, C].
+        The best strength, and logits [N, C], each row from the head that was not fitted on its photo.
     """
-    held = [folds == fold for fold in np.unique(folds)]
-    paths = [path(features[~rows], targets[~rows], start, fitting) for rows in held]
+    held_out = [folds == fold for fold in np.unique(folds)]
+    paths = [path(features[~rows], targets[~rows], start, fitting) for rows in held_out]
     best, least, rises = (STRENGTHS[0], np.zeros((len(features), len(start.bias)))), np.inf, 0
     for strength in STRENGTHS:
         tick()
         if rises < PATIENCE:
             logits = np.zeros((len(features), len(start.bias)))
-            for rows, heads in zip(held, paths, strict=True):
+            for rows, heads in zip(held_out, paths, strict=True):
                 logits[rows] = next(heads).logits(features[rows])
             loss = mean_loss(logits, targets, fitting.kind)
             rises = 0 if loss < least else rises + 1
@@ -145,17 +147,20 @@ def cross_validate(
 
 
 def mean_loss(logits: Floats, targets: Ints, kind: Kind) -> float:
-    """The mean loss of photos (softmax) or of their known labels (binary)."""
+    """Compute the mean loss over the photos (softmax) or over all labels that are not 0 (binary)."""
     return LOSSES[kind](logits, targets)[0]
 
 
 def groups_of(embeddings: Floats, thumbnails: NDArray[np.uint8], photos: Sequence[str]) -> Ints:
-    """[N]: a number that near-duplicates share: crops of one photo, copies of it, and further photos of its moment.
+    """Number groups of near-duplicates: crops of one photo, copies of it, and photos taken at the same moment.
 
     Args:
         embeddings: [N, D] of unit length.
-        thumbnails: uint8 [N, T, T].
-        photos: the N photos' paths.
+        thumbnails: uint8 [N, T, T], grey.
+        photos: Paths of the N photos; crops of one photo have the same path.
+
+    Returns:
+        int64 [N], the same number for all near-duplicates.
     """
     small = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     small -= small.mean(1, keepdims=True)
@@ -163,10 +168,10 @@ def groups_of(embeddings: Floats, thumbnails: NDArray[np.uint8], photos: Sequenc
     numbers = {photo: number for number, photo in enumerate(dict.fromkeys(photos))}
     of_photo = np.array([numbers[photo] for photo in photos], np.int64)
     ones, others = [], []
-    for first in range(0, len(photos), AT_ONCE):
-        some = slice(first, first + AT_ONCE)
-        alike = (embeddings[some] @ embeddings.T >= SAME_ITEM) & (small[some] @ small.T >= SAME_ITEM)
-        rows, columns = np.nonzero(alike | (of_photo[some, None] == of_photo))
+    for first in range(0, len(photos), CHUNK):
+        chunk = slice(first, first + CHUNK)
+        alike = (embeddings[chunk] @ embeddings.T >= SAME_ITEM) & (small[chunk] @ small.T >= SAME_ITEM)
+        rows, columns = np.nonzero(alike | (of_photo[chunk, None] == of_photo))
         ones.append(rows + first)
         others.append(columns)
     pairs = np.concatenate(ones), np.concatenate(others)
@@ -175,25 +180,28 @@ def groups_of(embeddings: Floats, thumbnails: NDArray[np.uint8], photos: Sequenc
 
 
 def folds_of(labels: Ints, groups: Ints, seed: int) -> Ints:
-    """[N]: the fold of each photo; every class is spread over the folds, no group lies in two.
+    """Assign photos to folds: every class is spread over the folds, and no group is split between two.
 
-    There are `FOLDS`, or as many as the class with the fewest groups has, but at least two.
+    There are `FOLDS` folds, or as many as the class with the fewest groups has, but at least two.
 
     Args:
-        labels: [N], from 0.
-        groups: [N], of `groups_of`.
-        seed: of the order in which groups are dealt out.
+        labels: int64 [N], class numbers from 0.
+        groups: int64 [N], the result of `groups_of`.
+        seed: Random seed of the assignment.
+
+    Returns:
+        int64 [N], the number of each photo's fold.
     """
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     splitter = StratifiedGroupKFold(max(2, min(FOLDS, fewest)), shuffle=True, random_state=seed)
     folds = np.zeros(len(labels), np.int64)
-    for number, (_, held) in enumerate(splitter.split(labels, labels, groups)):
-        folds[held] = number
+    for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        folds[held_out] = number
     return folds
 
 
 def _standardisation(features: Floats, blocks: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """The features' means [F], and what to multiply the rest with [F]: unit length on average."""
+    """Return the features' means [F] and the factors [F] that give the centred vectors unit length on average."""
     deviations = features.std(0, dtype=np.float64)
     least = np.repeat(
         [LEAST_DEVIATION * np.sqrt(np.square(part).mean()) for part in np.split(deviations, np.cumsum(blocks)[:-1])],
@@ -203,10 +211,22 @@ def _standardisation(features: Floats, blocks: tuple[int, ...]) -> tuple[Floats,
     return features.mean(0, dtype=np.float64), np.where(deviations > 0, scale, 0) / np.sqrt(features.shape[1])
 
 
-def _minimised(
+def _minimise(
     features: Floats, offset: Floats, targets: Ints, strength: float, fitting: Fitting, start: Floats
 ) -> Floats:
-    """What to add to the trained rows: [(F + 1) * T], the weights by feature, then the bias, which is not penalised."""
+    """Minimise the penalised loss.
+
+    Args:
+        features: [N, F], standardised.
+        offset: [N, C], the logits of the initial head.
+        targets: Labels, see `Fitting.kind`.
+        strength: Strength of the penalty.
+        fitting: How the head is fitted.
+        start: [(F + 1) * T], the point to start from.
+
+    Returns:
+        [(F + 1) * T], what to add to the T trained rows: the weights feature by feature, then the bias.
+    """
     loss = LOSSES[fitting.kind]
 
     def objective(flat: Floats) -> tuple[float, Floats]:
@@ -232,10 +252,10 @@ def _softmax_loss(logits: Floats, targets: Ints) -> tuple[float, Floats]:
 
 
 def _binary_loss(logits: Floats, targets: Ints) -> tuple[float, Floats]:
-    known = max(1, int((targets != 0).sum()))
+    labels = max(1, int((targets != 0).sum()))
     margins = targets * logits
-    value = -float(np.where(targets != 0, log_expit(margins), 0).sum()) / known
-    return value, -targets * expit(-margins) / known
+    value = -float(np.where(targets != 0, log_expit(margins), 0).sum()) / labels
+    return value, -targets * expit(-margins) / labels
 
 
 LOSSES: dict[Kind, Loss] = {"softmax": _softmax_loss, "binary": _binary_loss}

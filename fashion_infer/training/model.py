@@ -1,12 +1,13 @@
-"""FashionNet (Liu et al., "DeepFashion", CVPR 2016): the paper's VGG-16 network, and the same on lighter backbones.
+"""FashionNet (Liu et al., "DeepFashion", CVPR 2016): the paper's VGG-16 network, and variants on lighter backbones.
 
 images -> backbone -> pose: landmarks, visibility
                    -> local: features pooled at those landmarks, gated by their visibility
                    -> global: the whole garment
           local + global -> fused -> category, attributes
-                   -> embedding: of the fused features, or of these and what the backbone's stages see on average
+                   -> embedding: from the fused features, or from these and the means of the backbone's stages
 
-Category and attributes may also be read off all of these together, as heads that are fitted afterwards are.
+Category and attributes are predicted from the fused features, or, in networks with own categories, from the means of
+the backbone's stages, the fused features and the embedding together.
 """
 
 from dataclasses import dataclass
@@ -24,36 +25,35 @@ POINTS = len(LANDMARK_NAMES)
 VISIBILITIES = len(VISIBILITY_NAMES)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_WIDTHS = (1024, 4096, 1024, 4096)  # pose, global, local, fused
-LIGHT_WIDTHS = (128, 512, 256, 512)  # about the weight of the light backbones themselves
+LIGHT_WIDTHS = (128, 512, 256, 512)  # the same layers for light backbones: about as many weights as the backbone
 POOLINGS = ("landmarks", "grid", "none")
 EMBEDDINGS = ("fused", "stages")
 HEADS = ("fused", "all")
-HIGHEST = 6.0  # a standardised feature is clipped to it, so that no single one can lead the embedding
+HIGHEST = 6.0  # standardised features are clipped to +-6, so that no single one can dominate the embedding
 GRID = [((i % 2 + 0.5) / 2, (i // 2 + 0.5) / 4) for i in range(POINTS)]  # (x, y): two columns, four rows
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What builds a FashionNet again from a checkpoint.
+    """The settings that determine a FashionNet's layers; a checkpoint stores them.
 
     Attributes:
         backbone: `vgg16` for the paper's network, or the timm name of a backbone with a stride-8 stage.
-        image_size: side of the square input, pixels; a multiple of 32.
-        num_categories: C.
-        num_attributes: A.
-        embedding_dim: D.
-        width: multiplies the width of every head and, for vgg16, of every convolution.
-        pooled_size: of LandmarkPool, outputs a side.
-        bin_size: of LandmarkPool, cells a side of each output.
-        pooling: where the local branch looks: at the predicted `landmarks` as in the paper, at the fixed points of a
-            `grid`, or nowhere (`none`: there is no local branch).
-        gate: False pools at every predicted landmark, visible or not; a grid has no gate.
-        embedding: what the embedding is made from: the `fused` features, as in the paper, or these and the spatial
-            means of the backbone's `stages` from stride 8 on, which still know what the fused features have dropped
-            for the sake of the categories; not for vgg16.
-        heads: what category and attributes are linear functions of: the `fused` features, as in the paper, or `all`
-            of the spatial means of the backbone's stages, the fused features and the embedding.
+        image_size: Side of the square input, pixels; a multiple of 32.
+        num_categories: C, number of categories.
+        num_attributes: A, number of attributes.
+        embedding_dim: D, length of the embedding.
+        width: Factor for the width of every head and, with vgg16, of every convolution; 1 is the paper's width.
+        pooled_size: Bins along each side of a LandmarkPool window.
+        bin_size: Cells along each side of a LandmarkPool bin.
+        pooling: Where the local branch pools features: at the predicted `landmarks` as in the paper, at the fixed
+            points of a `grid`, or nowhere (`none`: there is no local branch).
+        gate: Whether features at landmarks that are predicted as not visible are set to 0; a grid has no gate.
+        embedding: Inputs of the embedding: the `fused` features, as in the paper, or these and the spatial means of the
+            backbone's `stages` from stride 8 on, which hold details that the fused features lose; not for vgg16.
+        heads: Inputs of the category and attribute layers: the `fused` features, as in the paper, or `all` of the
+            spatial means of the backbone's stages, the fused features and the embedding.
     """
 
     backbone: str
@@ -85,7 +85,7 @@ class Architecture:
 
 
 class FashionNet(nn.Module):
-    """The network. Only its pose head differs by backbone: fully connected in the paper's, heat maps in light ones."""
+    """The network. With the paper's backbone the pose head is fully connected; with light ones it uses heat maps."""
 
     mean: Tensor
     std: Tensor
@@ -127,18 +127,22 @@ class FashionNet(nn.Module):
             images: uint8 [N, S, S, 3] RGB.
 
         Returns:
-            category [N, C] and attributes [N, A] logits, landmarks [N, 8, 2] as (x, y) in [0, 1] of the image,
-            visibility [N, 8, 3] logits (visible, occluded, truncated), embedding [N, D] of unit length.
+            A dict with `category`, logits [N, C]; `attributes`, logits [N, A]; `landmarks`, [N, 8, 2] as (x, y) in
+            shares of the image's side, in [0, 1]; `visibility`, logits [N, 8, 3] for visible, occluded and truncated;
+            and `embedding`, [N, D] of unit length.
         """
         x = (images.float() - self.mean) / self.std
         return self.heads(self.backbone(x.permute(0, 3, 1, 2)))
 
     def heads(self, maps: "Maps", pool_at: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
-        """Everything behind the backbone.
+        """Run everything behind the backbone.
 
         Args:
-            maps: of the backbone.
-            pool_at: landmarks [N, 8, 2] and their gate [N, 8] to pool at, instead of the predicted ones.
+            maps: Outputs of the backbone.
+            pool_at: Landmarks [N, 8, 2] and gates [N, 8] to use instead of the predicted ones.
+
+        Returns:
+            The outputs, see `forward`.
         """
         features, pose_map, global_map = maps.stages[0], maps.pose, maps.whole
         landmarks, visibility = self.pose(features, self.squeeze(pose_map), pose_map)
@@ -158,19 +162,19 @@ class FashionNet(nn.Module):
         }
 
     def _embedded(self, maps: "Maps", fused: Tensor) -> Tensor:
-        """What the embedding is a linear function of, [N, F]."""
+        """Return the inputs of the embedding layer, [N, F]."""
         if self.arch.embedding == "fused":
             return fused
         return torch.cat([*(stage.mean((2, 3)) for stage in maps.stages), fused], 1)
 
     def _features(self, maps: "Maps", fused: Tensor, embedding: Tensor) -> Tensor:
-        """What category and attributes are linear functions of, [N, sum of `blocks`]."""
+        """Return the inputs of the category and attribute layers, [N, sum of `blocks`]."""
         if self.arch.heads == "fused":
             return fused
         return torch.cat([*(stage.mean((2, 3)) for stage in maps.stages), fused, embedding.to(fused.dtype)], 1)
 
     def _points(self, landmarks: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the local branch looks, [N, 8, 2], and through which gates, [N, 8]."""
+        """Return the points at which the local branch pools, [N, 8, 2], and their gates, [N, 8]."""
         gate = (visibility.float().softmax(-1)[..., 0] > 0.5).float()
         points = landmarks.detach()
         if self.arch.pooling == "grid":
@@ -180,19 +184,19 @@ class FashionNet(nn.Module):
         return points, gate
 
     def _local(self, features: Tensor, points: Tensor, gate: Tensor) -> Tensor:
-        """The local branch's features, [N, F]."""
+        """Return the features of the local branch, [N, F]."""
         pooled = landmark_pool(features, points, gate.to(features.dtype), self.arch.pooled_size, self.arch.bin_size)
         local: Tensor = self.fc6_local(pooled.flatten(1))
         return local
 
 
 class Maps(NamedTuple):
-    """What a backbone makes of pictures.
+    """The feature maps that a backbone computes.
 
     Attributes:
-        stages: the outputs of its stages from stride 8 on, the first [N, C, S / 8, S / 8] for LandmarkPool.
-        pose: [N, D, S / 32, S / 32], for the pose.
-        whole: likewise, for the whole garment.
+        stages: Outputs of the stages from stride 8 on; the first, [N, C, S / 8, S / 8], is for LandmarkPool.
+        pose: [N, D, S / 32, S / 32], input of the pose branch.
+        whole: [N, D, S / 32, S / 32], input of the global branch, which sees the whole garment.
     """
 
     stages: tuple[Tensor, ...]
@@ -201,9 +205,10 @@ class Maps(NamedTuple):
 
 
 class StandardisedLinear(nn.Module):
-    """A linear function of features that are brought to mean 0 and deviation 1 and clipped; starts with them as given.
+    """A linear layer on features that are standardised to mean 0 and deviation 1 and then clipped.
 
-    `mean` and `scale` (one over the standard deviation), [F], are measured on the training pictures.
+    `mean` and `scale` (one over the standard deviation), each [F], are measured on the training pictures. Until then
+    they are 0 and 1 and leave the features unchanged.
     """
 
     mean: Tensor
@@ -216,13 +221,13 @@ class StandardisedLinear(nn.Module):
         self.linear = nn.Linear(features, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, F] -> [N, D]."""
+        """Map features [N, F] to outputs [N, D]."""
         y: Tensor = self.linear(((x - self.mean) * self.scale).clamp(-HIGHEST, HIGHEST))
         return y
 
 
 class Deployed(nn.Module):
-    """A FashionNet with the outputs of the exported file: probabilities in the order of `OUTPUT_NAMES`."""
+    """A FashionNet with the outputs of an exported file: probabilities, in the order of `OUTPUT_NAMES`."""
 
     def __init__(self, model: FashionNet, temperature: float) -> None:
         super().__init__()
@@ -230,7 +235,7 @@ class Deployed(nn.Module):
         self.temperature = temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 [N, S, S, 3] RGB -> the tensors that `Predictor.run` returns, float32."""
+        """Map uint8 [N, S, S, 3] RGB pictures to the float32 tensors that `Predictor.run` returns."""
         outputs = self.model(images)
         outputs["category"] = (outputs["category"] / self.temperature).softmax(1)
         outputs["attributes"] = outputs["attributes"].sigmoid()
@@ -239,7 +244,7 @@ class Deployed(nn.Module):
 
 
 class Vgg16(nn.Module):
-    """VGG-16's convolutions: shared to conv4_3, then conv5 once for the pose and once for the whole garment."""
+    """VGG-16's convolutions: shared up to conv4_3, then one conv5 for the pose and one for the whole garment."""
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
@@ -252,18 +257,18 @@ class Vgg16(nn.Module):
         for block in blocks[:4]:
             layers.extend([*_convolutions(before, block), nn.MaxPool2d(2)])
             before = block[-1]
-        self.conv4 = layers[:-1]  # the pooling after conv4_3 belongs to the branches
+        self.conv4 = layers[:-1]  # without the pooling after conv4_3, which both branches start with
         self.conv5_pose = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
         self.conv5_global = nn.Sequential(layers[-1], *_convolutions(before, blocks[4]), nn.MaxPool2d(2))
 
     def forward(self, x: Tensor) -> Maps:
-        """[N, 3, S, S] -> conv4_3 at stride 8, and the pose and global branches' conv5 at stride 32."""
+        """Map [N, 3, S, S] to conv4_3 at stride 8 and the conv5 of the pose and global branches at stride 32."""
         conv4: Tensor = self.conv4(x)
         return Maps((conv4,), self.conv5_pose(conv4), self.conv5_global(conv4))
 
 
 class TimmBackbone(nn.Module):
-    """A timm backbone: its stride-8 stage feeds LandmarkPool, its last stage both other branches."""
+    """A timm backbone: its stride-8 stage feeds LandmarkPool, its last stage feeds both other branches."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -290,12 +295,12 @@ class TimmBackbone(nn.Module):
         self.std: tuple[float, ...] = config.std if config else IMAGENET_STD
 
     def forward(self, x: Tensor) -> Maps:
-        """[N, 3, S, S] -> the stages from stride 8 on, the last of them for both branches."""
+        """Map [N, 3, S, S] to the outputs of the stages from stride 8 on, the last of them for both branches."""
         stages = tuple(self.net(x))
         return Maps(stages, stages[-1], stages[-1])
 
     def early_layers(self) -> list[nn.Module]:
-        """The layers before the stride-8 stage: edges and textures, which ImageNet has taught."""
+        """Return the layers before the stride-8 stage; they detect edges and textures, as learnt on ImageNet."""
         layers = [module for module in self.net.modules() if next(module.parameters(recurse=False), None) is not None]
         names = {module: name.replace(".", "_") for name, module in self.net.named_modules()}
         first = next(i for i, layer in enumerate(layers) if names[layer].startswith(self.stride_8))
@@ -303,15 +308,15 @@ class TimmBackbone(nn.Module):
 
 
 class GlobalAverage(nn.Module):
-    """[N, C, H, W] -> [N, C]; nn.AdaptiveAvgPool2d would be exported with a gather beside the mean."""
+    """Spatial mean. nn.AdaptiveAvgPool2d would be exported with a needless Gather node beside the mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean over H and W."""
+        """Average [N, C, H, W] over H and W, to [N, C]."""
         return x.mean((2, 3))
 
 
 class FullyConnectedPose(nn.Module):
-    """The paper's pose head: fc6_pose, fc7_pose, then 8 locations and visibilities."""
+    """The paper's pose head: fc6_pose, fc7_pose, then the locations and visibilities of the 8 landmarks."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
@@ -323,13 +328,16 @@ class FullyConnectedPose(nn.Module):
         _open_gates(self.visibility)
 
     def forward(self, features: Tensor, deep: Tensor, deep_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Deep features [N, F] -> landmarks [N, 8, 2] in [0, 1] and visibility logits [N, 8, 3]."""
+        """Map deep features [N, F] to landmarks [N, 8, 2] in [0, 1] and visibility logits [N, 8, 3]."""
         x = self.fc7_pose(self.fc6_pose(deep))
         return self.landmarks(x).unflatten(1, (POINTS, 2)), self.visibility(x).unflatten(1, (POINTS, VISIBILITIES))
 
 
 class HeatMapPose(nn.Module):
-    """A heat map a landmark at stride 8; the location is its centre of mass (soft-argmax; Sun et al., ECCV 2018)."""
+    """Pose head with one stride-8 heat map per landmark.
+
+    The landmark is the heat map's centre of mass (soft-argmax; Sun et al., ECCV 2018).
+    """
 
     def __init__(self, channels: int, deep_channels: int, width: int) -> None:
         super().__init__()
@@ -341,26 +349,35 @@ class HeatMapPose(nn.Module):
         _open_gates(self.visibility)
 
     def forward(self, features: Tensor, deep: Tensor, deep_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, C, H, W] and deep ones [N, F] -> landmarks [N, 8, 2] in [0, 1], visibility logits [N, 8, 3]."""
+        """Predict the landmarks and their visibility.
+
+        Args:
+            features: [N, C, H, W], the backbone's stride-8 stage.
+            deep: [N, F], spatial means of the backbone's last stage.
+            deep_map: [N, F, H / 4, W / 4], the backbone's last stage.
+
+        Returns:
+            Landmarks [N, 8, 2] in [0, 1] and visibility logits [N, 8, 3].
+        """
         top_down = F.interpolate(self.top_down(deep_map), scale_factor=4.0, mode="nearest")
         heat_maps = self.heat_maps(self.smooth(self.lateral(features) + top_down)).float()
         mass = heat_maps.flatten(2).softmax(2).unflatten(2, heat_maps.shape[2:])
         x = (mass.sum(2) * _centres(heat_maps.shape[3], mass)).sum(2)
         y = (mass.sum(3) * _centres(heat_maps.shape[2], mass)).sum(2)
-        peaks = heat_maps.amax((2, 3)) - heat_maps.mean((2, 3))  # a flat map means that nothing was found
+        peaks = heat_maps.amax((2, 3)) - heat_maps.mean((2, 3))  # a flat heat map has no clear landmark
         visibility = self.visibility(torch.cat([deep, peaks.to(deep.dtype)], 1))
         return torch.stack([x, y], 2), visibility.unflatten(1, (POINTS, VISIBILITIES))
 
 
 def _centres(cells: int, like: Tensor) -> Tensor:
-    """The centres of `cells` cells over [0, 1]."""
+    """Return the centres of `cells` equal cells that divide [0, 1]."""
     return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) / cells
 
 
 def _convolutions(before: int, channels: list[int]) -> list[nn.Module]:
     inputs = [before, *channels[:-1]]
     convolutions = [nn.Conv2d(i, o, 3, padding=1) for i, o in zip(inputs, channels, strict=True)]
-    for convolution in convolutions:  # torch's default lets the signal die out over 13 layers
+    for convolution in convolutions:  # with torch's default initialisation the signal vanishes over 13 layers
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
 
@@ -370,7 +387,7 @@ def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 
 
 class _Head(nn.Linear):
-    """A linear layer that may have no output: a set may have no attributes, and torch warns of starting nothing."""
+    """A linear layer that may have no outputs, for sets without attributes; torch would warn when initialising it."""
 
     def reset_parameters(self) -> None:
         if self.out_features:
@@ -378,7 +395,7 @@ class _Head(nn.Linear):
 
 
 def _open_gates(visibility: nn.Linear) -> None:
-    """Start with every landmark likely visible: behind closed gates the local branch would get no gradient."""
+    """Initialise every landmark as likely visible: with closed gates the local branch would get no gradient."""
     nn.init.zeros_(visibility.weight)
     with torch.no_grad():
         visibility.bias.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat(POINTS))

@@ -1,8 +1,9 @@
-"""None of these: a score of the embedding that there is one of the classes at all, as ModelSpec has it.
+"""The garment score of own categories: the probability that a photo shows any of the classes.
 
-A category head must choose one of its classes, whatever it is shown. This score is a logistic function of the embedding
-alone, fitted on the photos of all classes against pictures of none of them: rendered rooms and streets, noise, and the
-user's photos of other things, where there are some. Its threshold is set on photos that it was not fitted on.
+A category head always chooses one of its classes, whatever the photo shows. This score, stored in the ModelSpec, is a
+logistic function of the embedding. It is fitted on the photos of all classes against pictures of none of them: rendered
+rooms and streets, noise, and the user's photos of other things, if there are any. Its threshold is set on held-out
+photos.
 """
 
 from collections.abc import Sequence
@@ -20,24 +21,25 @@ from fashion_infer.training.linear_head import Fitting, Head, cross_validate, fi
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.own_labels import Photos
 
-SCENES, PLAIN = 120, 20  # rendered scenes without anything in them; pictures of noise, and of one colour
-SCENE_SIDE = 160  # pixels, at which scenes are rendered
-KEPT = 0.95  # share of the classes' own photos that must score above a half
-LEFT_OUT = 20  # classes that are tried as if nobody had taught them, at most
+SCENES, PLAIN = 120, 20  # rendered empty scenes; pictures of noise, and as many of one plain colour
+SCENE_SIDE = 160  # side of a rendered scene, pixels
+KEPT = 0.95  # share of the classes' own photos that must score above 0.5
+LEFT_OUT = 20  # most classes that are left out of training in turn, to measure how unknown classes score
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class NoneReport:
-    """How well the score tells the classes from other things; shares in [0, 1].
+    """How well the score separates the classes from other things, measured by cross-validation; shares in [0, 1].
 
     Attributes:
-        passed: of the classes' own photos, those that score above a half when the score was not fitted on them.
-        scenes_refused: of the pictures of nothing, those that score below a half, likewise.
-        others_refused: of the user's photos of other things, likewise; None without them.
-        left_out_refused: {class: of its photos, those that score below a half where nobody taught that class}.
-        strangers: the classes' photos that look more like the pictures of nothing or of other things, the worst first.
+        passed: Share of the classes' own photos that score above 0.5.
+        scenes_refused: Share of the empty scenes, noise and plain colours that score below 0.5.
+        others_refused: Share of the user's photos of other things that score below 0.5; None without such photos.
+        left_out_refused: For each class, the share of its photos that score below 0.5 if the score is fitted without
+            that class.
+        strangers: Paths of the classes' photos that look more like empty scenes or other things, the worst first.
     """
 
     passed: float
@@ -53,14 +55,14 @@ def fit_none_of_these(
     """Fit the score and set its threshold.
 
     Args:
-        network: whose embedding it is.
-        spec: its own; a score that it has already is where the fit starts.
-        photos: of the classes.
-        folds: [N], of the photos.
-        others: features [M, F] of photos of none of the classes; may be None.
+        network: The network that computes the embeddings.
+        spec: The network's ModelSpec; if it has a garment score already, the fit starts from that.
+        photos: Photos of the classes.
+        folds: int64 [N], the number of each photo's fold.
+        others: float32 [M, F], features of photos of none of the classes; None if there are none.
 
     Returns:
-        The spec with the score, and how good that is.
+        The spec with the score, and a report on its quality.
     """
     size = spec.embedding_dim
     scenes = features_of_pixels(network, pictures_of_nothing(spec.image_size))[:, -size:]
@@ -84,32 +86,32 @@ def fit_score(
     """Fit the score on embeddings of unit length.
 
     Args:
-        own: [N, D], of the classes' photos.
-        names: of their classes.
-        folds: [N], of these photos.
-        scenes: [S, D], of pictures of nothing.
-        others: [M, D], of photos of other things; may be None.
-        start: one row, where the fit starts.
+        own: [N, D], embeddings of the classes' photos.
+        names: Class names of these N photos.
+        folds: int64 [N], the number of each of these photos' fold.
+        scenes: [S, D], embeddings of `pictures_of_nothing`.
+        others: [M, D], embeddings of photos of other things; None if there are none.
+        start: Initial head with a single row.
 
     Returns:
-        The head, whose logit is 0 at the threshold; the logits [N] of the classes' photos before that was set, from
-        heads that were not fitted on them; and how good it is, without strangers.
+        The head, shifted so that its logit is 0 at the threshold; the unshifted logits [N] of the classes' photos, each
+        from a head that was not fitted on the photo; and a report whose `strangers` are still empty.
     """
-    things = scenes if others is None else np.concatenate([scenes, others])
-    rows = np.concatenate([own, things])
+    negatives = scenes if others is None else np.concatenate([scenes, others])
+    rows = np.concatenate([own, negatives])
     targets = np.where(np.arange(len(rows)) < len(own), 1, -1)[:, None]
-    all_folds = np.concatenate([folds, np.arange(len(things)) % (folds.max() + 1)])
+    all_folds = np.concatenate([folds, np.arange(len(negatives)) % (folds.max() + 1)])
     fitting = Fitting("binary", (rows.shape[1],), np.array([True]))
     strength, logits = cross_validate(rows, targets, start, all_folds, fitting)
     scores = logits[:, 0]
     threshold = float(np.quantile(scores[: len(own)], 1 - KEPT, method="lower"))
     whole = fit(rows, targets, start, strength, fitting)
 
-    def without(name: str) -> float:
-        left = np.array([other == name for other in names])
-        kept = np.concatenate([~left, np.ones(len(things), np.bool_)])
+    def refused_without(name: str) -> float:
+        left_out = np.array([other == name for other in names])
+        kept = np.concatenate([~left_out, np.ones(len(negatives), np.bool_)])
         head = fit(rows[kept], targets[kept], start, strength, fitting)
-        return float((head.logits(own[left])[:, 0] < threshold).mean())
+        return float((head.logits(own[left_out])[:, 0] < threshold).mean())
 
     classes = list(dict.fromkeys(names))
     refused = scores < threshold
@@ -117,14 +119,18 @@ def fit_score(
         passed=float((~refused[: len(own)]).mean()),
         scenes_refused=float(refused[len(own) :][: len(scenes)].mean()),
         others_refused=None if others is None else float(refused[len(own) + len(scenes) :].mean()),
-        left_out_refused={name: without(name) for name in classes[:LEFT_OUT]} if len(classes) > 2 else {},
+        left_out_refused={name: refused_without(name) for name in classes[:LEFT_OUT]} if len(classes) > 2 else {},
         strangers=(),
     )
     return Head(whole.weight, whole.bias - threshold), scores[: len(own)], report
 
 
 def pictures_of_nothing(size: int) -> Pixels:
-    """uint8 [N, S, S, 3]: empty rooms, streets, floors and walls, noise, and plain colours; always the same."""
+    """Render empty rooms, streets, floors and walls, noise, and plain colours, always the same.
+
+    Returns:
+        uint8 [N, size, size, 3] RGB.
+    """
     rng = np.random.default_rng(0)
     makers = (backdrops.ground, backdrops.wall, backdrops.room, backdrops.street)
     scenes = [makers[number % len(makers)](rng, (SCENE_SIDE, SCENE_SIDE)) for number in range(SCENES)]

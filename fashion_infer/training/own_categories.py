@@ -1,9 +1,9 @@
-"""Own categories: a finished network learns the classes of a folder in minutes on a CPU.
+"""Own categories: a trained network learns the classes of a folder in minutes on a CPU.
 
-photos -> features, once -> a logistic head, its strength by cross-validation -> temperature -> none of these
+photos -> features (computed once) -> category head (penalty by cross-validation) -> temperature -> garment score
 
-The weights that reach the embedding do not change, so a gallery of the network's embeddings fits the result as well.
-With `unfreeze` they may; that is kept only where cross-validation gains by it.
+The weights that affect the embedding do not change, so galleries of the original network fit the result as well. With
+`unfreeze` they may change; the change is kept only if cross-validation shows a gain.
 """
 
 import logging
@@ -29,7 +29,7 @@ from fashion_infer.training.features import features_of
 from fashion_infer.training.linear_head import STRENGTHS, Fitting, Head, cross_validate, fit, folds_of, mean_loss
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.none_of_these import fit_none_of_these
-from fashion_infer.training.own_labels import LEAST, Photos, look_at, read_own, without_known
+from fashion_infer.training.own_labels import LEAST, Photos, load_photos, read_own, without_training_photos
 from fashion_infer.training.own_report import Accuracy, OwnReport, accuracy_of, confusion_of, doubts_of
 from fashion_infer.training.unfreezing import unfreeze
 from fashion_infer.training.wide_heads import head_of, renumbered, same_names, set_head, with_heads_for
@@ -43,19 +43,19 @@ logger = logging.getLogger("fashion_infer")
 
 @dataclass(frozen=True)
 class OwnConfig:
-    """What is taught.
+    """Settings for learning own categories.
 
     Attributes:
-        data: class folders, or a set in DeepFashion's layout, whose attributes are learnt too.
-        test: class folders to judge on, of which nothing is learnt; may be None.
-        others: a folder of photos of none of the classes; may be None.
-        add: keep the model's own categories, their logits unchanged, and add those that it does not have.
-        unfreeze: train the network's later layers as well, and keep that where cross-validation gains.
-        highres: see `highres.at_true_size`, for DeepFashion's layout.
-        seed: of the folds, and of what `unfreeze` does.
+        data: A folder of class folders, or a set in DeepFashion's layout, whose attributes are learnt too.
+        test: A folder of class folders used only to measure the accuracy; None without one.
+        others: A folder of photos of none of the classes; None without one.
+        add: Keep the model's categories with unchanged logits, and add those that it does not have.
+        unfreeze: Train the network's later layers as well, and keep the result if cross-validation shows a gain.
+        highres: For DeepFashion's layout, which photos the labels belong to, see `highres.at_true_size`.
+        seed: Random seed of the folds and of the training with `unfreeze`.
 
     Raises:
-        UsageError: `add` together with `unfreeze`, which changes every logit.
+        UsageError: `add` and `unfreeze` are both set; training later layers would change every logit.
     """
 
     data: Path
@@ -75,12 +75,12 @@ class OwnConfig:
 
 @dataclass(frozen=True, eq=False)
 class _Category:
-    """The category head, and how it did on photos that it was not fitted on.
+    """The result of fitting the category head.
 
     Attributes:
-        strength: of its penalty.
-        logits: [N, C], of the cross-validation.
-        fit_on: fits such a head on some rows.
+        strength: Strength of the penalty.
+        logits: [N, C] from cross-validation, each row from a head that was not fitted on its photo.
+        fit_on: Fits a head with the same penalty on the rows that it gets, int64 [M].
     """
 
     strength: float
@@ -89,20 +89,23 @@ class _Category:
 
 
 def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: Path) -> OwnReport:
-    """Teach a network the categories of a folder and write it as a checkpoint; `network` itself stays as it is.
+    """Train a copy of a network on the categories of a folder and write it as a checkpoint.
 
-    Beside the checkpoint the report and a contact sheet of the most doubtful photos are written.
+    The report and a contact sheet of the most doubtful photos are written beside the checkpoint.
 
     Args:
-        network: to start from, in evaluation mode.
-        spec: its own.
-        config: what is taught.
-        output: the .safetensors file to write.
+        network: The network to start from, in evaluation mode; it is not changed.
+        spec: The network's ModelSpec.
+        config: The settings.
+        output: The .safetensors file to write.
+
+    Returns:
+        The report on what was learnt.
 
     Raises:
-        UsageError: the output is no .safetensors file.
-        DataError: there is too little to learn from, or labels that cannot be used; see `own_labels`.
-        OutputError: a file cannot be written.
+        UsageError: The output is not a .safetensors file.
+        DataError: There are too few photos, or labels that cannot be used; see `own_labels`.
+        OutputError: A file cannot be written.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"-o names the checkpoint to write, such as own.safetensors, got {output}")
@@ -113,7 +116,7 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
     new = np.array([not config.add or name not in spec.categories for name in own_spec.categories])
     _check_classes(data, own_spec.categories, new)
     with Progress(console=Console(stderr=True)) as bars:
-        photos = look_at(wide, data, _track(bars, "looking at the photos"))
+        photos = load_photos(wide, data, _track(bars, "looking at the photos"))
         photos = replace(photos, data=renumbered(photos.data, own_spec.categories))
         folds = folds_of(photos.labels, photos.groups, config.seed)
         category = _fit_category(wide, photos, folds, new, _ticker(bars, "cross-validation", len(STRENGTHS)))
@@ -124,13 +127,13 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
             if unfrozen.kept:
                 photos = replace(photos, features=features_of(wide, photos.data, _track(bars, "looking again")).values)
         attributes = _fit_attributes(wide, own_spec, photos, folds, bars)
-        if not config.add:  # else the others' probabilities would change
+        if not config.add:  # a new temperature would change the probabilities of the model's own classes
             own_spec = replace(own_spec, temperature=best_temperature(logits, photos.labels))
         own_spec, none = fit_none_of_these(wide, own_spec, photos, folds, _others(wide, config.others, bars))
         test = None if config.test is None else _judge(wide, own_spec, config.test, photos, bars)
     if none.strangers:
         words = ", ".join(none.strangers[:5])
-        logger.warning("%d photos look like none of the classes, as %s", len(none.strangers), words)
+        logger.warning("%d photos look like none of the classes, for example %s", len(none.strangers), words)
     same_embedding = unfrozen is None or not unfrozen.kept
     save_checkpoint(output, wide, own_spec, (spec.embedding_sha256 or spec.weights_sha256) if same_embedding else "")
     report = OwnReport(
@@ -154,18 +157,24 @@ def train_own(network: FashionNet, spec: ModelSpec, config: OwnConfig, output: P
 
 
 def best_temperature(logits: Floats, labels: Ints) -> float:
-    """What to divide logits [N, C] by, so that their probabilities suit labels [N] that they were not fitted on."""
+    """Return the divisor of the logits [N, C] that minimises the cross-entropy with the labels [N].
+
+    The logits must come from heads that were not fitted on these labels.
+    """
     losses = [mean_loss(logits / temperature, labels, "softmax") for temperature in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def _check_classes(data: FashionData, categories: tuple[str, ...], new: NDArray[np.bool_]) -> None:
-    """Whether there is something to learn, and to learn it from.
+    """Check that there are new classes, and photos of at least two classes.
 
     Args:
-        data: with photos of each of its classes.
-        categories: of the model to be.
-        new: [C], those of them that are learnt.
+        data: Labelled photos.
+        categories: Categories of the new model.
+        new: bool [C], the categories whose rows are fitted.
+
+    Raises:
+        DataError: There is nothing to learn, or nothing to learn it from.
     """
     if len(categories) == 1:
         raise DataError(
@@ -173,7 +182,7 @@ def _check_classes(data: FashionData, categories: tuple[str, ...], new: NDArray[
             "other things, or --add, which keeps the model's own classes beside it"
         )
     if not new.any():
-        raise DataError("the model has all of these classes already: leave --add out to learn them anew")
+        raise DataError("the model has all of these classes already: leave out --add to train them again")
     if len(data.category_names) == 1:
         raise DataError(
             f"there are photos of {data.category_names[0]} only: what tells it from the other classes is learnt from "
@@ -182,7 +191,8 @@ def _check_classes(data: FashionData, categories: tuple[str, ...], new: NDArray[
     same = same_names(data.category_names, categories)
     if unseen := [name for name in categories if name not in same.values()]:
         logger.warning(
-            "no photos of %d of the model's classes (as %s): whether the new ones are told from them is not measured",
+            "no photos of %d of the model's classes (for example %s): whether the new classes can be told from them is "
+            "not measured",
             len(unseen),
             unseen[0],
         )
@@ -191,7 +201,7 @@ def _check_classes(data: FashionData, categories: tuple[str, ...], new: NDArray[
 def _fit_category(
     network: FashionNet, photos: Photos, folds: Ints, trained: NDArray[np.bool_], tick: Callable[[], object]
 ) -> _Category:
-    """Fit the category head, and give it to the network."""
+    """Fit the category head and put it into the network."""
     start, fitting = head_of(network, "category"), Fitting("softmax", network.blocks, trained)
     features, labels = photos.features, photos.labels
     strength, logits = cross_validate(features, labels, start, folds, fitting, tick)
@@ -204,7 +214,11 @@ def _fit_category(
 
 
 def _fit_attributes(network: FashionNet, spec: ModelSpec, photos: Photos, folds: Ints, bars: Progress) -> float | None:
-    """Fit the rows of the attributes that have enough labels; recall among the best three of all, None without any."""
+    """Fit the rows of the attributes that have enough labels.
+
+    Returns:
+        Recall of the attributes among the three best, in [0, 1]; None if no attribute has enough labels.
+    """
     names = photos.data.attribute_names
     targets = np.zeros((len(photos.data), len(spec.attributes)), np.int64)
     targets[:, [spec.attributes.index(name) for name in names]] = photos.data.attributes
@@ -219,20 +233,20 @@ def _fit_attributes(network: FashionNet, spec: ModelSpec, photos: Photos, folds:
 
 
 def _others(network: FashionNet, folder: Path | None, bars: Progress) -> NDArray[np.float32] | None:
-    """The features of photos of none of the classes."""
+    """Compute the features, float32 [M, F], of photos of none of the classes; None without a folder."""
     if folder is None:
         return None
     return features_of(network, read_photos(folder), _track(bars, "photos of other things")).values
 
 
-def _judge(network: FashionNet, spec: ModelSpec, folder: Path, known: Photos, bars: Progress) -> Accuracy:
-    """The accuracy on a folder of class folders, without the photos that are among the known ones too."""
+def _judge(network: FashionNet, spec: ModelSpec, folder: Path, training: Photos, bars: Progress) -> Accuracy:
+    """Measure the accuracy on a folder of class folders, without photos that are among the training photos too."""
     data = read_class_folders(folder)
     same = same_names(data.category_names, spec.categories)
     if other := [name for name in data.category_names if name not in same]:
         raise DataError(f"{folder}: {', '.join(other[:5])} is none of the classes that were taught")
-    photos = look_at(network, data, _track(bars, "test photos"), least=1)
-    photos = without_known(photos, known, spec.embedding_dim)
+    photos = load_photos(network, data, _track(bars, "test photos"), least=1)
+    photos = without_training_photos(photos, training, spec.embedding_dim)
     if not len(photos.data):
         raise DataError(f"{folder}: every photo is among those to learn from: there is nothing left to judge on")
     labels = renumbered(photos.data, spec.categories).categories.astype(np.int64)
@@ -244,6 +258,6 @@ def _track(bars: Progress, description: str) -> Callable[[Sequence[int]], Iterab
 
 
 def _ticker(bars: Progress, description: str, total: int) -> Callable[[], object]:
-    """Each call moves a bar of so many steps on."""
+    """Add a progress bar of `total` steps; each call of the returned function advances it by one."""
     task = bars.add_task(description, total=total)
     return partial(bars.advance, task)

@@ -1,4 +1,4 @@
-"""The photos that own categories are learnt from: read, looked at, and freed of what would spoil them."""
+"""The photos that own categories are learnt from, without copies and contradicting labels."""
 
 import logging
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from fashion_infer.training.linear_head import groups_of
 from fashion_infer.training.model import FashionNet
 
 LABELLED = ("category_fine", "category", "deepfashion2")  # benchmarks with categories
-LEAST, FEW = 5, 20  # photos a class: fewer than the first are refused, fewer than the second are warned of
+LEAST, FEW = 5, 20  # photos per class: fewer than LEAST is an error, fewer than FEW a warning
 
 logger = logging.getLogger("fashion_infer")
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """N photos with their labels and features; every array has a row for each.
+    """N photos with their labels and features.
 
     Attributes:
-        data: the rows.
-        features: float32 [N, F], what the heads read.
-        groups: int64 [N], a number that near-duplicates share.
-        keys: N hashes of what each shows.
-        thumbnails: uint8 [N, 32, 32].
-        skipped: images that could not be used -> why.
+        data: The labels, one row per photo.
+        features: float32 [N, F], the inputs of the heads.
+        groups: int64 [N], the same number for all near-duplicates.
+        keys: N hashes of the photo's bytes and its box.
+        thumbnails: uint8 [N, 32, 32], small grey pictures.
+        skipped: Images that could not be used, each with the reason.
     """
 
     data: FashionData
@@ -46,25 +46,29 @@ class Photos:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """[N], the category of each, from 0."""
+        """int64 [N], the number of each photo's category, from 0."""
         return self.data.categories.astype(np.int64)
 
     def embeddings(self, size: int) -> NDArray[np.float32]:
-        """[N, D] of unit length: the last block of the features."""
+        """Return the embeddings, [N, size] of unit length: the last block of the features."""
         return self.features[:, -size:]
 
     def path(self, row: int) -> Path:
-        """Of the photo of a row."""
+        """Return the path of a row's photo."""
         return self.data.image_root / self.data.images[row]
 
 
 def read_own(folder: Path, highres: bool | None = None) -> FashionData:
     """Read class folders, or the training and validation rows of a set in DeepFashion's layout.
 
-    Of such a set only the categories that have enough photos are kept.
+    Of a set in DeepFashion's layout only the categories that have enough photos are kept.
+
+    Args:
+        folder: The folder to read.
+        highres: For DeepFashion's layout, which photos the labels belong to, see `highres.at_true_size`.
 
     Raises:
-        DataError: the folder is neither, a file of the set is missing or malformed, or no category has enough photos.
+        DataError: The folder is neither, a file of the set is missing or malformed, or no category has enough photos.
     """
     names = [name for name in LABELLED if folder.is_dir() and name in benchmarks_in(folder)]
     if not names:
@@ -87,19 +91,20 @@ def read_own(folder: Path, highres: bool | None = None) -> FashionData:
     )
 
 
-def look_at(network: FashionNet, data: FashionData, progress: Progress, *, least: int = LEAST) -> Photos:
-    """The features of a set, without the photos that contradict themselves: the same photo in two classes.
+def load_photos(network: FashionNet, data: FashionData, progress: Progress, *, least: int = LEAST) -> Photos:
+    """Compute the features of a set, and leave out copies of a photo.
 
-    Of copies of a photo within a class one is kept. What is left out is logged.
+    Of copies within a class one is kept. A photo that lies in several classes is left out of all of them. Everything
+    left out is logged.
 
     Args:
-        network: whose features.
-        data: the set.
-        progress: see `features_of`.
-        least: different photos that each class must have.
+        network: The network that computes the features.
+        data: The labelled photos.
+        progress: Wraps the sequence of row numbers, to show a progress bar.
+        least: Number of different photos that each class must have.
 
     Raises:
-        DataError: fewer than `least` photos of a class, or none of all, can be used.
+        DataError: Fewer than `least` photos of a class can be used.
     """
     features = features_of(network, data, progress)
     for image, why in list(features.skipped.items())[:10]:
@@ -118,23 +123,25 @@ def look_at(network: FashionNet, data: FashionData, progress: Progress, *, least
     return photos
 
 
-def without_known(photos: Photos, known: Photos, size: int) -> Photos:
-    """The photos of a test set without those that show what training photos show: they would judge memory.
+def without_training_photos(photos: Photos, training: Photos, size: int) -> Photos:
+    """Return the photos of a test set without near-duplicates of training photos, which would be recognised by memory.
 
     Args:
-        photos: of the test set.
-        known: of the training set.
-        size: D of the embedding.
+        photos: The test set.
+        training: The training set.
+        size: Length of the embedding.
     """
-    both = np.concatenate([photos.embeddings(size), known.embeddings(size)])
-    names = [str(some.path(row)) for some in (photos, known) for row in range(len(some.data))]
-    groups = groups_of(both, np.concatenate([photos.thumbnails, known.thumbnails]), names)
+    both = np.concatenate([photos.embeddings(size), training.embeddings(size)])
+    names = [str(part.path(row)) for part in (photos, training) for row in range(len(part.data))]
+    groups = groups_of(both, np.concatenate([photos.thumbnails, training.thumbnails]), names)
     count = len(photos.data)
-    again = np.isin(groups[:count], groups[count:])
-    if again.any():
-        first = photos.data.images[int(np.flatnonzero(again)[0])]
-        logger.warning("%d test photos are in the training folder too and are left out, as %s", again.sum(), first)
-    rows = np.flatnonzero(~again)
+    repeated = np.isin(groups[:count], groups[count:])
+    if repeated.any():
+        first = photos.data.images[int(np.flatnonzero(repeated)[0])]
+        logger.warning(
+            "%d test photos are in the training folder too and are left out, for example %s", repeated.sum(), first
+        )
+    rows = np.flatnonzero(~repeated)
     return replace(
         photos,
         data=photos.data.select(rows),
@@ -146,19 +153,19 @@ def without_known(photos: Photos, known: Photos, size: int) -> Photos:
 
 
 def _without_contradictions(data: FashionData, features: Features) -> list[int]:
-    """The places in the features of one copy of each photo, where its copies agree on the class."""
+    """Return one position in the features for each different photo whose copies all have the same class."""
     places: dict[str, list[int]] = {}
     for place, key in enumerate(features.keys):
         places.setdefault(key, []).append(place)
     kept, copies = [], 0
-    for same in places.values():
-        rows = [int(features.rows[place]) for place in same]
+    for copy_places in places.values():
+        rows = [int(features.rows[place]) for place in copy_places]
         if len({int(data.categories[row]) for row in rows}) > 1:
             images = ", ".join(data.images[row] for row in rows[:3])
             logger.warning("the same photo in several classes, left out of all of them: %s", images)
         else:
-            kept.append(same[0])
-            copies += len(same) - 1
+            kept.append(copy_places[0])
+            copies += len(copy_places) - 1
     if copies:
         logger.warning("%d copies of other photos of their class are left out", copies)
     return kept
@@ -168,22 +175,23 @@ def _check_counts(data: FashionData, least: int) -> None:
     counts = np.bincount(data.categories, minlength=len(data.category_names))
     names = list(zip(data.category_names, counts.tolist(), strict=True))
     if empty := [name for name, count in names if count == 0]:
-        raise DataError(f"no photo of {_some(empty)} can be used: add some, or remove the class")
+        raise DataError(f"no photo of {_shorten(empty)} can be used: add some, or remove the class")
     if short := [f"{name} ({count})" for name, count in names if count < least]:
-        raise DataError(f"a class needs at least {least} different photos, and better {FEW}; too few: {_some(short)}")
+        listed = _shorten(short)
+        raise DataError(f"a class needs at least {least} different photos, and better {FEW}; too few: {listed}")
     if least == LEAST and (few := [f"{name} ({count})" for name, count in names if count < FEW]):
-        logger.warning("fewer than %d photos: %s; more would make them surer", FEW, _some(few))
+        logger.warning("fewer than %d photos: %s; more would make these classes more reliable", FEW, _shorten(few))
 
 
 def _report_near_duplicates(photos: Photos) -> None:
-    """Log near-duplicates that lie in two classes: they stay, in one fold, and one label is likely wrong."""
+    """Log near-duplicates that lie in two classes: they are kept, in the same fold, but one label is likely wrong."""
     order = np.argsort(photos.groups, kind="stable")
     pairs = [
         (int(one), int(other))
         for one, other in pairwise(order.tolist())
         if photos.groups[one] == photos.groups[other]
         and photos.labels[one] != photos.labels[other]
-        and photos.data.images[one] != photos.data.images[other]  # two garments of one photo
+        and photos.data.images[one] != photos.data.images[other]  # two garments in one photo are no contradiction
     ]
     for one, other in pairs[:5]:
         images = photos.data.images
@@ -192,5 +200,6 @@ def _report_near_duplicates(photos: Photos) -> None:
         logger.warning("and %d more such pairs", len(pairs) - 5)
 
 
-def _some(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str]) -> str:
+    """Join the first five names and say how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""How well own categories were learnt: accuracy, confusions, doubtful photos; as JSON and a contact sheet."""
+"""The report on own categories: accuracy, confusions and doubtful photos, written as JSON and a contact sheet."""
 
 import json
 import math
@@ -16,8 +16,8 @@ from fashion_infer.training.none_of_these import NoneReport
 from fashion_infer.training.own_labels import Photos
 from fashion_infer.training.unfreezing import Unfrozen
 
-DOUBTFUL = 10
-Z = 1.96  # of a 95 % interval
+DOUBTFUL = 10  # photos in the list of doubtful ones
+Z = 1.96  # standard deviations on each side of a 95 % interval
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -25,14 +25,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of photos whose class was recognised, in [0, 1], with its 95 % interval.
+    """Share of photos whose class was recognised, with its 95 % interval.
 
     Attributes:
-        share: of them.
-        low: end of the interval.
-        high: likewise.
-        photos: how many there were.
-        groups: how many of them show different things: near-duplicates count once in the interval.
+        share: Share of recognised photos, in [0, 1].
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        photos: Number of photos.
+        groups: Number of groups of near-duplicates; each group counts once in the interval.
     """
 
     share: float
@@ -44,14 +44,14 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A photo whose label the rest of the photos speak against.
+    """A photo whose label is probably wrong, judged by a head that was not fitted on it.
 
     Attributes:
-        image: its path.
+        image: Path of the photo.
         box: x1 y1 x2 y2 in pixels, None for the whole photo.
-        label: the class that it lies in.
-        guess: the class that it looks like.
-        score: the probability of its label, in [0, 1].
+        label: The class that it is labelled with.
+        guess: The most probable other class.
+        score: Probability of the label, in [0, 1].
     """
 
     image: str
@@ -63,23 +63,23 @@ class Doubt:
 
 @dataclass(frozen=True)
 class OwnReport:
-    """What was taught, and how well it was learnt; by cross-validation, unless it says test.
+    """What was learnt, and how well; every figure except `test` comes from cross-validation.
 
     Attributes:
-        categories: of the model now.
-        from_model: those of them whose rows started from the model's.
-        strength: of the head's penalty.
-        temperature: of the probabilities.
-        accuracy: over the photos.
-        confusion: {class: {what it was called: how many of its photos}}.
-        doubtful: the photos whose label is the least likely, the worst first.
-        none: how well the score tells the classes from other things.
-        attributes: recall among the best three of all attributes, None where none was learnt.
-        unfrozen: what training the network on brought, None where it was not asked for.
-        test: accuracy on the test folder, None without one.
-        skipped: images that could not be used -> why.
-        same_embedding: whether galleries of the model that was started from still fit.
-        seconds: that it took.
+        categories: Categories of the new model.
+        from_model: The set's categories whose weights started from those of the original model.
+        strength: Strength of the category head's penalty.
+        temperature: Divisor of the logits before the softmax.
+        accuracy: Accuracy over the photos.
+        confusion: For each class, {predicted class: number of photos}.
+        doubtful: The photos whose label is the least probable, the worst first.
+        none: How well the garment score separates the classes from other things.
+        attributes: Recall of the attributes among the three best, in [0, 1]; None if none was learnt.
+        unfrozen: What training the later layers gained; None if that was not requested.
+        test: Accuracy on the test folder; None without one.
+        skipped: Images that could not be used, each with the reason.
+        same_embedding: Whether galleries made with the original model still fit the new one.
+        seconds: Duration of the training, seconds.
     """
 
     categories: tuple[str, ...]
@@ -98,14 +98,14 @@ class OwnReport:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, ready for JSON."""
+        """Return the report as plain Python values, ready for JSON."""
         return asdict(self)
 
     def write(self, checkpoint: Path) -> None:
         """Write the report and the contact sheet of the doubtful photos beside a checkpoint.
 
         Raises:
-            OutputError: a file cannot be written.
+            OutputError: A file cannot be written.
         """
         text = json.dumps(self.to_dict(), indent=1) + "\n"
         write_atomically(report_place(checkpoint), lambda temporary: temporary.write_text(text))
@@ -118,22 +118,22 @@ class OwnReport:
 
 
 def report_place(checkpoint: Path) -> Path:
-    """Where the report of a checkpoint lies."""
+    """Return the path of a checkpoint's report."""
     return checkpoint.with_suffix(".report.json")
 
 
 def sheet_place(checkpoint: Path) -> Path:
-    """Where the contact sheet of a checkpoint's doubtful photos lies."""
+    """Return the path of the contact sheet of a checkpoint's doubtful photos."""
     return checkpoint.with_suffix(".doubtful.jpg")
 
 
 def accuracy_of(logits: Floats, labels: Ints, groups: Ints) -> Accuracy:
-    """The share of right answers and Wilson's interval (1927) of it, in which near-duplicates count once.
+    """Compute the share of right answers and its Wilson score interval (1927), with near-duplicates counted once.
 
     Args:
-        logits: [N, C].
-        labels: [N].
-        groups: [N], a number that near-duplicates share.
+        logits: [N, C], logits of the classes.
+        labels: int64 [N], class numbers.
+        groups: int64 [N], the same number for all near-duplicates.
     """
     share = float((logits.argmax(1) == labels).mean())
     count = len(np.unique(groups))
@@ -143,7 +143,7 @@ def accuracy_of(logits: Floats, labels: Ints, groups: Ints) -> Accuracy:
 
 
 def confusion_of(logits: Floats, labels: Ints, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """{class: {what it was called: how many of its photos}}, the most frequent answer first."""
+    """Count the answers for each class: {class: {predicted class: number of photos}}, the most frequent first."""
     guesses = logits.argmax(1)
     result = {}
     for label in np.unique(labels):
@@ -154,17 +154,17 @@ def confusion_of(logits: Floats, labels: Ints, names: tuple[str, ...]) -> dict[s
 
 
 def doubts_of(logits: Floats, photos: Photos, names: tuple[str, ...]) -> tuple[Doubt, ...]:
-    """The photos whose label is the least likely.
+    """Return the photos whose label is the least probable, the worst first.
 
     Args:
         logits: [N, C], divided by the temperature.
-        photos: N of them.
-        names: of the C classes.
+        photos: The N photos.
+        names: Names of the C classes.
     """
     shares = softmax(logits, axis=1)
     rows = np.arange(len(shares))
     own = shares[rows, photos.labels]
-    shares[rows, photos.labels] = -1  # the guess is another class
+    shares[rows, photos.labels] = -1  # the guess must be another class
     doubts = []
     for row in np.argsort(own, kind="stable")[:DOUBTFUL].tolist():
         box = photos.data.box(row)

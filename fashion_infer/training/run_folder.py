@@ -1,7 +1,8 @@
-"""A run's folder: what a training run leaves, and what a stopped one needs to go on.
+"""The folder of a training run: its results, and the state that a stopped run needs to continue.
 
-config.json (settings, versions, commit), metrics.jsonl, tensorboard/, state.safetensors (the whole state of the run),
-model.safetensors (the checkpoint: averaged weights, for export and evaluation), skipped.json (images left out).
+It holds config.json (settings, versions, commit), metrics.jsonl, tensorboard/, state.safetensors (the complete state of
+the run), model.safetensors (the checkpoint with averaged weights, for export and evaluation) and skipped.json (images
+that were left out).
 """
 
 import json
@@ -30,13 +31,21 @@ logger = logging.getLogger("fashion_infer")
 CHECKPOINT, STATE, CONFIG, METRICS, SKIPPED = (
     "model.safetensors", "state.safetensors", "config.json", "metrics.jsonl", "skipped.json",
 )  # fmt: skip
-MAY_CHANGE = ("device", "workers")  # settings that a resumed run may have otherwise: they do not change what is seen
+MAY_CHANGE = ("device", "workers")  # settings that may differ in a resumed run: they do not affect the batches
 Log = Callable[[str, int, dict[str, float]], None]
 
 
 @dataclass
 class State:
-    """Everything that changes while a run goes on."""
+    """Everything that changes during a run.
+
+    Attributes:
+        model: The network in training.
+        ema: Exponential moving average of the network's weights.
+        optimizer: The optimiser.
+        scaler: Scales the losses, for fp16 only.
+        step: Number of finished steps.
+    """
 
     model: FashionNet
     ema: FashionNet
@@ -46,10 +55,16 @@ class State:
 
 
 def open_folder(folder: Path, settings: dict[str, Any], state: State, resume: bool) -> None:
-    """Start a run's folder, or take its state up.
+    """Create a run's folder, or load the state of the run in it.
+
+    Args:
+        folder: The folder of the run.
+        settings: The settings of the run, in JSON types; a resumed run must have the same.
+        state: The state to save, or, with `resume`, to fill in place.
+        resume: Continue the run in the folder.
 
     Raises:
-        TrainingError: there is no such run to resume, or one that must not be overwritten.
+        TrainingError: There is no run to resume, its settings differ, or the folder holds a run already.
     """
     record = folder / CONFIG
     if resume:
@@ -63,7 +78,7 @@ def open_folder(folder: Path, settings: dict[str, Any], state: State, resume: bo
             "fashion_infer": fashion_infer.__version__,
         }
         text = json.dumps({"config": settings, "versions": versions, "commit": _commit()}, indent=2)
-        save_state(folder / STATE, state)  # now, so that a run killed within its first minutes can be resumed too
+        save_state(folder / STATE, state)  # so that a run that is killed before its first regular save can be resumed
         with naming_full_disk(folder):
             write_atomically(record, lambda temporary: temporary.write_text(text))
 
@@ -75,30 +90,31 @@ def _resume(folder: Path, settings: dict[str, Any], state: State) -> None:
         before = json.loads((folder / CONFIG).read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder / CONFIG} is missing or damaged: the run cannot be resumed ({error})") from error
-    wanted = json.loads(json.dumps(settings))  # as the file says it: lists for tuples
-    changed = [name for name in wanted if name not in MAY_CHANGE and wanted[name] != before.get(name)]
+    now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    changed = [name for name in now if name not in MAY_CHANGE and now[name] != before.get(name)]
     if changed:
         raise TrainingError(
-            f"the run in {folder} has other settings ({', '.join(changed)}): resume with the same, or start anew"
+            f"the run in {folder} has other settings ({', '.join(changed)}): resume with the same, "
+            "or start a new run in another folder"
         )
     load_state(folder / STATE, state)
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package is run from; None where it is installed from a wheel."""
+    """Return the commit of the git checkout that the package runs from; None if it is installed from a wheel."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git
+    except FileNotFoundError:  # git is not installed
         return None
     return result.stdout.strip() or None
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write everything that a stopped run needs, under a temporary name, then rename it.
+    """Write everything that a stopped run needs to continue, under a temporary name, then rename it.
 
     Raises:
-        TrainingError: it cannot be written; what was there before stays.
+        TrainingError: The file cannot be written; the previous file stays as it was.
     """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in state.ema.state_dict().items()}
@@ -114,10 +130,10 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path, state: State) -> None:
-    """Take up what `save_state` wrote.
+    """Load a file of `save_state` into a state, in place.
 
     Raises:
-        TrainingError: it is damaged, or another network's.
+        TrainingError: The file is damaged, or belongs to another network.
     """
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
     try:
@@ -143,13 +159,13 @@ def load_state(path: Path, state: State) -> None:
 
 
 def _device(state: State) -> torch.device:
-    """The device that the run draws random numbers on."""
+    """Return the device whose random numbers the run uses."""
     return next(state.model.parameters()).device
 
 
 @contextmanager
 def naming_full_disk(path: Path) -> Iterator[None]:
-    """Whatever keeps a file from being written becomes a TrainingError."""
+    """Turn every error that prevents a file from being written into a TrainingError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -161,7 +177,15 @@ def naming_full_disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_logs(folder: Path, step: int) -> Iterator[Log]:
-    """A function that writes one line of metrics to metrics.jsonl and to TensorBoard, after those up to `step`."""
+    """Open metrics.jsonl and TensorBoard; entries later than `step` are dropped.
+
+    Args:
+        folder: The folder of the run.
+        step: The step that the run continues after.
+
+    Yields:
+        A function of a kind (`train` or `validation`), a step and values by name, which logs them in both places.
+    """
     with naming_full_disk(folder):
         _drop_later_lines(folder / METRICS, step)
         lines = (folder / METRICS).open("a")
@@ -177,14 +201,14 @@ def open_logs(folder: Path, step: int) -> Iterator[Log]:
     try:
         yield log
     finally:
-        with suppress(OSError):  # a full disk was reported when a line could not be written
+        with suppress(OSError):  # a full disk has been reported already, when a line could not be written
             board.close()
         with suppress(OSError):
             lines.close()
 
 
 def _drop_later_lines(path: Path, step: int) -> None:
-    """What a killed run logged after its last saved state will be logged again."""
+    """Drop the lines that a killed run logged after its last saved state: the resumed run logs them again."""
     if not path.exists():
         return
     kept = []
@@ -196,7 +220,7 @@ def _drop_later_lines(path: Path, step: int) -> None:
 
 
 def report_skipped(skipped: dict[str, str], folder: Path) -> None:
-    """List the images that could not be used, with the reasons; those of the run's earlier parts stay listed."""
+    """Add images that could not be used, with the reasons, to the run's list of skipped images."""
     path = folder / SKIPPED
     if not skipped:
         return

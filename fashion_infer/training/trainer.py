@@ -1,7 +1,4 @@
-"""Training FashionNet as the paper does: two stages in turn, pooling at the landmarks that the network itself predicts.
-
-One step reads: batch, forward, losses of the stage, backward, optimiser, average of the weights.
-"""
+"""Training FashionNet as in the paper: two alternating stages, with features pooled at the predicted landmarks."""
 
 import copy
 import dataclasses
@@ -46,22 +43,15 @@ from fashion_infer.training.run_folder import (
 logger = logging.getLogger("fashion_infer")
 
 EMBEDDING_DIM = 256
-SAVE_SECONDS = 300  # a killed run loses no more than this
-WARMUP = 0.05  # share of the steps in which the learning rate rises
-MAX_GRAD_NORM = 5.0  # gradients are clipped to it
-EMA_DECAY = 0.999  # of the averaged weights: what an average keeps of itself in a step
+SAVE_SECONDS = 300  # time between saved states: the most that a killed run loses
+WARMUP = 0.05  # share of the steps during which the learning rate rises
+MAX_GRAD_NORM = 5.0  # gradients are clipped to this norm
+EMA_DECAY = 0.999  # weight of the previous average in the moving average of the weights
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-ARCHITECTURE = (
-    "backbone",
-    "image_size",
-    "width",
-    "pooling",
-    "gate",
-    "pooled_size",
-    "bin_size",
-)  # settings that are the network's own
-LABELLED = ("category", "category_fine", "deepfashion2")  # benchmarks to train on
-PAIRED = ("in_shop", "consumer_to_shop", "retrieval", "deepfashion2")  # benchmarks to learn the embedding from
+# Settings that TrainConfig passes on to Architecture.
+ARCHITECTURE = ("backbone", "image_size", "width", "pooling", "gate", "pooled_size", "bin_size")
+LABELLED = ("category", "category_fine", "deepfashion2")  # benchmarks with labelled categories
+PAIRED = ("in_shop", "consumer_to_shop", "retrieval", "deepfashion2")  # benchmarks with several photos per item
 HEADLINES = ("category_top1", "category_top3", "attribute_recall3_all", "landmark_error_box")
 
 
@@ -70,31 +60,32 @@ class TrainConfig:
     """Settings of a run.
 
     Attributes:
-        backbone: `vgg16` for the paper's network, or a timm name.
-        image_size: side of the network's input, pixels.
-        width: of the heads and of vgg16's convolutions, 1 is the paper's.
-        pooling: where the local branch looks, see `Architecture`: landmarks, grid or none.
-        gate: whether invisible landmarks are gated, see `Architecture`.
-        pooled_size: of LandmarkPool, see `Architecture`.
-        bin_size: of LandmarkPool, see `Architecture`.
-        losses: those that are trained, of `LOSS_WEIGHTS`.
-        landmark_norm: of the landmark loss, `l2` as in the paper or `l1`, see `landmark_loss`.
-        balanced: weigh an attribute's positives and negatives alike, as the paper does. Without it scores are nearer
-            to probabilities, and rare attributes are named less often.
-        augmentation: `light` moves the box and the colours a little; `strong` also turns, loosens, covers and blurs.
-        freeze_early: leave the backbone's layers before its stride-8 stage as they start; not for vgg16.
-        epochs: passes over the training images.
-        batch_size: images a step, at least 4.
-        learning_rate: the highest; it warms up linearly and falls as a cosine.
-        weight_decay: of AdamW.
-        rounds: how often the two stages take turns; 0 trains everything jointly.
-        precision: fp32, or bf16 or fp16 for autocast; fp16 needs CUDA, where its losses are scaled.
-        device: cpu, cuda, cuda:0, ...
-        workers: processes that decode images; 0 decodes between the steps.
-        seed: of everything random.
+        backbone: `vgg16` for the paper's network, or the timm name of a backbone.
+        image_size: Side of the network's input, pixels.
+        width: Factor for the width of the heads and of vgg16's convolutions; 1 is the paper's width.
+        pooling: Where the local branch pools features: `landmarks`, `grid` or `none`, see `Architecture`.
+        gate: Whether features at invisible landmarks are set to 0.
+        pooled_size: Bins along each side of a LandmarkPool window.
+        bin_size: Cells along each side of a LandmarkPool bin.
+        losses: Names of the losses to train with, out of `LOSS_WEIGHTS`.
+        landmark_norm: Norm of the landmark loss: `l2` as in the paper, or `l1`, see `landmark_loss`.
+        balanced: Give the positive and negative labels of an attribute equal total weight, as in the paper. Without it
+            scores are closer to probabilities, and rare attributes are predicted less often.
+        augmentation: `light` changes the box and the colours a little; `strong` also rotates, covers and blurs the
+            picture and loosens the box.
+        freeze_early: Do not train the backbone's layers before its stride-8 stage; not for vgg16.
+        epochs: Passes over the training images.
+        batch_size: Images per step, at least 4.
+        learning_rate: Highest learning rate; it rises linearly at first and then falls to 0 along a cosine.
+        weight_decay: Weight decay of AdamW.
+        rounds: Number of times that each of the two stages is trained; 0 trains everything jointly.
+        precision: `fp32`, or `bf16` or `fp16` for autocast; fp16 needs CUDA.
+        device: torch device: `cpu`, `cuda`, `cuda:0`, ...
+        workers: Processes that decode images; 0 decodes in the main process.
+        seed: Random seed.
 
     Raises:
-        UsageError: a value that cannot be used.
+        UsageError: A value that cannot be used.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -120,16 +111,16 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 1, "batch_size": 4, "rounds": 0, "workers": 0, "seed": 0}
-        for name, least in lowest.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        minima = {"epochs": 1, "batch_size": 4, "rounds": 0, "workers": 0, "seed": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise UsageError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be above 0, got {self.learning_rate}")
         choices = {"precision": tuple(AUTOCAST), "landmark_norm": ("l1", "l2"), "augmentation": ("light", "strong")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.freeze_early and self.backbone == "vgg16":
             raise UsageError("freeze_early is for timm's backbones: vgg16 is trained as a whole")
         if not self.losses or set(self.losses) - set(LOSS_WEIGHTS):
@@ -150,30 +141,30 @@ def train_folder(
     backbone_weights: Path | None = None,
     resume: bool = False,
 ) -> Path:
-    """Train on a set with labelled categories, whose `val` split is for judging.
+    """Train on the `train` split of a set with labelled categories, and validate on its `val` split.
 
     Args:
-        config: the settings.
-        data: the folder of one of the benchmarks `LABELLED`.
-        folder: of the run.
-        pairs: the folder of one of the benchmarks `PAIRED`, whose training items are for the triplet loss.
-        highres: which photos go with the labels of both, see `highres.at_true_size`.
-        backbone_weights: see `train`.
-        resume: see `train`.
+        config: The settings.
+        data: The folder of one of the benchmarks `LABELLED`.
+        folder: The folder of the run.
+        pairs: The folder of one of the benchmarks `PAIRED`, whose training items are used for the triplet loss.
+        highres: Which photos the labels of both sets belong to, see `highres.at_true_size`.
+        backbone_weights: ImageNet weights to start from, see `load_backbone`; random ones when None.
+        resume: Continue the run in `folder`.
 
     Returns:
         The path of the checkpoint.
 
     Raises:
-        DataError: a file of the data sets is missing or malformed.
-        As `train` does.
+        DataError: A file of the data sets is missing or malformed.
+        TrainingError, DeviceError, ModelError: See `train`.
     """
     images = _read(data, LABELLED, "labelled categories", highres)
     training = images.split("train")
     if pairs is not None:
         training = training.append(_read(pairs, PAIRED, "several photos of an item", highres).split("train"))
-    for lack in training.missing:
-        logger.warning("%s", lack)
+    for message in training.missing:
+        logger.warning("%s", message)
     return train(config, training, images.split("val"), folder, backbone_weights=backbone_weights, resume=resume)
 
 
@@ -189,27 +180,27 @@ def train(
 ) -> Path:
     """Train a FashionNet.
 
-    Ctrl-C finishes the step, saves the state and raises KeyboardInterrupt.
+    On Ctrl-C the current step is finished and the state saved; then KeyboardInterrupt is raised.
 
     Args:
-        config: the settings.
-        training: the rows to learn from.
-        validation: the rows to judge each epoch on.
-        folder: of the run; made when it is not there.
+        config: The settings.
+        training: The rows to train on.
+        validation: The rows to validate on after each epoch.
+        folder: The folder of the run; it is created if necessary.
         backbone_weights: ImageNet weights to start from, see `load_backbone`; random ones when None.
-        start_from: a checkpoint to start from instead, of the same categories and attributes; its input may have had
-            another size.
-        resume: go on with the run in `folder`, to the same loss curve as if it had never stopped.
+        start_from: A checkpoint with the same categories and attributes to start from instead; its input size may
+            differ.
+        resume: Continue the run in `folder`, with the same losses as if it had never stopped.
 
     Returns:
         The path of the checkpoint.
 
     Raises:
-        TrainingError: the loss is no longer finite or the disk is full (the last good state stays), or the folder
+        TrainingError: The loss is no longer finite or the disk is full (the last good state is kept), or the folder
             holds another run.
-        DataError: there is nothing to train on.
-        DeviceError: there is no such device.
-        ModelError: the weights to start from do not fit.
+        DataError: There are no images to train on, or none of a batch can be read.
+        DeviceError: torch cannot use the device.
+        ModelError: The weights to start from do not fit.
     """
     if not len(training):
         raise DataError("there are no images to train on")
@@ -249,7 +240,7 @@ def train(
 
 
 def _read(folder: Path, kinds: tuple[str, ...], what: str, highres: bool | None) -> FashionData:
-    """The first benchmark of these kinds in a folder."""
+    """Read the first benchmark of these kinds in a folder."""
     names = [name for name in kinds if name in benchmarks_in(folder)]
     if not names:
         raise DataError(f"{folder} holds no set with {what}: it would be one of {', '.join(kinds)}")
@@ -257,12 +248,12 @@ def _read(folder: Path, kinds: tuple[str, ...], what: str, highres: bool | None)
 
 
 def stage_at(step: int, steps: int, rounds: int) -> int | None:
-    """1 or 2: the stages take turns, `rounds` times each; None for joint training, which has no stages."""
+    """Return the stage of a step, 1 or 2: they alternate, `rounds` times each. None means joint training."""
     return 1 + step * 2 * rounds // steps % 2 if rounds else None
 
 
 def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to 0."""
+    """Return the learning rate of a step: a linear warm-up, then a cosine down to 0."""
     warm = max(1, round(WARMUP * steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
@@ -270,15 +261,21 @@ def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def validate(model: FashionNet, spec: ModelSpec, data: FashionData, config: TrainConfig) -> Judgement:
-    """Judge a network as exported models are judged."""
+    """Evaluate a network in the same way as exported models."""
     return judge(network_run(model, spec, config.device, config.precision), spec, data, batch_size=config.batch_size)
 
 
 def network_run(model: FashionNet, spec: ModelSpec, device: str = "cpu", precision: str = "fp32") -> Run:
-    """The `run` of a network that was not exported: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them.
+    """Return a `run` like `Predictor.run` for a network that is not exported: uint8 [N, S, S, 3] RGB -> outputs.
+
+    Args:
+        model: The network.
+        spec: The network's ModelSpec.
+        device: torch device to run on.
+        precision: `fp32`, or `bf16` or `fp16` for autocast.
 
     Raises:
-        DeviceError: there is no such device.
+        DeviceError: torch cannot use the device.
     """
     deployed = Deployed(model, spec.temperature).eval().to(_device(device))
 
@@ -292,7 +289,7 @@ def network_run(model: FashionNet, spec: ModelSpec, device: str = "cpu", precisi
 
 
 def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config: TrainConfig) -> dict[str, float]:
-    """One step of the optimiser; returns what there is to log, by name."""
+    """Run one training step and return the values to log, by name."""
     rate = learning_rate_at(state.step, steps, config)
     stage = stage_at(state.step, steps, config.rounds)
     for group in state.optimizer.param_groups:
@@ -300,7 +297,7 @@ def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config
     state.model.train()
     if config.freeze_early:
         for layer in _early_layers(state.model):
-            layer.eval()  # or batch normalisation would still follow the batches
+            layer.eval()  # otherwise batch normalisation would still update its statistics
     with _autocast(config.device, config.precision):
         losses = fashionnet_losses(state.model(batch.images), batch, positive_share, stage, config.landmark_norm)
     total = torch.stack([losses[name] for name in config.losses]).sum()
@@ -310,7 +307,7 @@ def _step(state: State, batch: Batch, positive_share: Tensor, steps: int, config
     numbers = torch.stack([*losses.values(), total, norm]).tolist()
     values = dict(zip([*losses, "total", "grad_norm"], numbers, strict=True))
     _check_finite(values, state, config)
-    state.scaler.step(state.optimizer)  # passes over a step whose scaled gradients overflowed
+    state.scaler.step(state.optimizer)  # skips the update if scaled gradients overflowed
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
@@ -323,7 +320,7 @@ def _check_finite(values: dict[str, float], state: State, config: TrainConfig) -
     if wrong := [n for n, v in values.items() if not math.isfinite(v) and not (scaled and n == "grad_norm")]:
         raise TrainingError(
             f"{', '.join(wrong)} is not finite at step {state.step}: the last good state and checkpoint are kept, "
-            "start anew with a lower learning rate"
+            "start a new run with a lower learning rate"
         )
 
 
@@ -337,11 +334,11 @@ def _average(ema: FashionNet, model: FashionNet, decay: float) -> None:
 
 
 def _keep(judgement: Judgement, state: State, spec: ModelSpec, folder: Path, log: Log, console: Console) -> None:
-    """Log an epoch's metrics and write its checkpoint."""
+    """Log and print an epoch's metrics and write its checkpoint."""
     metrics = {n: v for n, v in judgement.evaluation.to_dict().items() if isinstance(v, float)}
     log("validation", state.step, metrics)
-    words = ", ".join(f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics)
-    console.print(f"step {state.step}: {words}", soft_wrap=True)
+    summary = ", ".join(f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics)
+    console.print(f"step {state.step}: {summary}", soft_wrap=True)
     with naming_full_disk(folder / CHECKPOINT):
         save_checkpoint(folder / CHECKPOINT, state.ema, spec)
 
@@ -373,12 +370,12 @@ def _new_state(config: TrainConfig, spec: ModelSpec, backbone_weights: Path | No
 
 
 def _early_layers(model: FashionNet) -> list[nn.Module]:
-    assert isinstance(model.backbone, TimmBackbone)  # TrainConfig refuses the other
+    assert isinstance(model.backbone, TimmBackbone)  # TrainConfig refuses freeze_early with vgg16
     return model.backbone.early_layers()
 
 
 def _keep_depthwise_in_fp32(model: FashionNet) -> None:
-    """On a CPU the backward pass of a depthwise convolution takes 3 to 6 times as long in bf16 as in fp32."""
+    """Run depthwise convolutions in fp32: on a CPU their backward pass takes 3 to 6 times as long in bf16."""
 
     def in_fp32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def run(x: Tensor) -> Tensor:
@@ -411,25 +408,26 @@ def _spec(config: TrainConfig, data: FashionData) -> ModelSpec:
         attribute_groups=data.attribute_groups,
         embedding_dim=EMBEDDING_DIM,
         trained=True,
-        weights_sha256="",  # known once they are saved
+        weights_sha256="",  # computed when the weights are saved
     )
 
 
 def _positive_share(data: FashionData) -> Tensor:
-    """[A]: of the known labels of each attribute the share of positives; a half where all are alike.
+    """Return the share of positives among the labels of each attribute, float32 [A] in [0, 1].
 
-    An attribute without positives would otherwise weigh its negatives with 0, stay untrained and be reported at random.
+    If all labels of an attribute are equal, its share is set to 0.5. Otherwise an attribute without positives would
+    give its negatives the weight 0, stay untrained and be predicted at random.
     """
-    positive, known = (data.attributes > 0).sum(0), (data.attributes != 0).sum(0)
-    alike = (positive == 0) | (positive == known)
+    positive, labelled = (data.attributes > 0).sum(0), (data.attributes != 0).sum(0)
+    alike = (positive == 0) | (positive == labelled)
     if names := [name for name, same in zip(data.attribute_names, alike, strict=True) if same]:
-        some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        logger.warning("%d attributes have no positive or no negative label: %s", len(names), some)
-    return torch.from_numpy(np.where(alike, 0.5, positive / np.maximum(known, 1)).astype(np.float32))
+        first_names = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        logger.warning("%d attributes have no positive or no negative label: %s", len(names), first_names)
+    return torch.from_numpy(np.where(alike, 0.5, positive / np.maximum(labelled, 1)).astype(np.float32))
 
 
 def _fingerprint(data: FashionData) -> str:
-    """Tells whether a resumed run is given the same images and labels."""
+    """Return a hash of the images' names and the labels; a resumed run must have the same."""
     digest = hashlib.sha256(
         "\n".join((*data.images, *data.category_names, *data.attribute_names)).encode(errors="surrogateescape")
     )

@@ -1,7 +1,8 @@
-"""The later layers trained on as well, beside a head that was fitted already, and kept only where that is worth it.
+"""Training a network's later layers together with an already fitted head; kept only if accuracy improves.
 
-What the photos do not teach, such as landmarks of class folders, is held where the network had it (Li and Hoiem,
-"Learning without Forgetting", 2016). The layers before stride 8 and all batch normalisation stay as they are.
+Outputs that the photos have no labels for, such as the landmarks of class folders, are held near those of the original
+network (Li and Hoiem, "Learning without Forgetting", 2016). The layers before stride 8 and the batch normalisation
+stay as they are.
 """
 
 import copy
@@ -25,19 +26,20 @@ from fashion_infer.training.own_labels import Photos
 from fashion_infer.training.wide_heads import set_head
 
 EPOCHS, BATCH, RATE, DECAY = 4, 16, 1e-4, 1e-2
-HELD = {"landmarks": 100.0, "visibility": 1.0, "attributes": 1.0, "embedding": 100.0}  # weights of what is held
+# Weights of the losses that hold unlabelled outputs near those of the original network.
+HOLD_WEIGHTS = {"landmarks": 100.0, "visibility": 1.0, "attributes": 1.0, "embedding": 100.0}
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Unfrozen:
-    """What training the later layers brought, by cross-validation.
+    """The gain from training the later layers, measured by cross-validation.
 
     Attributes:
-        before: accuracy of the head alone, in [0, 1].
-        after: with the later layers trained.
-        kept: whether the gain is larger than its own standard error.
+        before: Accuracy with only the head fitted, in [0, 1].
+        after: Accuracy with the later layers trained, in [0, 1].
+        kept: Whether the gain exceeds its standard error, so that the trained layers are kept.
     """
 
     before: float
@@ -54,29 +56,29 @@ def unfreeze(
     tick: Callable[[], object],
     seed: int,
 ) -> tuple[FashionNet, Unfrozen, Floats]:
-    """Train a network's later layers in every fold, and where that gains, on all photos.
+    """Train a network's later layers for each fold and, if that improves the accuracy, on all photos.
 
     Args:
-        network: with its head fitted on all photos.
-        photos: to learn from.
-        folds: [N], see `linear_head.folds_of`.
-        before: [N, C], what the head alone said of photos that it was not fitted on.
-        fit_on: fits the head on some rows.
-        tick: is called after each fold.
-        seed: of batches and augmentation.
+        network: The network, its head fitted on all photos; it is not changed.
+        photos: The N photos to learn from.
+        folds: int64 [N], the number of each photo's fold, see `linear_head.folds_of`.
+        before: [N, C], cross-validated logits with only the head fitted.
+        fit_on: Fits the head on the rows that it gets.
+        tick: Called after each fold, to show progress.
+        seed: Random seed of the batches and the augmentation.
 
     Returns:
-        The network to go on with, `network` itself where nothing was gained; what came of it; and what that network
-        said of photos that it was not fitted on, [N, C].
+        The network to use, which is `network` itself if nothing was gained; the gain; and the cross-validated logits
+        [N, C] of that network.
     """
     after = np.zeros_like(before)
     for fold in np.unique(folds):
-        held = np.flatnonzero(folds == fold)
+        held_out = np.flatnonzero(folds == fold)
         rows = np.flatnonzero(folds != fold)
-        started = copy.deepcopy(network)
-        set_head(started, "category", fit_on(rows))
-        trained = train_later_layers(started, photos.data.select(rows), seed)
-        after[held] = logits_of(trained, photos.data.select(held))
+        fold_network = copy.deepcopy(network)
+        set_head(fold_network, "category", fit_on(rows))
+        trained = train_later_layers(fold_network, photos.data.select(rows), seed)
+        after[held_out] = logits_of(trained, photos.data.select(held_out))
         tick()
     hits = [(logits.argmax(1) == photos.labels).astype(np.float64) for logits in (before, after)]
     gain = hits[1] - hits[0]
@@ -88,12 +90,15 @@ def unfreeze(
 
 
 def train_later_layers(network: FashionNet, data: FashionData, seed: int) -> FashionNet:
-    """A copy of a network, its layers from stride 8 on trained on categories, and landmarks where they are labelled.
+    """Train a copy of a network, from stride 8 on, with the categories and, if they are labelled, the landmarks.
 
     Args:
-        network: in evaluation mode; the copy is too.
-        data: photos with the network's categories.
-        seed: of batches and augmentation.
+        network: The network, in evaluation mode; it is not changed.
+        data: Photos labelled with the network's categories.
+        seed: Random seed of the batches and the augmentation.
+
+    Returns:
+        The trained copy, in evaluation mode.
     """
     student = copy.deepcopy(network)
     backbone = student.backbone
@@ -107,8 +112,8 @@ def train_later_layers(network: FashionNet, data: FashionData, seed: int) -> Fas
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for batch in Loader(data, network.arch.image_size, seed, workers=0).batches(BATCH, 0, steps):
         with torch.no_grad():
-            held = network(batch.images)
-        loss = _loss(student(batch.images), held, batch, has_landmarks)
+            original = network(batch.images)
+        loss = _loss(student(batch.images), original, batch, has_landmarks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -116,11 +121,11 @@ def train_later_layers(network: FashionNet, data: FashionData, seed: int) -> Fas
     return student.requires_grad_(requires_grad=True)
 
 
-def _loss(outputs: dict[str, Tensor], held: dict[str, Tensor], batch: Batch, has_landmarks: bool) -> Tensor:
+def _loss(outputs: dict[str, Tensor], original: dict[str, Tensor], batch: Batch, has_landmarks: bool) -> Tensor:
     loss = category_loss(outputs["category"], batch.categories)
-    for name, weight in HELD.items():
+    for name, weight in HOLD_WEIGHTS.items():
         if outputs[name].numel() and not (has_landmarks and name in ("landmarks", "visibility")):
-            loss = loss + weight * F.mse_loss(outputs[name], held[name])
+            loss = loss + weight * F.mse_loss(outputs[name], original[name])
     if has_landmarks:
         loss = loss + 10 * landmark_loss(outputs["landmarks"], batch.landmarks, batch.visibility, "l1")
         loss = loss + visibility_loss(outputs["visibility"], batch.visibility)

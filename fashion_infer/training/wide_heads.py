@@ -1,4 +1,4 @@
-"""A network whose heads read all of its features, with a row for each of somebody's own categories and attributes."""
+"""Networks whose heads read all features, with one row for each of the user's own categories and attributes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,19 +16,19 @@ from fashion_infer.training.model import FashionNet
 def with_heads_for(
     network: FashionNet, spec: ModelSpec, data: FashionData, *, add: bool
 ) -> tuple[FashionNet, ModelSpec, tuple[str, ...]]:
-    """A copy of a network with heads for a set, in evaluation mode.
+    """Copy a network and give it heads for the categories and attributes of a set.
 
-    Rows of names that the network has, whatever their case, start as they are there; others start at 0. Attributes
-    that the set does not have are kept.
+    A category that the network has already, ignoring upper and lower case, starts from the network's weights; so does
+    an attribute of the same name. All others start from 0. Attributes that the set does not have are kept.
 
     Args:
-        network: to start from.
-        spec: its own.
-        data: the set.
-        add: the network's categories come first and keep their names; without it there are only those of the set.
+        network: The network to start from; it is not changed.
+        spec: The network's ModelSpec.
+        data: The set with the new categories and attributes.
+        add: Keep the network's categories, in front; without it the copy has only those of the set.
 
     Returns:
-        The network, its spec, and the set's categories that start from rows of the network.
+        The copy, in evaluation mode; its ModelSpec; and the set's categories that start from the network's weights.
     """
     same = same_names(data.category_names, spec.categories)
     categories = data.category_names
@@ -54,20 +54,20 @@ def with_heads_for(
 
 
 def same_names(names: Sequence[str], model: Sequence[str]) -> dict[str, str]:
-    """{name: the model's spelling of it} of those that the model has, whatever their case."""
+    """Match names with a model's, ignoring upper and lower case: {name: the model's spelling}."""
     spellings = {name.casefold(): name for name in model} | {name: name for name in model}
-    alike = {name: spellings.get(name) or spellings.get(name.casefold()) for name in names}
-    return {name: theirs for name, theirs in alike.items() if theirs is not None}
+    matches = {name: spellings.get(name) or spellings.get(name.casefold()) for name in names}
+    return {name: match for name, match in matches.items() if match is not None}
 
 
 def head_of(network: FashionNet, name: str) -> Head:
-    """The rows of a network's head `category` or `attributes`, in float64."""
+    """Return a copy of a network's head `category` or `attributes`, in float64."""
     layer = getattr(network, name)
     return Head(layer.weight.detach().double().numpy().copy(), layer.bias.detach().double().numpy().copy())
 
 
 def set_head(network: FashionNet, name: str, head: Head) -> None:
-    """Give a network the rows of its head `category` or `attributes`."""
+    """Set the weights of a network's head `category` or `attributes`."""
     layer = getattr(network, name)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight))
@@ -75,13 +75,13 @@ def set_head(network: FashionNet, name: str, head: Head) -> None:
 
 
 def renumbered(data: FashionData, categories: Sequence[str]) -> FashionData:
-    """The set with its categories as numbers of a model's, by name, whatever their case; all must be among them."""
+    """Renumber a set's categories as in a model, matching names as `same_names` does; the model must have them all."""
     same = same_names(data.category_names, categories)
     places = np.array([categories.index(same[name]) for name in data.category_names], np.int16)
     return replace(data, categories=places[data.categories], category_names=tuple(categories))
 
 
 def _renamed(model: Sequence[str], same: dict[str, str]) -> tuple[str, ...]:
-    """The model's names, each as the set spells it."""
-    spelt = {theirs: own for own, theirs in same.items()}
-    return tuple(spelt.get(name, name) for name in model)
+    """Return the model's names, those that the set has too in the set's spelling."""
+    set_spelling = {model_name: set_name for set_name, model_name in same.items()}
+    return tuple(set_spelling.get(name, name) for name in model)

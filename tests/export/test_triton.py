@@ -129,7 +129,8 @@ def test_engines_are_models_of_their_own(net: Path, tmp_path: Path) -> None:
     assert list(config.input) == list(config_of(first).input)
     assert list(config.output) == list(config_of(first).output)
     said = (second / "config.pbtxt").read_text().splitlines()[0]
-    assert said == "# fp16, TensorRT 11.4.1, compute capability 9.0: the server must have the same two"
+    requirement = "the server must have the same TensorRT and compute capability"
+    assert said == f"# fp16, TensorRT 11.4.1, compute capability 9.0: {requirement}"
 
 
 def test_writing_again_replaces_and_leaves_others_alone(net: Path, tmp_path: Path) -> None:

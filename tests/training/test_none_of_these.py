@@ -10,7 +10,7 @@ import pytest
 from fashion_infer.data.class_folders import read_class_folders
 from fashion_infer.training.linear_head import Head, folds_of
 from fashion_infer.training.none_of_these import KEPT, NoneReport, fit_none_of_these, fit_score, pictures_of_nothing
-from fashion_infer.training.own_labels import look_at
+from fashion_infer.training.own_labels import load_photos
 from fashion_infer.training.wide_heads import renumbered
 from tests.training.own import paint, small_network
 
@@ -80,7 +80,7 @@ def test_the_spec_has_it_and_a_photo_of_nothing_is_named(tmp_path: Path) -> None
     network, spec = small_network(heads="all")
     data = read_class_folders(paint(tmp_path / "own", {"Hat": 20, "Shoes": 20}))
     spec = replace(spec, categories=data.category_names)
-    photos = look_at(network, renumbered(data, spec.categories), iter)
+    photos = load_photos(network, renumbered(data, spec.categories), iter)
     folds = folds_of(photos.labels, photos.groups, 0)
     scored, report = fit_none_of_these(network, spec, photos, folds, None)
     logits = photos.embeddings(8) @ scored.garment_vector + scored.garment_bias

@@ -132,7 +132,7 @@ def test_a_class_beside_the_models_own(
     [
         ({"Hat": 6}, False, "there is one class only, Hat: .* --add"),
         ({"Hat": 6}, True, "there are photos of Hat only"),
-        ({"Tee": 6}, True, "the model has all of these classes already: leave --add out"),
+        ({"Tee": 6}, True, "the model has all of these classes already: leave out --add"),
         ({"Hat": 6, "Tee": 4}, False, r"too few: Tee \(4\)"),
     ],
 )

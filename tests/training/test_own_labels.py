@@ -12,7 +12,7 @@ from fashion_infer.data.class_folders import read_class_folders
 from fashion_infer.data.deepfashion import read_category
 from fashion_infer.errors import DataError
 from fashion_infer.training.model import FashionNet
-from fashion_infer.training.own_labels import LEAST, Photos, look_at, read_own, without_known
+from fashion_infer.training.own_labels import LEAST, Photos, load_photos, read_own, without_training_photos
 from tests.training.own import paint, small_network
 
 
@@ -22,7 +22,7 @@ def network() -> FashionNet:
 
 
 def look(network: FashionNet, folder: Path, least: int = LEAST) -> Photos:
-    return look_at(network, read_class_folders(folder), iter, least=least)
+    return load_photos(network, read_class_folders(folder), iter, least=least)
 
 
 def test_the_same_photo_in_two_classes_is_in_neither(
@@ -107,7 +107,7 @@ def test_a_test_photo_that_was_learnt_from_judges_nothing(
     shutil.copy(tmp_path / "train" / "Hat" / "0_3.png", tmp_path / "test" / "Hat" / "z.png")
     pixels = cv2.imread(str(tmp_path / "train" / "Tee" / "0_2.png"))
     cv2.imwrite(str(tmp_path / "test" / "Tee" / "z.png"), np.clip(pixels.astype(int) + 1, 0, 255))
-    left = without_known(look(network, tmp_path / "test", least=1), known, 8)
+    left = without_training_photos(look(network, tmp_path / "test", least=1), known, 8)
     assert not {"Hat/z.png", "Tee/z.png"} & set(left.data.images)
     assert len(left.features) == len(left.groups) == len(left.keys) == len(left.data) > 0
     assert "are in the training folder too and are left out" in caplog.text
@@ -138,5 +138,5 @@ def test_boxes_of_one_photo_are_one_group(network: FashionNet, tmp_path: Path) -
     twice = data.select([*range(12), 0])
     boxes = twice.boxes.copy()
     boxes[12] = 0, 0, 20, 20
-    photos = look_at(network, replace(twice, boxes=boxes), iter)
+    photos = load_photos(network, replace(twice, boxes=boxes), iter)
     assert photos.groups[12] == photos.groups[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fashion_infer.data.class_folders import read_class_folders
-from fashion_infer.training.own_labels import Photos, look_at
+from fashion_infer.training.own_labels import Photos, load_photos
 from fashion_infer.training.own_report import accuracy_of, confusion_of, doubts_of, report_place, sheet_place
 from tests.training.own import paint, small_network
 
@@ -46,7 +46,7 @@ def test_a_class_without_photos_is_not_among_the_confusions() -> None:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
     data = read_class_folders(paint(tmp_path_factory.mktemp("own"), {"Hat": 8, "Tee": 8}))
-    return look_at(small_network(heads="all")[0], data, iter)
+    return load_photos(small_network(heads="all")[0], data, iter)
 
 
 def test_doubtful_photos_come_the_worst_first_with_another_guess(photos: Photos) -> None:

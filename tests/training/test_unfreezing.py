@@ -11,7 +11,7 @@ from fashion_infer.data.class_folders import read_class_folders
 from fashion_infer.training import unfreezing
 from fashion_infer.training.linear_head import Head
 from fashion_infer.training.own_categories import OwnConfig, train_own
-from fashion_infer.training.own_labels import Photos, look_at
+from fashion_infer.training.own_labels import Photos, load_photos
 from fashion_infer.training.unfreezing import train_later_layers, unfreeze
 from fashion_infer.training.wide_heads import head_of, with_heads_for
 from tests.training.own import paint, small_network
@@ -21,7 +21,7 @@ from tests.training.own import paint, small_network
 def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Photos]:
     data = read_class_folders(paint(tmp_path_factory.mktemp("own"), {"Hat": 8, "Shoes": 8}))
     wide, _, _ = with_heads_for(*small_network(), data, add=False)
-    return wide, look_at(wide, data, iter)
+    return wide, load_photos(wide, data, iter)
 
 
 def test_the_later_layers_learn_and_the_rest_stays(taught: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_what_the_photos_do_not_teach_is_held(taught: tuple, monkeypatch: pytest
 
     def drift(weight: float) -> float:
         monkeypatch.setattr(unfreezing, "RATE", 1e-3)
-        monkeypatch.setattr(unfreezing, "HELD", {"embedding": weight, "landmarks": weight})
+        monkeypatch.setattr(unfreezing, "HOLD_WEIGHTS", {"embedding": weight, "landmarks": weight})
         student = train_later_layers(network, photos.data, seed=0)
         with torch.inference_mode():
             return float((student(images)["embedding"] - network(images)["embedding"]).norm())
