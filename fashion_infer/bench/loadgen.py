@@ -85,7 +85,7 @@ def run_scenarios(
         "engine": _synchronous(_engine(predictor, images), failures),
         "e2e": _synchronous(_end_to_end(predictor, images), failures),
     }
-    found: list[Scenario] = []
+    scenarios: list[Scenario] = []
 
     def run(scenario: str, system: str, issue: Issue, pace: Pace, load: float | None = None) -> Scenario:
         folder = logs / "-".join([scenario, system] + ([] if load is None else [f"{load:.0%}"]))
@@ -93,8 +93,8 @@ def run_scenarios(
         _start(settings, issue, len(images), folder)
         if failures:
             raise failures[0]
-        found.append(_read(scenario, system, load, folder / "mlperf_log_detail.txt"))
-        return found[-1]
+        scenarios.append(_read(scenario, system, load, folder / "mlperf_log_detail.txt"))
+        return scenarios[-1]
 
     for scenario in ("SingleStream", "MultiStream", "Offline"):
         for system, issue in issues.items():
@@ -102,7 +102,7 @@ def run_scenarios(
     for load in SERVER_LOADS:
         issue = _asynchronous(predictor, images, failures)
         run("Server", "e2e", issue, Pace(pace["e2e"].image_ms, load * last.rate), load)
-    return found
+    return scenarios
 
 
 def _end_to_end(predictor: Predictor, images: Sequence[bytes]) -> Answer:
@@ -136,14 +136,14 @@ def _synchronous(answer: Answer, failures: list[BaseException]) -> Issue:
     """Report each query as it is answered; after an error, which C++ must not see, report the rest unanswered."""
 
     def issue(queries: list[Any]) -> None:
-        left = list(queries)
+        unanswered = list(queries)
         try:
             for done in answer(queries):
                 _complete(done)
-                del left[: len(done)]
+                del unanswered[: len(done)]
         except Exception as error:
             failures.append(error)
-            _complete(left)
+            _complete(unanswered)
 
     return issue
 

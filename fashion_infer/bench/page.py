@@ -128,11 +128,11 @@ def _nines(percentile: Any) -> Any:
 
 def _stage_plot(result: BenchResult) -> Figure:
     figure, axes = _axes(1.3, xlabel="milliseconds of one image end to end")
-    left = 0.0
+    start = 0.0
     colours = (*SERIES, COLOURS["fair"], COLOURS["muted"])
     for colour, (name, estimate) in zip(colours, result.stages.items(), strict=True):
-        axes.barh(0, estimate.value, left=left, label=name, color=colour)
-        left += estimate.value
+        axes.barh(0, estimate.value, left=start, label=name, color=colour)
+        start += estimate.value
     axes.set(yticks=[])
     _legend_above(axes)
     return figure

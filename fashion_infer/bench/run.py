@@ -74,7 +74,7 @@ def bench_model(
         )
     model = find_model(model)
     facts = _facts(model, needed=not quick)
-    about = environment()
+    machine = environment()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         images, workload = _workload(photos, folder)
@@ -90,7 +90,7 @@ def bench_model(
         )
         done = _all_starts([replace(task, logs=str((logs or folder) / f"start-{n + 1}")) for n in range(starts)])
     settings = {"starts": starts, "seconds": seconds, "quick": quick, "mlperf": mlperf, "warm_up": WARM_UP}
-    return summarise(done, facts, about, workload, settings | {"predictor": task.options})
+    return summarise(done, facts, machine, workload, settings | {"predictor": task.options})
 
 
 def _all_starts(tasks: Sequence[Task]) -> list[Start]:
@@ -113,10 +113,10 @@ def _one_start(task: Task) -> Start:
     ran = subprocess.run(command, input=launched, capture_output=True, text=True)
     if ran.returncode != 0:
         raise BenchError(f"a process of the benchmark ended with code {ran.returncode}: {ran.stderr.strip()[-2000:]}")
-    found = json.loads(Path(task.result).read_text())
-    if "error" in found:
-        raise getattr(errors, found["error"])(found["message"])
-    return Start(**found)
+    answer = json.loads(Path(task.result).read_text())
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    return Start(**answer)
 
 
 def _workload(photos: Path | None, folder: Path) -> tuple[list[str], dict[str, Any]]:
@@ -154,10 +154,10 @@ def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
         proto = onnx.load(model)
     except (DecodeError, OSError, ValueError):
         return unknown  # the first start says what is wrong with the file
-    noted = {entry.key: entry.value for entry in proto.metadata_props}
-    found = unknown | ({"parity": json.loads(noted[PARITY_KEY])} if PARITY_KEY in noted else {})
-    if isinstance(found["parity"], dict):  # of a quantised file it says whether the accuracy was judged as well
-        found["accuracy"] = found["parity"].pop("accuracy", "unverified")
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    facts = unknown | ({"parity": json.loads(metadata[PARITY_KEY])} if PARITY_KEY in metadata else {})
+    if isinstance(facts["parity"], dict):  # of a quantised file it says whether the accuracy was judged as well
+        facts["accuracy"] = facts["parity"].pop("accuracy", "unverified")
     with suppress(ModelError):  # a file that others changed may have shapes that nobody knows
-        found["operations"] = count_operations(proto)
-    return found
+        facts["operations"] = count_operations(proto)
+    return facts

@@ -135,10 +135,10 @@ def main() -> None:
     """Read the Task from stdin and write the Start, or the error, where it says."""
     task = Task(**json.load(sys.stdin))
     try:
-        found = asdict(measure(task))
+        result = asdict(measure(task))
     except FashionInferError as error:
-        found = {"error": type(error).__name__, "message": str(error)}
-    Path(task.result).write_text(json.dumps(found))
+        result = {"error": type(error).__name__, "message": str(error)}
+    Path(task.result).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

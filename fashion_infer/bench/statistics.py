@@ -51,15 +51,15 @@ def percentiles(starts: Sequence[Sequence[float]]) -> dict[str, Estimate | None]
         starts: the samples of each process start, at most 10 starts of at least one sample.
     """
     pooled = np.concatenate([np.asarray(samples, np.float64) for samples in starts])
-    found: dict[str, Estimate | None] = {}
+    estimates: dict[str, Estimate | None] = {}
     for percentile in PERCENTILES:
         name = f"p{percentile:g}"
         if len(pooled) < samples_needed(percentile):
-            found[name] = None
+            estimates[name] = None
         else:
             of_each = [float(np.percentile(samples, percentile)) for samples in starts]
-            found[name] = over_starts(of_each, float(np.percentile(pooled, percentile)))
-    return found
+            estimates[name] = over_starts(of_each, float(np.percentile(pooled, percentile)))
+    return estimates
 
 
 def ratio(new: Estimate, old: Estimate) -> Estimate:

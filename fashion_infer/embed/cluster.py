@@ -184,9 +184,9 @@ class Cluster:
             self._alive = self._looked
         elif monotonic() > self._alive + PATIENCE:
             raise DeviceError(f"for {PATIENCE:.0f} s no node of the cluster had a free {self._needed()} to offer")
-        taken = Counter(place.node for place in self._places)
+        actors_on = Counter(place.node for place in self._places)
         for node, count in seats.items():
-            for _ in range(count - taken[node]):
+            for _ in range(count - actors_on[node]):
                 self._places.append(self._actor_on(node, nodes[node]["CPU"] / count))
 
     def _needed(self) -> str:

@@ -104,12 +104,12 @@ def judge(
     the ranking; an attribute of the model that the set does not know does not, since nobody said it was wrong.
 
     Args:
-        run: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them.
-        spec: of the network.
-        data: the images to judge on, each cropped by its box; of retrieval sets both the queries and the gallery.
-        batch_size: images a call of `run`; twice as many are decoded ahead.
-        threads: that decode; one for each core when None.
-        progress: wraps the sequence of row numbers, to show a bar such as rich's `track`; by default shows nothing.
+        run: function that maps uint8 [N, S, S, 3] RGB to the outputs of `Predictor.run`.
+        spec: the network's specification.
+        data: the images to judge on, each cropped to its box; a retrieval set has both its queries and its gallery.
+        batch_size: images in each call of `run`; twice as many are decoded ahead.
+        threads: number of threads that decode images; None means one for each core.
+        progress: wrapper of the sequence of row numbers that shows a bar, such as rich's `track`; by default none.
 
     Raises:
         DataError: no image can be read, or the set's labelled categories (of a set without items, its attributes)
@@ -131,8 +131,8 @@ def judge(
     outputs["category"] = _with_missing(outputs["category"], len(unknown_categories))
     outputs["attributes"] = _with_missing(outputs["attributes"], 1)[:, columns]
     rows, sizes = [cut.row for cut in good], np.array([cut.size for cut in good], np.float64)
-    known = len(unknown_attributes) < len(columns)
-    labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=known)
+    has_attributes = len(unknown_attributes) < len(columns)
+    labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=has_attributes)
     evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"])
     ranks = _ranks(data.select(rows), evaluation)
     return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes, data.missing, ranks)
@@ -222,16 +222,16 @@ def each_benchmark(root: Path, benchmark: str | None, judge_one: Callable[[Path,
     if not places:
         raise DataError(f"{root} holds no benchmark {benchmark or 'of DeepFashion'}: fashion-infer data check {root}")
     names = [name for _, name in places]
-    found: FolderJudgement[Said] = FolderJudgement({}, {})
+    judged: FolderJudgement[Said] = FolderJudgement({}, {})
     for folder, name in places:
         title = f"{name} in {folder.relative_to(root)}" if names.count(name) > 1 else name
         try:
-            found.judgements[title] = judge_one(folder, name)
+            judged.judgements[title] = judge_one(folder, name)
         except DataError as error:
-            found.failed[title] = str(error)
-    if not found.judgements:
-        raise DataError("; ".join(found.failed.values()))
-    return found
+            judged.failed[title] = str(error)
+    if not judged.judgements:
+        raise DataError("; ".join(judged.failed.values()))
+    return judged
 
 
 def select_split(data: FashionData, split: str, gallery: Gallery = "test") -> FashionData:
@@ -322,8 +322,8 @@ def _cut(data: FashionData, size: int, row: int) -> _Cut:
 
 def _run(run: Run, crops: list[Crop]) -> Outputs:
     """The network's outputs for these crops, its landmarks in pixels of the photos."""
-    outputs = run(np.stack([cut.pixels for cut in crops]))
-    points = [cut.to_image(points) for cut, points in zip(crops, outputs["landmarks"], strict=True)]
+    outputs = run(np.stack([crop.pixels for crop in crops]))
+    points = [crop.to_image(points) for crop, points in zip(crops, outputs["landmarks"], strict=True)]
     return {name: outputs[name] for name in ("category", "attributes", "embedding")} | {"landmarks": np.stack(points)}
 
 
@@ -354,9 +354,9 @@ def _labels(data: FashionData, categories: NDArray[np.int64], sizes: Floats, kee
 
 def _ranks(data: FashionData, evaluation: Evaluation) -> tuple[Mapping[str, Any], ...]:
     """What `Judgement.ranks` says of every query."""
-    if (found := evaluation.retrieval) is None:
+    if (retrieval := evaluation.retrieval) is None:
         return ()
-    queries = zip(found.queries.tolist(), found.kinds.tolist(), found.ranks, strict=True)
+    queries = zip(retrieval.queries.tolist(), retrieval.kinds.tolist(), retrieval.ranks, strict=True)
     return tuple(
         {"image": data.images[row], "item": int(data.items[row]), "kind": kind, "ranks": ranks.tolist()}
         for row, kind, ranks in queries

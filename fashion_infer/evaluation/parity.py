@@ -87,18 +87,18 @@ def check_parity(
     """
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # an extra of its own
 
-    found = OnnxRuntimeBackend(path).run(images)
-    return compare(found, expected, images.shape[1], tolerance)
+    outputs = OnnxRuntimeBackend(path).run(images)
+    return compare(outputs, expected, images.shape[1], tolerance)
 
 
-def compare(found: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
+def compare(outputs: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
     """Compare two runs output by output; raises ParityError as `check_parity` does."""
-    same = (_cells(found, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
+    same = (_cells(outputs, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
     differences = {}
     for name, values in expected.items():
         rows = slice(None) if name in BEFORE_POOLING else same
         # nan_to_num: a NaN on one side must not pass as "no difference"
-        gap = np.nan_to_num(np.abs(found[name][rows] - values[rows]), nan=np.inf)
+        gap = np.nan_to_num(np.abs(outputs[name][rows] - values[rows]), nan=np.inf)
         differences[name] = float(gap.max(initial=0.0))
     report = ParityReport(len(same), float(same.mean()), differences, tolerance)
     worst = max(differences, key=lambda name: differences[name])

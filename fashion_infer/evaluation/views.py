@@ -129,23 +129,23 @@ def judge_views(
         skipped |= {images[photo.row]: photo.error for photo in photos if photo.error}
         rows += [photo.row for photo in photos if not photo.error]
         items += [photo.digest for photo in photos if not photo.error]
-        for name, found in embeddings.items():
+        for name, parts in embeddings.items():
             if batch := [photo.pixels[name] for photo in photos if name in photo.pixels]:
-                found.append(run(np.stack(batch))["embedding"])
+                parts.append(run(np.stack(batch))["embedding"])
     if not rows or not embeddings["alike"]:
         raise DataError(f"no photo to look up can be read: {next(iter(skipped.values()), 'there is none')}")
     gallery = np.concatenate(embeddings["original"])
     numbers = np.unique(items, return_inverse=True)[1]
-    asked = queried[rows]
+    is_query = queried[rows]
     recall = {
-        name: hit_rate(retrieval_ranks(np.concatenate(embeddings[name]), gallery, numbers[asked], numbers), VIEW_KS)
+        name: hit_rate(retrieval_ranks(np.concatenate(embeddings[name]), gallery, numbers[is_query], numbers), VIEW_KS)
         for name in ("alike", "unlike")
     }
     neighbours = float("nan")
     if labels is not None:
         origin = None if sources is None else sources[rows]
-        neighbours = neighbour_agreement(gallery, labels[rows], origin, asked, NEIGHBOURS)
-    return ViewsJudgement(len(rows), int(asked.sum()), recall["alike"], recall["unlike"], neighbours, skipped)
+        neighbours = neighbour_agreement(gallery, labels[rows], origin, is_query, NEIGHBOURS)
+    return ViewsJudgement(len(rows), int(is_query.sum()), recall["alike"], recall["unlike"], neighbours, skipped)
 
 
 def judge_views_folder(
