@@ -37,12 +37,12 @@ class Change:
 
     @property
     def percent(self) -> float:
-        """By how much it grew."""
+        """The growth in percent."""
         return (self.ratio.value - 1) * 100
 
     @property
     def clear(self) -> bool | None:
-        """Whether the change is larger than its 95 % interval; None where a result came from one process start."""
+        """Whether the change is larger than its 95 % interval; None if a result has only one process start."""
         if self.ratio.plus_minus is None:
             return None
         return abs(self.ratio.value - 1) > self.ratio.plus_minus
@@ -85,7 +85,7 @@ def changes_between(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
 
 
 def measures(result: dict[str, Any]) -> dict[str, Estimate]:
-    """A result's numbers by name: e2e.p50 to p99.9, engine.p50 ..., e2e.images_per_s, engine.images_per_s.8, ..."""
+    """The numbers of a result by name: e2e.p50 to p99.9, engine.p50, e2e.images_per_s, engine.images_per_s.8, ..."""
     values = {
         f"{system}.{name}": value
         for system, row in result["latency"].items()

@@ -46,7 +46,7 @@ def notes(result: BenchResult) -> list[str]:
 
 
 def latency_table(result: BenchResult) -> Table:
-    """One row for each way of measuring; a dash where the samples are too few for a percentile."""
+    """One row for each system; a dash if there are too few samples for a percentile."""
     table = _table("latency of one image, ms", "", *COLUMNS, "samples")
     for name, row in result.latency.items():
         table.add_row(NAMES[name], *("-" if row[p] is None else str(row[p]) for p in COLUMNS), str(row["samples"]))
@@ -61,7 +61,7 @@ def stage_table(result: BenchResult) -> Table:
 
 
 def throughput_table(result: BenchResult) -> Table:
-    """Images a second by batch size, and how long a batch takes."""
+    """Images per second by batch size, and the time of a batch."""
     table = _table("throughput", "", "images/s", "ms a batch")
     for size, rate in result.throughput["engine"].items():
         table.add_row(f"engine only, batch {size}", str(rate), f"{int(size) / rate.value * 1e3:.3g}")

@@ -49,7 +49,7 @@ def predict(
         Format | None,
         typer.Option(
             "--format",
-            help="table (the default), json (one line per image), csv, or coco (one data set with boxes and keypoints).",
+            help="table (the default), json (one line per image), csv, or coco (a data set with boxes and keypoints).",
         ),
     ] = None,
     as_json: Json = False,
