@@ -1,7 +1,7 @@
 """One pool of threads that prepares requests and runs them in batches. Knows no images and no models.
 
 A request passes five steps: accept (a place in the queue) -> prepare (the input becomes items) -> wait for other items
--> run (a batch of items, on a runner) -> answer (a Future). The caller's thread does the first and the last step only.
+-> run (a batch of items) -> answer (a Future). The caller's thread does the first and the last step only.
 """
 
 import atexit
@@ -196,10 +196,7 @@ class Pool:
         return request.future
 
     def result(self, future: Future[Answer]) -> Answer:
-        """Wait for the result of a future of this pool; an interrupted wait cancels the future.
-
-        A thread of the pool that calls this in a callback runs other jobs while it waits.
-        """
+        """Wait for the result of a future; in a callback run other jobs meanwhile. An interrupted wait cancels it."""
         try:
             while self._is_own_thread() and not future.done():
                 with self._lock:
@@ -221,12 +218,9 @@ class Pool:
             raise PredictorClosedError("this Predictor was closed")
 
     def stop(self, *, drain: bool = True) -> None:
-        """Accept no more requests.
+        """Accept no more requests; without `drain` the accepted ones fail with PredictorClosedError.
 
         No lock is taken, because the garbage collector may call this at any moment.
-
-        Args:
-            drain: whether to finish the accepted requests; otherwise they fail with PredictorClosedError.
         """
         self._cancelled = self._cancelled or not drain
         self._closed = True
@@ -312,10 +306,7 @@ class Pool:
         return batch
 
     def _start_reason(self) -> str:
-        """Why a batch starts now: "full", "closing", "delay" or "idle".
-
-        "delay" means that a part has waited for its whole `max_delay`, "idle" that the parts waited for a runner only.
-        """
+        """Why a batch starts: "full", "closing", "delay" (of a part's `max_delay`) or "idle" (a runner became free)."""
         if self._ready_size >= self._max_batch:
             return "full"
         if self._closed:

@@ -192,7 +192,7 @@ def same_length(path: Path, read: Callable[[Path], NDArray[np.integer]], images:
 
 
 def with_points(listed: NDArray[np.integer], points: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Rows of `list_landmarks.txt`, [N, 25], with the points of the ready files, [N, 8, 2]; (0, 0) there is cut off."""
+    """Rows of `list_landmarks.txt`, [N, 25], with the points of the ready files, [N, 8, 2]; (0, 0) is truncated."""
     slots = listed[:, 1:].reshape(-1, 8, 3)
     absent = slots[:, :, 0] == ABSENT
     truncated = ~absent & ((points == 0).all(axis=2) | (slots[:, :, 0] == TRUNCATED))
