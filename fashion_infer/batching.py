@@ -1,8 +1,7 @@
 """One pool of threads that prepares requests and runs them in batches. Knows no images and no models.
 
-A request passes five stations, and its caller's thread is at the first and at the last of them only:
-accept (a place in the queue) -> prepare (what was given becomes items) -> wait for company -> run (a batch of items, on
-a runner) -> answer (a Future).
+A request passes five steps: accept (a place in the queue) -> prepare (the input becomes items) -> wait for other items
+-> run (a batch of items) -> answer (a Future). The caller's thread does the first and the last step only.
 """
 
 import atexit
@@ -28,7 +27,7 @@ Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
 Job = Callable[[], None]
 
-POLL = 0.01  # seconds after which a thread of the pool that waits for a result looks for work again
+POLL = 0.01  # seconds between two looks for work by a thread of the pool that waits for a result
 
 logger = logging.getLogger("fashion_infer")
 
@@ -38,8 +37,8 @@ class Part:
     """A part of a request that a runner has to run.
 
     Attributes:
-        item: what the runner gets.
-        size: places of a batch that it fills, at least 1.
+        item: the value that is passed to the runner.
+        size: number of places that the part takes up in a batch, at least 1.
     """
 
     item: Any
@@ -48,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Done:
-    """A part of a request whose result is there before anything has run."""
+    """A part of a request whose result is available without a run."""
 
     result: Any
 
@@ -61,15 +60,15 @@ class _Request:
     """An accepted request.
 
     Attributes:
-        prepare: makes its parts.
-        finish: makes its answer of the results of its parts.
-        max_delay: seconds that its parts may wait for company.
-        deadline: on the monotonic clock, seconds: its first part must have started by then.
-        start_by: when a batch with one of its parts starts at the latest if a runner is idle, on the same clock.
-        results: of its parts; those that are still to come are None.
-        left: how many are still to come.
-        begun: whether its caller still waits for it, asked once when the first part starts; None until then.
-        answered: whether the future has been, or is just being, given its answer.
+        prepare: function that makes the parts.
+        finish: function that makes the answer from the results of the parts.
+        max_delay: longest time that a part may wait for others to share a batch with, seconds.
+        deadline: latest start of the first part, in seconds on the monotonic clock.
+        start_by: latest start of a batch with one of these parts while a runner is idle, on the same clock.
+        results: one result for each part, None while it is missing.
+        missing: number of results that are missing.
+        begun: whether the caller still waits for the answer; checked once, when the first part starts, None before.
+        answered: whether the future has its answer or is about to get it.
     """
 
     prepare: Prepare
@@ -78,14 +77,14 @@ class _Request:
     deadline: float
     start_by: float = math.inf
     results: list[Any] = field(default_factory=list)
-    left: int = 0
+    missing: int = 0
     begun: bool | None = None
     answered: bool = False
     future: Future[Any] = field(default_factory=Future)
 
 
 class _Entry(NamedTuple):
-    """A part that waits for a runner: the `place`-th of its request."""
+    """A part that waits for a runner; `place` is its index among the parts of its request."""
 
     request: _Request
     place: int
@@ -95,15 +94,16 @@ class _Entry(NamedTuple):
 class Pool:
     """A bounded queue, a few runners, and the threads that prepare requests and run them.
 
-    All threads are alike: each takes the most urgent job that there is. A batch starts when it is full, or when the
-    first of its parts must start. It takes a runner's share of what waits, so that all runners end at about the same
+    Every thread does the same: it takes the most urgent job. A batch starts when it is full, or when the first of its
+    parts must start. The waiting parts are divided evenly among the runners, so that all runners end at about the same
     time. Parts start in the order in which they were prepared.
 
-    A caller's thread never prepares or runs anything, so that whatever happens to it, Ctrl-C or the end of the process,
-    no runtime is left half-way. The threads are daemons, but the interpreter waits for them before it ends.
+    The caller's thread never prepares or runs a request. Ctrl-C in it, or the end of the process, therefore cannot
+    interrupt a runtime. The threads are daemons, but the interpreter waits for them before it ends.
 
     Attributes:
-        batches: how many have started so far, by why they did (see `_why`) and by the places that they filled.
+        batches: number of batches started so far, by the reason for the start (see `_start_reason`) and the places
+            filled.
     """
 
     def __init__(
@@ -115,26 +115,26 @@ class Pool:
         max_queue: int,
         close: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start the threads: one for each runner, and as many as prepare requests at once.
+        """Start one thread for each runner and for each request that may be prepared at once.
 
         Args:
-            runs: the runners, each used by one thread at a time; what one raises becomes the error of every request
-                in the batch.
-            preparers: requests that are prepared at once, at most.
-            max_batch: places of a batch.
-            max_queue: requests that wait at most, prepared or not.
-            close: frees the runners; called once, by the last thread to end.
+            runs: the runners, each used by one thread at a time; an exception of a runner becomes the error of every
+                request in the batch.
+            preparers: largest number of requests that are prepared at once.
+            max_batch: number of places in a batch.
+            max_queue: largest number of waiting requests, prepared or not.
+            close: function that frees the runners; the last thread to end calls it once.
         """
         self._preparers, self._max_batch, self._max_queue = preparers, max_batch, max_queue
         self._idle, self._runners, self._close_runners = list(runs), len(runs), close
-        self._idle_since = monotonic()  # when a runner became idle while no other was
+        self._idle_since = monotonic()  # when the first runner became idle after all were busy
         self.batches: Counter[tuple[str, int]] = Counter()
         self._accepted: deque[_Request] = deque()
         self._preparing = 0
         self._ready: deque[_Entry] = deque()
-        self._ready_size = 0  # places of a batch that all of `_ready` would fill
+        self._ready_size = 0  # places that the parts in `_ready` take up together
         self._closed = self._cancelled = self._forked = False
-        self._lock = threading.RLock()  # reentrant: the garbage collector may call whatever uses the pool in between
+        self._lock = threading.RLock()  # reentrant: a finalizer may use the pool while this thread holds the lock
         self._room = threading.Condition(self._lock)
         self._wake: SimpleQueue[None] = SimpleQueue()  # each item wakes one thread, now or when it next falls asleep
         self._threads = tuple(
@@ -163,19 +163,22 @@ class Pool:
         """Accept a request.
 
         Args:
-            prepare: makes its parts; what it raises becomes the request's error.
-            finish: makes the answer of the results of the parts, in their order.
-            wait: for a place in the queue when there is none. A thread of the pool, in a callback, is never held back.
-            max_delay: seconds that a part may wait for company while a runner is idle; none with an earlier deadline.
+            prepare: function that makes the parts; an exception of it becomes the error of the request.
+            finish: function that makes the answer from the results of the parts, in the order of the parts.
+            wait: whether to wait for a place while the queue is full. Callbacks that run in a thread of the pool are
+                accepted at once.
+            max_delay: longest time that a part may wait for others while a runner is idle, seconds; a request with an
+                earlier deadline does not wait.
             deadline_ms: milliseconds from now by which the first part must have started.
 
         Returns:
-            The answer, or what was raised on the way; DeadlineExceededError; PredictorClosedError when the pool was
-            closed without draining. Cancelling it works until the first part starts.
+            A future with the answer or the exception that `prepare`, the runner or `finish` raised. It raises
+            DeadlineExceededError when the deadline passed, and PredictorClosedError when the pool was closed without
+            draining. It can be cancelled until the first part starts.
 
         Raises:
-            QueueFullError: there is no place, and `wait` is False.
-            PredictorClosedError: closed, or in a forked process.
+            QueueFullError: the queue is full and `wait` is False.
+            PredictorClosedError: the pool is closed, or belongs to the parent of a forked process.
         """
         deadline = math.inf if deadline_ms is None else monotonic() + deadline_ms / 1e3
         request = _Request(prepare, finish, max_delay, deadline)
@@ -187,16 +190,13 @@ class Pool:
                 self._room.wait()
                 self.check_open()
             self.check_open()
-            # Ctrl-C may come between any two steps: woken for nothing is no harm, and what is appended is answered
+            # in this order Ctrl-C between the two lines does no harm: a thread wakes up and finds no job
             self._wake.put(None)
             self._accepted.append(request)
         return request.future
 
     def result(self, future: Future[Answer]) -> Answer:
-        """The result of a future of this pool; it is cancelled when the wait is interrupted.
-
-        A thread of the pool, in a callback, works on while it waits.
-        """
+        """Wait for the result of a future; in a callback run other jobs meanwhile. An interrupted wait cancels it."""
         try:
             while self._is_own_thread() and not future.done():
                 with self._lock:
@@ -211,25 +211,25 @@ class Pool:
             raise
 
     def check_open(self) -> None:
-        """Raise PredictorClosedError where nothing is accepted any more."""
+        """Raise PredictorClosedError if the pool accepts no more requests."""
         if self._forked:
             raise PredictorClosedError("this Predictor was loaded before the process forked: load one in each process")
         if self._closed:
             raise PredictorClosedError("this Predictor was closed")
 
     def stop(self, *, drain: bool = True) -> None:
-        """Accept nothing more; what was accepted is finished, or fails with PredictorClosedError where not `drain`.
+        """Accept no more requests; without `drain` the accepted ones fail with PredictorClosedError.
 
-        It takes no lock, so that the garbage collector may call it at any moment.
+        No lock is taken, because the garbage collector may call this at any moment.
         """
         self._cancelled = self._cancelled or not drain
         self._closed = True
         self._wake.put(None)  # each thread that ends, or takes a job, wakes the next
 
     def close(self, *, drain: bool = True) -> None:
-        """`stop`, and wait until all threads have ended and the runners are freed; a callback does not wait."""
+        """Stop the pool and wait until its threads have ended and the runners are freed; in a callback do not wait."""
         if self._forked:
-            return  # the threads, and whoever held the lock, stayed in the parent
+            return  # the threads exist in the parent only, and one of them may have held the lock
         self.stop(drain=drain)
         with self._lock:
             self._room.notify_all()
@@ -241,13 +241,13 @@ class Pool:
         return threading.current_thread() in self._threads
 
     def _waiting(self) -> int:
-        """Places that are taken; counted from what is there, so that none can leak."""
+        """The number of requests and parts in the queue, counted anew each time so that it cannot drift."""
         return len(self._accepted) + self._preparing + len(self._ready)
 
     def _work(self) -> None:
         while (job := self._wait_for_job()) is not None:
             job()
-            del job  # or its images would stay until the next one comes
+            del job  # otherwise its images stay in memory until the next job
         self._wake.put(None)
         with self._lock:
             self._alive -= 1
@@ -258,7 +258,7 @@ class Pool:
             close()
 
     def _wait_for_job(self) -> Job | None:
-        """The next job; None when there will be no more."""
+        """Wait for the next job; None when there will be no more."""
         while True:
             with self._lock:
                 job, pause = self._next_job()
@@ -268,9 +268,9 @@ class Pool:
                 self._wake.get(timeout=None if pause is None else min(pause, threading.TIMEOUT_MAX))
 
     def _next_job(self) -> tuple[Job | None, float | None]:
-        """A job if one is due, and else the seconds until one may be; under the lock.
+        """Take a job if one is due; otherwise return the seconds until one may be. The caller holds the lock.
 
-        Who leaves with a job wakes another thread to look after the rest.
+        A thread that takes a job wakes another one for the jobs that remain.
         """
         pause = self._pause()
         if pause is not None and pause <= 0:
@@ -285,7 +285,7 @@ class Pool:
         return job, None
 
     def _pause(self) -> float | None:
-        """Seconds until the next batch should start; None while there is nothing to run, or nobody to run it."""
+        """Seconds until the next batch should start; None while no part waits or no runner is idle."""
         if not self._ready or not self._idle:
             return None
         if self._closed or self._ready_size >= self._max_batch:
@@ -294,22 +294,19 @@ class Pool:
 
     def _take_batch(self) -> list[_Entry]:
         share = min(self._max_batch, math.ceil(self._ready_size / self._runners))
-        why = self._why()
+        reason = self._start_reason()
         batch: list[_Entry] = []
         size = 0
         while self._ready and (not batch or size + self._ready[0].part.size <= share):
             batch.append(self._ready.popleft())
             size += batch[-1].part.size
         self._ready_size -= size
-        self.batches[why, size] += 1
+        self.batches[reason, size] += 1
         self._room.notify_all()
         return batch
 
-    def _why(self) -> str:
-        """Why a batch starts now: "full"; "closing"; "delay", its parts waited as long as they may; or "idle".
-
-        "idle" says that nothing but a free runner was waited for.
-        """
+    def _start_reason(self) -> str:
+        """Why a batch starts: "full", "closing", "delay" (of a part's `max_delay`) or "idle" (a runner became free)."""
         if self._ready_size >= self._max_batch:
             return "full"
         if self._closed:
@@ -321,7 +318,7 @@ class Pool:
         entries, error = [], None
         try:
             entries = self._entries(request)
-        except BaseException as raised:  # whatever it is, somebody waits for an answer
+        except BaseException as raised:  # a caller waits for an answer, so every exception must reach it
             error = raised
         with self._lock:
             self._preparing -= 1
@@ -330,27 +327,27 @@ class Pool:
             self._room.notify_all()
         if not entries:
             self._answer(request, error)
-        error = None  # its traceback holds this frame
+        error = None  # the traceback would keep this frame alive
 
     def _entries(self, request: _Request) -> list[_Entry]:
-        """What a request brings to the runners.
+        """Prepare a request and return the parts that need a runner.
 
         Raises:
-            BaseException: it was refused, or could not be prepared.
+            BaseException: the request was refused or could not be prepared.
         """
         if (refusal := self._refusal(request)) is not None:
             raise refusal
-        prepare, request.prepare = request.prepare, list  # what was given is let go, most of all the Predictor
+        prepare, request.prepare = request.prepare, list  # releases the input and the Predictor
         parts = prepare()
         request.results = [part.result if isinstance(part, Done) else None for part in parts]
         entries = [_Entry(request, i, part) for i, part in enumerate(parts) if isinstance(part, Part)]
-        request.left = len(entries)
+        request.missing = len(entries)
         ready = monotonic()
         request.start_by = ready if request.deadline < ready + request.max_delay else ready + request.max_delay
         return entries
 
     def _refusal(self, request: _Request) -> Exception | None:
-        """Why a request need not be worked on: cancelled, late, or closed without draining; None when it must be."""
+        """The error of a request that is cancelled, late, or closed without draining; None if it is to be run."""
         if request.future.cancelled():
             return CancelledError()
         if self._cancelled:
@@ -367,26 +364,26 @@ class Pool:
             results = run([entry.part.item for entry in batch]) if batch else []
             if len(results) != len(batch):
                 raise RuntimeError(f"a runner gave {len(results)} results for {len(batch)} items")
-        except BaseException as raised:  # as above
+        except BaseException as raised:  # every exception must reach the callers
             error = raised
         with self._lock:
             if not self._idle:
                 self._idle_since = monotonic()
             self._idle.append(run)
             if self._accepted or self._ready:
-                self._wake.put(None)  # callbacks may keep this thread
+                self._wake.put(None)  # callbacks may block this thread
         for number, (request, place, _) in enumerate(batch):
             if error is None:
                 with self._lock:
                     request.results[place] = results[number]
-                    request.left -= 1
-                    if request.left:
+                    request.missing -= 1
+                    if request.missing:
                         continue
             self._answer(request, error)
-        error = None  # its traceback holds this frame, and this frame the images
+        error = None  # the traceback would keep this frame and its images alive
 
     def _starts(self, request: _Request) -> bool:
-        """Whether a part of a request goes into its batch; a request that does not is told why."""
+        """Whether a part of a request still has to run; a request that is refused gets its error."""
         with self._lock:
             if request.answered:
                 return False
@@ -397,7 +394,7 @@ class Pool:
         return False
 
     def _answer(self, request: _Request, error: BaseException | None) -> None:
-        """Give a request its answer, unless it has one or was cancelled. Callbacks of the caller run here."""
+        """Set the result or error of a request, unless it has one or was cancelled. The caller's callbacks run here."""
         with self._lock:
             if request.answered:
                 return
@@ -406,23 +403,23 @@ class Pool:
                 return
         try:
             answer = request.finish(request.results) if error is None else None
-        except BaseException as raised:  # as above
+        except BaseException as raised:  # every exception must reach the caller
             error = raised
         try:
             if error is None:
                 request.future.set_result(answer)
             else:
                 request.future.set_exception(error)
-        except BaseException:  # of a callback: it must not end a thread that others rely on
+        except BaseException:  # raised by a callback: it must not end this thread, which other requests need
             logger.exception("a callback of a Future failed")
 
 
 def _begin(request: _Request) -> bool:
-    """Whether the caller of a request still waits for its answer; from then on it cannot be cancelled."""
+    """Whether the caller still waits for the answer; afterwards the request cannot be cancelled."""
     if request.begun is None:
         try:
             request.begun = request.future.set_running_or_notify_cancel()
-        except RuntimeError:  # somebody else has set the future's result
+        except RuntimeError:  # the caller has set the result of the future itself
             request.begun = False
     return request.begun
 
@@ -432,18 +429,18 @@ _live: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """A thread that is still inside a runtime's C++ when the interpreter goes takes the process down with it."""
+    """Close all pools before the interpreter ends: a thread inside a runtime's C++ code would crash the process."""
     pools = list(_live)
     for pool in pools:
         pool.stop(drain=False)
     while pools:
-        with suppress(KeyboardInterrupt):  # the batches that run end soon; an abort would be no faster
+        with suppress(KeyboardInterrupt):  # running batches end soon, and aborting would not be faster
             pools[-1].close(drain=False)
             pools.pop()
 
 
 def _abandon_all() -> None:
-    """In a forked child, where no thread of a pool lives."""
+    """Mark every pool as unusable in a forked child, which has none of its threads."""
     for pool in list(_live):
         pool._forked = True
         never_free(pool)

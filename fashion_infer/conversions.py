@@ -1,4 +1,4 @@
-"""Predictions in the shapes of other tools: data frames, rows of CSV, COCO, and the classes of supervision."""
+"""Conversion of predictions to the formats of other tools: data frames, CSV rows, COCO and supervision's classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -22,21 +22,21 @@ COCO_VISIBILITY = {"visible": 2, "occluded": 1, "truncated": 0}
 
 def columns(landmarks: Sequence[str]) -> list[str]:
     """The names of the columns of `to_row`; `landmarks` are `ModelSpec.landmarks`."""
-    of_landmarks = [f"{name}_{field}" for name in landmarks for field in ("x", "y", "visibility")]
-    return [*_COLUMNS, *of_landmarks, "error"]
+    landmark_columns = [f"{name}_{field}" for name in landmarks for field in ("x", "y", "visibility")]
+    return [*_COLUMNS, *landmark_columns, "error"]
 
 
 def to_row(prediction: Prediction, landmarks: Sequence[str]) -> dict[str, Any]:
     """One prediction as a flat row; every row has the same columns, in the same order.
 
     Args:
-        prediction: of which a failed one fills `image` and `error` only.
-        landmarks: `ModelSpec.landmarks`, each of which has three columns.
+        prediction: a prediction; a failed one fills `image` and `error` only.
+        landmarks: names of the landmarks, `ModelSpec.landmarks`; each has three columns.
 
     Returns:
-        image, width, height, x1, y1, x2, y2 (of the box), is_garment, category, category_score, attributes (a list of
-        names), of each landmark NAME_x, NAME_y and NAME_visibility, and error. Lengths are in pixels of the upright
-        image. What is not there is None.
+        image, width, height, x1, y1, x2, y2 (the box), is_garment, category, category_score, attributes (a list of
+        names), NAME_x, NAME_y and NAME_visibility for each landmark, and error. Lengths are in pixels of the upright
+        image. A missing value is None.
     """
     row: dict[str, Any] = {**dict.fromkeys(columns(landmarks)), "image": prediction.image}
     if prediction.error is not None:
@@ -52,11 +52,11 @@ def to_row(prediction: Prediction, landmarks: Sequence[str]) -> dict[str, Any]:
 
 
 def to_dataframe(predictions: Iterable[Prediction], *, library: str | None = None, embedding: bool = False) -> Any:
-    """A data frame with one row a prediction, in their order; a failed prediction has its image and its error.
+    """A data frame with one row for each prediction, in order; a failed prediction has `image` and `error` only.
 
     Args:
-        predictions: such as `Predictor.predict` and `Predictor.stream` give for several images.
-        library: "pandas" or "polars"; by default pandas, and polars where pandas is not installed.
+        predictions: the results of `Predictor.predict` or `Predictor.stream` for several images.
+        library: "pandas" or "polars"; by default pandas, or polars if pandas is not installed.
         embedding: add a column `embedding`, which holds float32 arrays of shape [D].
 
     Returns:
@@ -80,7 +80,7 @@ def to_dataframe(predictions: Iterable[Prediction], *, library: str | None = Non
 
 
 def _data_frames(library: str | None) -> Any:
-    """The library of that name, or else the first of the two that can be imported."""
+    """Import the named library; without a name the first of the two that is installed."""
     names = ("pandas", "polars") if library is None else (library,)
     failures = []
     for name in names:
@@ -95,14 +95,14 @@ def _data_frames(library: str | None) -> Any:
 def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any]:
     """A COCO data set of predictions, with boxes, categories and keypoints, ready for JSON and `pycocotools`.
 
-    Predictions of one path, or of one array or file given once with several boxes, share an image. Category and
-    annotation ids begin at 1. A keypoint has v = 2 where it is visible, 1 where it is occluded, and is (0, 0) with
-    v = 0 where it is truncated. An annotation also has `score`, that of its category; `attributes`, a list of names;
-    and `is_garment`.
+    Predictions with the same path share an image, and so do the predictions of several boxes of one array or file.
+    Category and annotation ids begin at 1. A visible keypoint has v = 2 and an occluded one v = 1; a truncated one is
+    (0, 0) with v = 0. An annotation also has `score`, the score of its category; `attributes`, a list of names; and
+    `is_garment`.
 
     Args:
-        predictions: of one model.
-        spec: of that model, `Predictor.spec`: its categories and landmarks are numbered in their order.
+        predictions: predictions of one model.
+        spec: that model's specification, `Predictor.spec`; the order of its categories and landmarks sets their ids.
 
     Returns:
         COCO's `images`, `annotations` and `categories`, and `errors` with the image and the error of each prediction
@@ -134,7 +134,7 @@ def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any
 
 
 def _image_key(prediction: Prediction) -> object:
-    """What the predictions of one image share; a prediction without its image has a key of its own."""
+    """A key that is equal for predictions of the same image; a prediction without its image has its own key."""
     source = prediction.image or prediction.source
     return source if isinstance(source, str) else id(prediction if source is None else source)
 
@@ -164,8 +164,8 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
     """The garments of one image as supervision's Detections; failed predictions are left out.
 
     Args:
-        predictions: of one image, such as `Predictor.predict(image, boxes=...)` gives.
-        spec: of their model, `Predictor.spec`.
+        predictions: predictions of one image, such as the result of `Predictor.predict(image, boxes=...)`.
+        spec: their model's specification, `Predictor.spec`.
 
     Returns:
         `xyxy` float32 [N, 4] in pixels; `class_id` [N], the place of the best category in `spec.categories`;
@@ -195,8 +195,8 @@ def to_keypoints(predictions: Iterable[Prediction], spec: ModelSpec) -> "supervi
     """The landmarks of the garments of one image as supervision's KeyPoints; failed predictions are left out.
 
     Args:
-        predictions: of one image, such as `Predictor.predict(image, boxes=...)` gives.
-        spec: of their model, `Predictor.spec`.
+        predictions: predictions of one image, such as the result of `Predictor.predict(image, boxes=...)`.
+        spec: their model's specification, `Predictor.spec`.
 
     Returns:
         `xy` float32 [N, 8, 2] in pixels; `keypoint_confidence` [N, 8], the score of each landmark's visibility; a
@@ -228,11 +228,11 @@ def to_classifications(prediction: Prediction, spec: ModelSpec) -> "supervision.
     """The categories of one garment as supervision's Classifications, best first.
 
     Args:
-        prediction: that has no error.
-        spec: of its model, `Predictor.spec`.
+        prediction: a prediction without an error.
+        spec: its model's specification, `Predictor.spec`.
 
     Returns:
-        `class_id` [C], places in `spec.categories`, and `confidence` [C], their scores.
+        `class_id` [C], indices in `spec.categories`, and `confidence` [C], their scores.
 
     Raises:
         MissingExtraError: supervision is not installed.
@@ -258,7 +258,7 @@ def _supervision() -> Any:
 
 
 def _without_failed(predictions: Iterable[Prediction]) -> list[tuple[int, Prediction]]:
-    """Each prediction that has no error, with its place."""
+    """The predictions that have no error, each with its index."""
     return [(place, prediction) for place, prediction in enumerate(predictions) if prediction.error is None]
 
 
@@ -271,7 +271,7 @@ def _scores(kept: Sequence[tuple[int, Prediction]]) -> Any:
 
 
 def _names(kept: Sequence[tuple[int, Prediction]]) -> dict[str, Any]:
-    """What both classes of supervision hold beside the numbers, a value a garment."""
+    """The `data` that Detections and KeyPoints share: the category's name and the index of each garment."""
     return {
         "class_name": np.array([p.category.name for _, p in kept], str),
         "index": np.array([place for place, _ in kept], int),

@@ -1,7 +1,7 @@
-"""Encoded pictures to pixels: one list of formats, one opener with its limits, and what each kind of pixel means.
+"""Decoding of pictures: the list of formats, the reader of headers with its limits, and the conversion to RGB.
 
 Every file is opened by `open_header`, which reads its header only, and decoded by `decode_jpeg` or `to_rgb`.
-The messages of the ImageErrors go on from the name of the image, which the caller puts before them.
+The messages of the ImageErrors begin with a verb: the caller puts the name of the image before them.
 """
 
 import re
@@ -24,27 +24,28 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # the first picture of 
 _BEGINNING = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|BM....\0\0\0\0|II[*+]\0|MM\0[*+]", re.DOTALL
 )
-MAX_SCANS = 40  # of a progressive JPEG: encoders write about 10, and each one costs as much as the whole picture
-_MAX_SEGMENTS = 10_000  # of a JPEG
-_READS, _BYTES_A_READ = 20_000, 256  # so many reads, and one more for so many bytes: else a header never ends
+MAX_SCANS = 40  # limit for a progressive JPEG: encoders write about 10, and each takes as long as the whole picture
+_MAX_SEGMENTS = 10_000  # limit for a JPEG
+_READS, _BYTES_A_READ = 20_000, 256  # allowed reads, plus one for each 256 bytes: a crafted header might never end
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _SEQUENTIAL = b"\xff\xc0", b"\xff\xc1"  # frames of a JPEG that may hold all components in one scan
-_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of a JPEG: those that a length follows, and the last one
-# tags of a TIFF, and values of theirs
+# markers of a JPEG that are followed by a length, and the last one
+_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+# tags of a TIFF, and two of their values
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284
 _WHITE_IS_ZERO, _PLANES_APART = 0, 2
 
 
 class _CountedFile:
-    """A file that refuses to be read in ever more small pieces, as the parser of a made-up header does."""
+    """A file that limits the number of reads, against crafted headers that make the parser read many small pieces."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._left = file, _READS + size // _BYTES_A_READ
+        self._file, self._reads_left = file, _READS + size // _BYTES_A_READ
 
     def read(self, size: int = -1) -> bytes:
-        self._left -= 1
-        if self._left < 0:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise ImageError("is damaged: it is made of far too many small parts")
         return self._file.read(size)
 
@@ -53,7 +54,7 @@ class _CountedFile:
 
 
 def looks_readable(path: str) -> bool:
-    """Whether a file begins as one of FORMATS does; False where it cannot be read."""
+    """Whether a file begins like one of FORMATS; False if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return _BEGINNING.match(file.read(16)) is not None
@@ -63,9 +64,9 @@ def looks_readable(path: str) -> bool:
 
 @contextmanager
 def untrusted(fault: str = "is damaged or truncated") -> Iterator[None]:
-    """What a library, or somebody's file object, raises becomes an ImageError; nothing of ours belongs in the block.
+    """Turn exceptions of a library or of the caller's file object into ImageErrors. Do not run our own code inside.
 
-    Decoders raise nearly anything on damaged bytes. A MemoryError is no damage and passes.
+    Decoders raise nearly any exception for damaged bytes. A MemoryError does not mean damage and passes through.
     """
     try:
         yield
@@ -80,8 +81,8 @@ def open_header(file: BinaryIO, size: int, max_pixels: int) -> Image.Image:
     """Read the header of an encoded picture.
 
     Args:
-        file: binary, seekable, at its start.
-        size: of it, bytes.
+        file: a binary, seekable file at its start.
+        size: size of the file, bytes.
         max_pixels: larger pictures are refused.
 
     Returns:
@@ -129,12 +130,12 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pixels:
-    """Decode a JPEG, CMYK too. What libjpeg only warns about is refused, for the rest of such a picture is grey.
+    """Decode a JPEG, also in CMYK. Damage that libjpeg only warns of is an error, because it leaves grey areas.
 
     Args:
         data: the encoded bytes.
-        width: of the picture, pixels.
-        height: likewise.
+        width: width of the picture, pixels.
+        height: height of the picture, pixels.
         reduction: 1, 2, 4 or 8: the picture is decoded this many times smaller, sides rounded up.
 
     Returns:
@@ -155,8 +156,10 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 
 def _check_scans(data: bytes) -> None:
-    """Refuse a JPEG of too many scans; the decoder goes over the whole picture for each."""
-    if _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS:  # thumbnails count too, which is fine
+    """Refuse a JPEG with too many scans, because the decoder processes the whole picture for each."""
+    if (
+        _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS
+    ):  # this also counts scans of thumbnails, so the exact count follows
         return
     scans = 0
     for marker, _ in _segments(data):
@@ -168,7 +171,7 @@ def _check_scans(data: bytes) -> None:
 def _has_one_scan(data: bytes) -> bool:
     """Whether the first scan of a sequential JPEG holds all its components, so that libjpeg reads no further one.
 
-    Nearly all photos are like that, and their few header segments are read sooner than millions of bytes are searched.
+    Nearly all photos are like this, and reading their few header segments is faster than searching millions of bytes.
     """
     components = None
     for marker, start in _segments(data):
@@ -180,7 +183,7 @@ def _has_one_scan(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The marker of each segment of a JPEG that has a length, and where the length stands.
+    """Yield the marker of each segment of a JPEG that has a length, and the position of the length.
 
     Raises:
         ImageError: there are too many segments.
@@ -196,17 +199,17 @@ def _segments(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
-    """Decode what is no JPEG.
+    """Decode a picture of another format than JPEG.
 
     Args:
         image: from `open_header`.
-        file: that it was opened from.
+        file: the file that it was opened from.
 
     Returns:
         uint8 [H, W, 3] RGB, not turned upright unless it is a TIFF.
 
     Raises:
-        ImageError: damaged, truncated, or of a kind of pixels that has no one meaning in RGB.
+        ImageError: the picture is damaged or truncated, or its pixels have no unique meaning in RGB.
     """
     layout = _layout(image)
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
@@ -217,7 +220,7 @@ def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
     if image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and ";16" in layout:
         return _colour_of_16_bits(file, layout)
     if image.format == "PNG" and layout in ("L;2", "L;4") and "transparency" in image.info:
-        # Pillow spreads the samples over 0 to 255, but not the one that is transparent
+        # Pillow scales the samples to 0 to 255, but not the transparent value
         image.info["transparency"] *= 85 if layout == "L;2" else 17
     if image.format == "TIFF" and image.mode.startswith("I;16"):
         return _grey_of_tiff(image, layout, white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
@@ -246,22 +249,23 @@ def to_rgb(image: Image.Image) -> Pixels:
         return pixels
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.copy().convert("RGBA"))  # a copy: it may spoil the palette
+        # a copy, because the conversion may change the palette
+        image = Image.alpha_composite(white, image.copy().convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
 def to_8_bits(values: NDArray[np.uint16]) -> Pixels:
-    """0 to 65535 -> 0 to 255, rounded."""
+    """Scale 0 to 65535 to 0 to 255, rounded."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def spread(grey: Pixels) -> Pixels:
-    """[H, W] -> [H, W, 3]."""
+    """Repeat a grey picture [H, W] as RGB [H, W, 3]."""
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _layout(image: Image.Image) -> str:
-    """How the samples lie in the file, in Pillow's words, such as "RGB;16B"; gone once the picture is loaded."""
+    """Pillow's name of the layout of samples in the file, such as "RGB;16B"; it is lost when the picture is loaded."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     words = arguments if isinstance(arguments, tuple) else (arguments,)
@@ -269,19 +273,19 @@ def _layout(image: Image.Image) -> str:
 
 
 def _colour_of_16_bits(file: BinaryIO, layout: str) -> Pixels:
-    """A PNG or TIFF of 16 bits a channel, of which Pillow would cut the lower ones off."""
+    """Decode a PNG or TIFF with 16 bits per channel, of which Pillow would drop the lower 8."""
     file.seek(0)
     with untrusted():
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
         raise ImageError("is damaged")
-    if values.shape[2] == 3 or layout.startswith("RGBX"):  # the fourth channel, if there is one, is no alpha
+    if values.shape[2] == 3 or layout.startswith("RGBX"):  # a fourth channel is not alpha
         return to_8_bits(np.asarray(values[:, :, 2::-1], np.uint16))
     alpha = values[:, :, 3].astype(np.float32) / 0xFFFF
     pixels = np.empty((*alpha.shape, 3), np.uint8)
     for channel in range(3):
         colour = values[:, :, 2 - channel].astype(np.float32)
-        if not layout.startswith("RGBa"):  # in which colours are multiplied by alpha already
+        if not layout.startswith("RGBa"):  # RGBa: the colours are already multiplied by alpha
             colour *= alpha
         pixels[:, :, channel] = np.rint((colour / 0xFFFF + (1 - alpha)).clip(0, 1) * 255)
     return pixels

@@ -1,4 +1,4 @@
-"""What is installed here, which backends work, and why the others do not."""
+"""Checks of the installation: packages, and which backends work or why they do not."""
 
 import platform
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """A backend that works, or why it does not and what to do about it."""
+    """Whether a backend works, and if not the reason and the remedy."""
 
     name: str
     works: bool
@@ -41,12 +41,12 @@ class BackendStatus:
 
 
 def installed() -> dict[str, str | None]:
-    """Version of each package this project can use, None where it is not installed."""
+    """The version of each package that this project can use, None if it is not installed."""
     return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
 
 
 def cpu() -> str:
-    """The CPU's model, the cores that this process may use, and what the CPU's kind means for int8 models."""
+    """The CPU's model, the cores that this process may use, and the CPU's support for int8 models."""
     if platform.machine() not in ("x86_64", "AMD64"):
         kind = f"a {platform.machine()} CPU, on which int8 is not tested"
     elif has_vnni():
@@ -64,7 +64,7 @@ def conflicts() -> list[str]:
 
 
 def backends() -> list[BackendStatus]:
-    """Each backend of this release, tried."""
+    """Try each backend of this release."""
     return [*_onnxruntime(), _openvino(), *(_tensorrt(flavour) for flavour in MODULES)]
 
 
@@ -98,7 +98,7 @@ def _openvino() -> BackendStatus:
 
 
 def _tensorrt(flavour: str) -> BackendStatus:
-    """Whether engines of a flavour run here: its package, cuda-python, a driver and a GPU."""
+    """Check whether engines of a flavour can run: its package, cuda-python, a driver and a GPU."""
     name, building = f"tensorrt ({flavour})", ""
     try:
         _, trt = load_tensorrt(flavour)

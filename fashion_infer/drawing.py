@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from fashion_infer.images import Pixels
 
 SHORT_SIDE = 480  # smaller pictures are enlarged, so that marks and words can be read
-_LONG_SIDE = 1920  # but not beyond this: a strip one pixel high would grow to gigabytes
+_LONG_SIDE = 1920  # limit of the enlargement: a picture one pixel high would grow to gigabytes
 _LINE, _LETTER, _FONT, _NAME_FONT = 20, 7, 14, 12  # pixels of a picture of SHORT_SIDE; larger pictures have larger ones
 _BOX_COLOUR = (255, 255, 255)
-_INK, _PAPER = (255, 255, 255), (32, 32, 32)  # of the caption
+_INK, _PAPER = (255, 255, 255), (32, 32, 32)  # colours of the caption
 _COLOURS = {"visible": (46, 204, 113), "occluded": (243, 156, 18)}  # truncated landmarks are not drawn
 
 
@@ -31,14 +31,14 @@ def draw(pixels: Pixels, box: Sequence[float], points: Sequence[Mark], caption: 
     """Draw a result. Marks, lines and letters grow with the picture.
 
     Args:
-        pixels: uint8 [H, W, 3] RGB; left as it is.
+        pixels: uint8 [H, W, 3] RGB; not modified.
         box: x1 y1 x2 y2, pixels.
         points: visible ones are filled, occluded ones rings, truncated ones left out. Each has its name beside it, on
             the side that is farther from the middle of the box, so that it covers little of the garment.
         caption: lines of text, put on a strip below the picture and wrapped to its width.
 
     Returns:
-        uint8 RGB, the picture enlarged towards a short side of 480 pixels where it is smaller, with the strip below.
+        uint8 [h, w, 3] RGB, with the strip below; small pictures are enlarged to a short side of up to 480 pixels.
     """
     height, width = pixels.shape[:2]
     scale = max(1.0, min(SHORT_SIDE / min(height, width), _LONG_SIDE / max(height, width)))

@@ -1,19 +1,19 @@
-"""After `os.fork`: what a child must not do with what its parent left in its memory."""
+"""Protection of forked children: objects of the parent whose runtime must not be freed there."""
 
 import ctypes
 import os
 from collections.abc import Callable
 
 
-def never_free(thing: object) -> None:
-    """Keep an object, and all that it holds, for the life of the process and beyond its end.
+def never_free(owner: object) -> None:
+    """Keep an object and everything it refers to from ever being freed, even when the interpreter ends.
 
-    A runtime waits for its threads when it is freed, and in a forked child they do not exist.
+    A runtime waits for its threads when it is freed, and they do not exist in a forked child.
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
 def in_each_child(act: Callable[[], None]) -> None:
-    """Call `act` in each forked child before anything else; nothing is forked where the system has no fork."""
+    """Call `act` first in every forked child; do nothing on systems without fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=act)

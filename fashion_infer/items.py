@@ -1,4 +1,4 @@
-"""What the pool's runners run: garments cut out of images, and rows of batches that callers decoded themselves.
+"""The items that the pool's runners process: crops of garments, and rows of batches that callers decoded themselves.
 
 image -> garments_of_image -> parts -> (the pool forms a batch) -> run_items -> Predictions
 """
@@ -27,8 +27,8 @@ class Garment:
         source: the image as the caller gave it, or its bytes.
         width: width of the upright image, pixels.
         height: height of the upright image, pixels.
-        crop: what the network gets.
-        picture: the decoded image, where the Predictor keeps it.
+        crop: the network's input and its position in the image.
+        picture: the decoded image if the Predictor keeps it, otherwise None.
         timing: milliseconds of each stage so far; `queue` is the time before the image was decoded.
         ready: when the crop was ready, seconds on the performance counter.
     """
@@ -43,11 +43,11 @@ class Garment:
 
     @property
     def rows(self) -> Pixels:
-        """What the network gets of it: uint8 [1, S, S, 3]."""
+        """The network's input, uint8 [1, S, S, 3]."""
         return self.crop.pixels[None]
 
     def result(self, outputs: Outputs, spec: ModelSpec, start: float, compute_ms: float) -> Prediction:
-        """Its Prediction; `outputs` are its row of a batch, which started at `start`."""
+        """Make the Prediction from this garment's outputs, each [1, ...]; its batch began at `start`."""
         began = perf_counter()
         timing = {**self.timing, "compute": compute_ms}
         timing["queue"] += (start - self.ready) * 1e3
@@ -72,19 +72,19 @@ class Rows:
     rows: Pixels
 
     def result(self, outputs: Outputs, *_: object) -> Outputs:
-        """Their outputs as they are."""
+        """Return the outputs unchanged."""
         return outputs
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How a Predictor decodes images and cuts garments out.
+    """How a Predictor decodes images and crops garments.
 
     Attributes:
         size: side S of a crop, pixels.
         max_pixels: images with more pixels are refused.
         max_bytes: larger files are refused.
-        keep_pictures: each garment keeps a copy of the decoded image.
+        keep_pictures: whether each garment keeps a copy of the decoded image.
     """
 
     size: int
@@ -96,7 +96,7 @@ class Cutting:
 def garments_of_image(
     cutting: Cutting, source: ImageSource, boxes: Sequence[Box] | None, accepted: float
 ) -> list[Part | Done]:
-    """Decode an image and cut its garments out: one for each box, or one for the whole image.
+    """Decode an image and crop its garments: one for each box, or one for the whole image.
 
     Args:
         cutting: the Predictor's settings.
@@ -105,7 +105,7 @@ def garments_of_image(
         accepted: when the request was accepted, seconds on the performance counter.
 
     Raises:
-        ImageError: the image is bad. A bad box gives its error in its place.
+        ImageError: the image cannot be used. A box that cannot be used gives a `Done` with its error instead.
     """
     if boxes is not None and len(boxes) == 0:
         return []
@@ -119,22 +119,22 @@ def garments_of_image(
     for box in [None] if boxes is None else boxes:
         start = perf_counter()
         try:
-            cut = crop(picture, box, cutting.size)
+            region = crop(picture, box, cutting.size)
         except ImageError as error:
             if boxes is None:
                 raise
             parts.append(Done(Prediction.failed(source, error)))
         else:
             own = {**timing, "preprocess": (perf_counter() - start) * 1e3}
-            parts.append(Part(Garment(source, picture.width, picture.height, cut, kept, own)))
+            parts.append(Part(Garment(source, picture.width, picture.height, region, kept, own)))
     return parts
 
 
 def rows_of_image(cutting: Cutting, source: bytes, box: Box | None, accepted: float) -> list[Part | Done]:
-    """Like `garments_of_image` for one garment of an encoded image, but answered by the network's outputs.
+    """Like `garments_of_image` for one garment of an encoded image, but its result is the network's outputs.
 
     Raises:
-        ImageError: the image or the box is bad.
+        ImageError: the image or the box cannot be used.
     """
     (part,) = garments_of_image(cutting, source, None if box is None else [box], accepted)
     if isinstance(part, Done):  # a bad box
@@ -160,8 +160,8 @@ def run_items(runner: Runner, spec: ModelSpec, items: list[Garment | Rows]) -> l
 
     Args:
         runner: one session of a backend.
-        spec: the model's.
-        items: at least one.
+        spec: the model's specification.
+        items: one or more items.
 
     Returns:
         A Prediction for each garment and the outputs of each `Rows`, in order.

@@ -1,8 +1,8 @@
-"""An fp32 ONNX file as fp16 or bf16: the types are written into the graph, since TensorRT 11 has no switch for them.
+"""Conversion of fp32 ONNX files to fp16 or bf16. The types are written into the graph, as TensorRT 11 requires.
 
-Products (convolutions, fully connected layers) and what lies between them become narrow. Three parts stay float32: the
-normalisation of the picture, the way from the last product to each output (softmax, soft-argmax, unit length), and the
-last products before landmarks and visibility, because a landmark that moves by a cell moves its whole window.
+Products (convolutions, fully connected layers) and the nodes between them become narrow. Three parts stay float32: the
+normalisation of the picture, the nodes between the last product and each output (softmax, soft-argmax, unit length),
+and the last products before landmarks and visibility, because a landmark that moves by a cell moves its whole window.
 """
 
 from dataclasses import dataclass, field
@@ -24,33 +24,40 @@ except ImportError as error:
     raise missing_extra("onnx", "export", error) from error
 
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-TOLERANCES = {"fp16": 0.02, "bf16": 0.08}  # bf16 has three bits fewer; a landmark in doubt moves most
-OPSETS = {"fp16": 20, "bf16": 22}  # the first with bfloat16 convolutions; nothing else of ours changed between them
-GEOMETRY = ("landmarks", "visibility")  # the outputs that LandmarkPool's windows hang on
-OWN_TYPES = {"Resize": (1, 2), "LandmarkPool": (1, 2)}  # inputs that need not have the type of the first
+TOLERANCES = {"fp16": 0.02, "bf16": 0.08}  # bf16 has three bits fewer; uncertain landmarks change most
+OPSETS = {
+    "fp16": 20,
+    "bf16": 22,
+}  # 22 is the first with bfloat16 convolutions, and otherwise equal for us
+GEOMETRY = ("landmarks", "visibility")  # the outputs that determine LandmarkPool's windows
+OWN_TYPES = {
+    "Resize": (1, 2),
+    "LandmarkPool": (1, 2),
+}  # inputs whose type may differ from the first one's
 
 
 def convert_file(source: Path, output: Path, precision: str, photos: Path | None = None) -> ParityReport:
-    """Write an fp32 ONNX file of ours in a narrower precision, gated on parity with the source.
+    """Convert an fp32 ONNX file of ours to a narrower precision, and check its parity with the source.
 
-    Both run in ONNX Runtime on the CPU. It has no bfloat16 kernels, so there every bf16 value is rounded to bfloat16
-    and computed with in float32.
+    Both run in ONNX Runtime on the CPU. It has no bfloat16 kernels, so for the check every value is rounded to bfloat16
+    and the arithmetic is float32.
 
     Args:
         source: an fp32 .onnx file that `fashion-infer export` wrote.
-        output: the .onnx file to write; on any failure nothing is left there.
+        output: the .onnx file to write; if the conversion fails, no file is written.
         precision: "fp16" or "bf16".
-        photos: a folder of pictures to compare on; rendered garments when None, and then the file gets an embedding
-            space of its own, since nothing was measured on real pictures.
+        photos: a folder of pictures for the comparison. None compares on rendered garments; the file then gets its own
+            embedding space, because nothing was measured on real pictures.
 
     Returns:
-        How closely they agree, per output.
+        The differences of each output.
 
     Raises:
-        ModelNotFoundError, ModelError: no such file, or not one of ours.
-        UsageError: the source is not fp32, or an unknown precision.
-        PrecisionError: a weight does not fit the precision.
-        ParityError: the narrower model gives something else.
+        ModelNotFoundError: there is no such file.
+        ModelError: `fashion-infer export` did not write the file.
+        UsageError: the source is not fp32, or the precision is unknown.
+        PrecisionError: a weight is out of the range of the precision.
+        ParityError: the results of the narrower model differ too much.
     """
     model, spec = load_onnx(source)
     narrow = to_precision(model, precision)
@@ -84,8 +91,8 @@ def to_precision(model: ModelProto, precision: str) -> ModelProto:
     """
     if precision not in NARROW:
         raise UsageError(f"unknown precision {precision!r}: it is fp32, fp16 or bf16")
-    if (found := precision_of(model)) != "fp32":
-        raise UsageError(f"the model is {found} already: convert an fp32 one to {precision}")
+    if (current := precision_of(model)) != "fp32":
+        raise UsageError(f"the model is {current} already: convert an fp32 one to {precision}")
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     graph = model.graph
     narrowing = _Narrowing(graph, NARROW[precision], _tensor_types(graph))
@@ -103,12 +110,12 @@ def to_precision(model: ModelProto, precision: str) -> ModelProto:
 
 @dataclass
 class _Narrowing:
-    """A graph on its way to a narrower type, node by node.
+    """The conversion of a graph to a narrower type, node by node.
 
     Attributes:
         graph: the fp32 graph.
         narrow: the type to narrow to.
-        types: of every tensor so far, by name.
+        types: element type of every tensor so far, by name.
         nodes: the nodes so far, with the Casts between them.
         constants: narrowed copies of weights.
         copies: the name of each tensor's copy in the other type.
@@ -125,7 +132,7 @@ class _Narrowing:
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
 
     def add(self, node: NodeProto, may_be_narrow: bool) -> None:
-        """Append a node, narrow where it may be and either is a product or has only narrow data to work on."""
+        """Append a node. It becomes narrow if it may and is a product or all of its data is narrow."""
         own = OWN_TYPES.get(node.op_type, ())
         inputs = {i: name for i, name in enumerate(node.input) if self._is_float(name) and i not in own}
         data = {self.types[name] for name in inputs.values() if name not in self.weights}
@@ -155,9 +162,9 @@ class _Narrowing:
 
 
 def computed_in_fp32(model: ModelProto) -> ModelProto:
-    """The same model for runtimes without bfloat16 kernels: each value is rounded to bfloat16, the arithmetic float32.
+    """The same model for runtimes without bfloat16 kernels: float32 arithmetic with results rounded to bfloat16.
 
-    The result of every narrow node is rounded, as its kernel rounds it; inside it the sums are float32, as a GPU's are.
+    Every narrow node sums in float32 and rounds its result, as a GPU's kernel does.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -183,7 +190,7 @@ def computed_in_fp32(model: ModelProto) -> ModelProto:
 
 
 def _wide_nodes(graph: GraphProto) -> set[str]:
-    """The first outputs of the nodes that stay float32: what comes after the last product before each output."""
+    """The first output of each node that stays float32: the nodes after the last product before each output."""
     producers = {name: node for node in graph.node for name in node.output}
     wide: set[str] = set()
     for output in graph.output:
@@ -214,7 +221,7 @@ def _narrowed(tensor: TensorProto, name: str, to: int) -> TensorProto:
 
 
 def _set_opset(model: ModelProto, version: int) -> None:
-    """Of the graph and, since they must be equal, of its function."""
+    """Set the opset of the graph and of its functions, which must be equal."""
     for opset in (*model.opset_import, *(opset for function in model.functions for opset in function.opset_import)):
         if opset.domain == "":
             opset.version = version

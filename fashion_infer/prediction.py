@@ -1,4 +1,4 @@
-"""What a prediction is: plain numpy results of one garment, made from one row of the network's outputs."""
+"""The Prediction class: numpy results for one garment, made from one row of the network's outputs."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ Float32s = NDArray[np.float32]
 
 
 class Label(NamedTuple):
-    """A name and its score in [0, 1]; `group` is an attribute's (texture, fabric, ...), empty for a category."""
+    """A name and its score in [0, 1]; `group` is an attribute's kind (texture, fabric, ...), empty for a category."""
 
     name: str
     score: float
@@ -30,7 +30,7 @@ class Label(NamedTuple):
 
 
 class Landmark(NamedTuple):
-    """A landmark in pixels of the upright image; `score` is that of the named visibility, in [0, 1]."""
+    """A landmark in pixels of the upright image; `score` is the probability in [0, 1] of its `visibility`."""
 
     name: str
     x: float
@@ -43,23 +43,24 @@ class Landmark(NamedTuple):
 class Prediction:
     """One garment of one image.
 
-    An image that could not be used, among others of a list, gives a Prediction whose `error` says why; reading any
-    other field of it but `source` and `picture` raises that error, as one that is an AttributeError too.
+    In a list, an image that could not be used gives a Prediction whose `error` says why. Reading any of its fields
+    except `source`, `picture` and `error` raises that error, which is then an AttributeError as well.
 
     Attributes:
-        source: the image as it was given; not pickled or copied unless it is a path.
-        width: of the upright image, pixels.
-        height: likewise.
+        source: the image as the caller passed it; pickled and copied only if it is a path.
+        width: width of the upright image, pixels.
+        height: height of the upright image, pixels.
         box: x1 y1 x2 y2 of the garment, pixels, clipped to the image.
         categories: every category, best first.
-        attributes: those above the model's threshold, best first.
+        attributes: the attributes above the model's threshold, best first.
         attribute_scores: float32 [A], every attribute in the order of `ModelSpec.attributes`.
         landmarks: the 8 landmarks in the order of `ModelSpec.landmarks`.
         embedding: float32 [D] of unit length.
-        is_garment: score in [0, 1] that there is a garment at all, in doubt below 0.5; None where the model has none.
-        timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is that of the batch.
-        error: None, or what was wrong with this image.
-        picture: what was decoded of the image, where the Predictor keeps pictures; not pickled or copied.
+        is_garment: probability in [0, 1] that the crop shows a garment; below 0.5 treat it as none. None if the model
+            does not predict it.
+        timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is the whole batch's.
+        error: the reason why the image could not be used, or None.
+        picture: the decoded image if the Predictor keeps pictures; not pickled or copied.
     """
 
     source: ImageSource
@@ -84,7 +85,7 @@ class Prediction:
         return prediction
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only for what is not there: the fields of a failed prediction, or no field at all.
+        # Python calls this for missing attributes only: the fields of a failed prediction, and misspelt names.
         if name in _FIELDS and (error := self.__dict__.get("error")) is not None:
             raise _as_attribute_error(type(error))(str(error)) from error
         raise AttributeError(f"Prediction has no {name!r}")
@@ -99,7 +100,7 @@ class Prediction:
 
     @property
     def image(self) -> str | None:
-        """The path of the image as given, or None when it was not given as a path."""
+        """The path of the image, or None if `source` is not a path."""
         return str(self.source) if isinstance(self.source, str | os.PathLike) else None
 
     @property
@@ -108,7 +109,7 @@ class Prediction:
         return self.categories[0]
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
-        """Plain Python values, ready for JSON; of a failed prediction its image and error."""
+        """Plain Python values, ready for JSON; a failed prediction has `image` and `error` only."""
         if self.error is not None:
             return {"image": self.image, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
         fields: dict[str, Any] = {
@@ -126,16 +127,16 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Prediction":
-        """The Prediction that `to_dict` was called on, as far as it tells.
+        """Restore a Prediction from the result of `to_dict`, which leaves some fields out.
 
-        These fields survive: the image where it was a path (as `source`), width, height, box, is_garment, the first
-        five categories, the attributes above the threshold, landmarks, timing to a microsecond, and the embedding
-        where it was included. Of a failed prediction its image survives, and its error as the same class with the
-        same message. `attribute_scores`, and `embedding` where it was left out, have length 0; `picture` is None.
+        These fields survive: the image if it was a path (as `source`), width, height, box, is_garment, the first five
+        categories, the attributes above the threshold, landmarks, timing to a microsecond, and the embedding if it was
+        included. A failed prediction keeps its image, and its error with the same class and message.
+        `attribute_scores` has length 0, and so has an `embedding` that was left out; `picture` is None.
 
         Args:
-            fields: what `to_dict` gave, also by way of JSON, such as a line of `fashion-infer predict --json`. Fields
-                that a later release adds are passed over.
+            fields: the result of `to_dict`, also after a round trip through JSON, such as a line of
+                `fashion-infer predict --json`. Unknown fields, which a later release may add, are ignored.
 
         Raises:
             UsageError: a field is missing or has another shape.
@@ -161,16 +162,16 @@ class Prediction:
             raise UsageError(f"this is not what Prediction.to_dict gives: {type(error).__name__} {error}") from error
 
     def plot(self, image: ImageSource | None = None) -> Pixels:
-        """Draw the box, each landmark with its name, and below the picture categories and attributes.
+        """Draw the box and each landmark with its name; categories and attributes are written below the picture.
 
         Args:
-            image: to draw on; by default `picture`, and where that was not kept the source, which is read again.
+            image: the image to draw on; by default `picture`, or if that was not kept the source, which is read again.
 
         Returns:
-            uint8 RGB array.
+            uint8 [H, W, 3] RGB.
 
         Raises:
-            ImageError: the image is no longer there, or was not pickled with the prediction.
+            ImageError: the image can no longer be read, or was not pickled with the prediction.
         """
         categories = ", ".join(f"{label.name} {label.score:.2f}" for label in self.categories[:3])
         attributes = ", ".join(f"{label.name} {label.score:.2f}" for label in self.attributes[:6])
@@ -187,7 +188,7 @@ class Prediction:
         image = self.source if image is None else image
         if image is None:
             raise ImageError("this prediction was pickled or copied without its image: pass the image to plot")
-        # what was accepted once is accepted again, whatever the limits were
+        # the Predictor accepted this image, perhaps with higher limits than the defaults
         return read_image(image, max_pixels=max(MAX_PIXELS, self.width * self.height), max_bytes=sys.maxsize)
 
 
@@ -195,27 +196,27 @@ _FIELDS = {"category", *(field.name for field in dataclasses.fields(Prediction))
 
 
 def _as_attribute_error(kind: type[FashionInferError]) -> type[FashionInferError]:
-    """The same kind of error, for which `hasattr` is False and `getattr` gives its default."""
+    """A subclass that is also an AttributeError, so that `hasattr` is False and `getattr` returns its default."""
     return type(kind.__name__, (kind, AttributeError), {"__reduce__": lambda error: (kind, error.args)})
 
 
 def _error_of(fields: Mapping[str, str]) -> FashionInferError:
-    """The error that `to_dict` described; a class of a later release becomes a FashionInferError."""
+    """Restore an error from `to_dict`; a class that this release does not have becomes a FashionInferError."""
     kind = getattr(errors, fields["type"], FashionInferError)
     is_ours = isinstance(kind, type) and issubclass(kind, FashionInferError)
     return kind(fields["message"]) if is_ours else FashionInferError(fields["message"])
 
 
 def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts: Any) -> Prediction:
-    """Turn one image's outputs into a Prediction; pure.
+    """Turn one image's outputs into a Prediction, without side effects.
 
     Args:
         row: the outputs of `Backend.run` without their batch axis.
-        crop: what the network saw, and where it lies in the image.
-        spec: of the model.
-        facts: `source`, `width`, `height` and `timing` of the Prediction.
+        crop: the network's input and its position in the image.
+        spec: the model's specification.
+        facts: values of the Prediction's other fields: `source`, `width`, `height`, `timing` and perhaps `picture`.
     """
-    # methods of the arrays: numpy's functions around them, are cold after each run of the network
+    # array methods, because numpy's wrapper functions are slower here: each run of the network evicts them from cache
     order = (-row["category"]).argsort(kind="stable")
     scores = row["attributes"]
     (above,) = (scores > spec.threshold).nonzero()
@@ -237,13 +238,13 @@ def _is_garment(embedding: Float32s, spec: ModelSpec) -> float | None:
     if spec.garment_vector is None:
         return None
     logit = float(embedding @ spec.garment_vector) + spec.garment_bias
-    return 0.5 + 0.5 * math.tanh(logit / 2)  # the logistic function, of any logit
+    return 0.5 + 0.5 * math.tanh(logit / 2)  # the logistic function, without overflow for large logits
 
 
 def _labels(
     names: Sequence[str], scores: Float32s, which: NDArray[np.intp], groups: Sequence[str] | None = None
 ) -> tuple[Label, ...]:
-    # plain lists: indexing numpy arrays one by one would take most of the time of a Prediction
+    # lists, because indexing numpy arrays one element at a time would be the slowest part
     pairs = zip(which.tolist(), scores[which].tolist(), strict=True)
     return tuple(Label(names[i], score, "" if groups is None else groups[i]) for i, score in pairs)
 

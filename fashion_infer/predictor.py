@@ -1,4 +1,4 @@
-"""Images in, Predictions out: the one path that every caller takes."""
+"""The Predictor: takes images and returns Predictions."""
 
 import logging
 import os
@@ -34,9 +34,9 @@ logger = logging.getLogger("fashion_infer")
 
 
 class Predictor:
-    """Clothing category, attributes, landmarks and an embedding of each garment given to it.
+    """Predict the category, attributes, landmarks and embedding of garments.
 
-    It recognises garments; it does not find them. Give boxes from a detector, or images that show one garment.
+    A Predictor recognises garments; it does not locate them. Pass the boxes of a detector, or images of one garment.
     A Predictor may be used from many threads at once, and as a context manager.
     """
 
@@ -65,30 +65,31 @@ class Predictor:
                 devices shares the work. Nothing falls back to another device.
             backend: "onnxruntime", "openvino" or "tensorrt". By default an .onnx file runs in ONNX Runtime on a CPU,
                 and on a GPU through a TensorRT engine that is built on first use and kept in the user's cache folder.
-            max_batch: images that go through the network at once, at most. Where they do not fit in memory, fewer go,
+            max_batch: largest number of images in one run of the network. Batches that do not fit in memory are split,
                 with a warning.
-            max_delay_ms: milliseconds that a submitted image may wait for others when the network is idle.
-            max_queue: images that wait for the network at once, at most; one more is refused by `submit` and held back
-                by the other methods.
-            sessions: batches that run at once on each device.
-            threads: of one batch on the CPU. Given one of the two, the cores are shared out; given neither, a batch
-                that is alone has all cores, and where there are more each core runs its own on one thread.
-            max_pixels: images with more pixels are refused from their header.
+            max_delay_ms: longest wait of a submitted image for others while the network is idle, milliseconds.
+            max_queue: largest number of waiting images. When the queue is full, `submit` raises QueueFullError and the
+                other methods wait.
+            sessions: number of batches that run at once on each device.
+            threads: CPU threads per session. If only one of `sessions` and `threads` is set, the cores are divided by
+                it. If neither is, a batch that runs alone uses all cores, and several batches use one core each.
+            max_pixels: images with more pixels are refused after their header is read.
             max_bytes: larger files are refused before they are read.
-            keep_pictures: each Prediction keeps what was decoded of its image, at most 960 pixels on the shorter side,
-                so that `plot` does not read the image again.
+            keep_pictures: whether each Prediction keeps its decoded image, at most 960 pixels on the shorter side, so
+                that `plot` does not read the image again.
             require_hash: sha256 that the file must have, in hexadecimal.
             precision: "fp16" or "bf16" for the TensorRT engine that is built from an fp32 .onnx file, checked as
-                `fashion-infer export --precision` checks it. When None the file's own: fp32 uses no tensor cores.
+                `fashion-infer export --precision` checks it. None keeps the file's precision; fp32 does not use tensor
+                cores.
 
         Raises:
-            ModelNotFoundError: no such file, and no built-in model of that name.
-            ModelError: not a model of ours, damaged, of another version or another hash.
-            EngineMismatchError: a .plan for another GPU or TensorRT, or one that was changed.
+            ModelNotFoundError: there is no such file and no built-in model of that name.
+            ModelError: the file is damaged, has another version or hash, or was not written by fashion-infer.
+            EngineMismatchError: the .plan file is for another GPU or TensorRT version, or was modified.
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
-            PrecisionError, ParityError: the model cannot have the precision asked for, or answers otherwise in it.
-            UsageError: an unknown backend or precision, no device, or a number that must be larger.
+            PrecisionError, ParityError: the model cannot be converted to `precision`, or its results change too much.
+            UsageError: the backend or precision is unknown, the list of devices is empty, or a number is too small.
         """
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
         _check_delay(max_delay_ms)
@@ -96,7 +97,7 @@ class Predictor:
         with ThreadPoolExecutor(1) as beside:
             hashed = beside.submit(lambda: file.sha256)
             self._backends = open_backends(file, backend, device, sessions, threads, max_batch, precision)
-        self.path = file.path  # of the model file
+        self.path = file.path  # the model file
         self.sha256: str = hashed.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
@@ -114,7 +115,7 @@ class Predictor:
             max_queue=max_queue,
             close=partial(close_backends, self._backends),
         )
-        weakref.finalize(self, self._pool.stop).atexit = False  # what was accepted is answered all the same
+        weakref.finalize(self, self._pool.stop).atexit = False  # accepted requests are still finished
         for opened in self._backends:
             words = f"{type(opened).__name__} on {opened.device}, sessions: {opened.sessions}"
             logger.info("%s, sha256 %s: %s", file.path, self.sha256[:12], words)
@@ -134,17 +135,17 @@ class Predictor:
         """Recognise the garment of an image, of each image of a list, or of each box of an image.
 
         Args:
-            images: an image as `fashion_infer.images.read_image` takes it, or a list or tuple of them.
-            boxes: of several garments of one image, each x1 y1 x2 y2 in pixels of the upright image.
+            images: an image of a kind that `fashion_infer.images.read_image` accepts, or a list or tuple of images.
+            boxes: boxes of several garments in one image, each x1 y1 x2 y2 in pixels of the upright image.
 
         Returns:
-            A Prediction; for a list or with boxes a list of the same length and order, in which a bad image or a bad
-            box gives a Prediction with `error` set.
+            A Prediction. For a list, or with boxes, a list of the same length and order; an image or box that cannot be
+            used has a Prediction with `error` set.
 
         Raises:
-            ImageError: the only image is bad. In a list nothing is raised.
-            TypeError: a list together with boxes.
-            PredictorClosedError: after `close()`.
+            ImageError: the single image cannot be used. Images of a list never raise it.
+            TypeError: `images` is a list and boxes are passed as well.
+            PredictorClosedError: the Predictor is closed.
         """
         if isinstance(images, list | tuple):
             if boxes is not None:
@@ -161,24 +162,24 @@ class Predictor:
     def stream(
         self, images: Iterable[ImageSource], boxes: Iterable[Sequence[Box]] | None = None
     ) -> Iterator[Prediction] | Iterator[list[Prediction]]:
-        """Recognise images lazily and in order; a bad image gives a Prediction with `error` set.
+        """Recognise images lazily and in order; an unusable image gives a Prediction with `error` set.
 
-        Images are decoded by a pool of threads while the network runs. At most twice `max_batch` images, or twice as
-        many as there are sessions where that is more, are read ahead of the last result, so a live source wants a
-        small `max_batch`. Files are read and arrays and PIL images are cut before the next image is asked for, so a
-        buffer may be filled again. What `images` raises is raised after the results of the images before it.
+        A pool of threads decodes images while the network runs. At most twice `max_batch` images, or twice the number
+        of sessions if that is larger, are read ahead of the last result. Use a small `max_batch` for a live source.
+        File objects are read, and arrays and PIL images are cropped, before the next image is requested, so a buffer
+        may be reused. An exception of `images` is raised after the results of the earlier images.
 
         Args:
-            images: as `predict` takes each.
-            boxes: those of each image, in step with the images.
+            images: images of the kinds that `predict` accepts.
+            boxes: for each image the sequence of its boxes, in the order of the images.
 
         Returns:
-            A Prediction an image; with boxes a list an image, a Prediction a box.
+            One Prediction for each image; with boxes, one list for each image with one Prediction for each box.
 
         Raises:
-            TypeError: one image instead of several.
-            UsageError: there are more images than boxes, or fewer.
-            PredictorClosedError: after `close()`.
+            TypeError: `images` is a single image.
+            UsageError: the numbers of images and of boxes' sequences differ.
+            PredictorClosedError: the Predictor is closed.
         """
         if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image) or hasattr(images, "read"):
             raise TypeError(f"stream takes an iterable of images, not one {type(images).__name__}: see predict")
@@ -202,13 +203,13 @@ class Predictor:
             while ahead:
                 yield self._result_or_failed(*ahead.popleft())
         finally:
-            for _, _, future in ahead:  # left early: nobody waits for these
+            for _, _, future in ahead:  # the caller stopped early and does not wait for these
                 future.cancel()
         if failure is not None:
             try:
                 raise failure
             finally:
-                del failure  # or this frame and the error would keep each other, and the Predictor, alive
+                del failure  # breaks a reference cycle that would keep the Predictor alive
 
     @overload
     def submit(self, image: ImageSource, *, deadline_ms: float | None = None) -> Future[Prediction]: ...
@@ -223,17 +224,19 @@ class Predictor:
         """Recognise an image in the background, in one batch with what other threads submit meanwhile.
 
         Args:
-            image: as `predict` takes it. A file is read, and an array or a PIL image is cut, before this returns.
-            boxes: of several garments, as `predict` takes them.
-            deadline_ms: milliseconds from now by which the network must have started on it.
+            image: an image of a kind that `predict` accepts. A file object is read, and an array or PIL image is
+                cropped, before this method returns.
+            boxes: boxes of several garments, each x1 y1 x2 y2 in pixels of the upright image.
+            deadline_ms: milliseconds from now by which the network must have started to process the image.
 
         Returns:
-            Gives the Prediction, with boxes a list of them, or raises ImageError, DeadlineExceededError, or
-            PredictorClosedError after `close(drain=False)`. Cancelling it works until the network starts.
+            A future with the Prediction, or with boxes a list of Predictions. It raises ImageError,
+            DeadlineExceededError, or PredictorClosedError after `close(drain=False)`. It can be cancelled until the
+            network starts.
 
         Raises:
-            QueueFullError: `max_queue` images wait already.
-            PredictorClosedError: after `close()`.
+            QueueFullError: `max_queue` images are already waiting.
+            PredictorClosedError: the Predictor is closed.
         """
         return self._submit(image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
 
@@ -247,8 +250,8 @@ class Predictor:
     async def apredict(
         self, image: ImageSource, boxes: Sequence[Box] | None = None, *, deadline_ms: float | None = None
     ) -> Prediction | list[Prediction]:
-        """`submit` for asyncio: raises what it and its future raise; cancelling the task cancels the request."""
-        import asyncio  # here, because it is slow to import; whoever awaits has it already
+        """Recognise an image in asyncio, with the errors of `submit` and its future; cancelling the task cancels it."""
+        import asyncio  # slow to import; a caller who awaits has it loaded already
 
         submit = partial(self._submit, image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
         if isinstance(image, Image.Image) or hasattr(image, "read"):  # read and decoded before `submit` returns
@@ -259,17 +262,17 @@ class Predictor:
         return result
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Run the network alone, for callers who decode elsewhere.
+        """Run the network only, for callers who decode images themselves.
 
         Args:
             batch: uint8 [N, S, S, 3] RGB with S = `spec.image_size`; N may be 0 or above `max_batch`.
 
         Returns:
-            float32 by name: category [N, C] and attributes [N, A] probabilities, landmarks [N, 8, 2] as (x, y) in
-            [0, 1], visibility [N, 8, 3] probabilities, embedding [N, D] of unit length.
+            float32 outputs by name: category [N, C] and attributes [N, A] as probabilities, landmarks [N, 8, 2] as
+            (x, y) in [0, 1], visibility [N, 8, 3] as probabilities, embedding [N, D] of unit length.
 
         Raises:
-            ImageError: the batch has another type or shape.
+            ImageError: the batch has another dtype or shape.
         """
         parts = parts_of_batch(batch, self.spec.image_size, self._max_batch)
         if not parts:
@@ -283,38 +286,40 @@ class Predictor:
         """`run` in the background, in one batch with what other threads submit meanwhile.
 
         Args:
-            source: a batch as `run` takes it, of at least one image, or one encoded image, which is decoded here.
-            box: of the garment in the encoded image, x1 y1 x2 y2 in pixels of the upright image.
-            deadline_ms: as `submit` takes it.
+            source: uint8 [N, S, S, 3] RGB with N of at least 1 and S = `spec.image_size`, or the bytes of one encoded
+                image, which the Predictor decodes.
+            box: box of the garment in the encoded image, x1 y1 x2 y2 in pixels of the upright image.
+            deadline_ms: milliseconds from now by which the network must have started to process the batch.
 
         Returns:
-            Gives the outputs as `run` does, or raises what the future of `submit` raises.
+            A future with the outputs that `run` returns; it raises the errors of the future of `submit`.
 
         Raises:
-            ImageError: the batch has another type or shape.
-            QueueFullError, PredictorClosedError: as `submit`.
+            ImageError: the batch has another dtype or shape.
+            QueueFullError: `max_queue` images are already waiting.
+            PredictorClosedError: the Predictor is closed.
         """
         if isinstance(source, bytes):
             prepare = partial(rows_of_image, self._cutting, source, box, perf_counter())
         else:
-            prepare = partial(_as_it_is, parts_of_batch(source, self.spec.image_size, self._max_batch))
+            prepare = partial(_identity, parts_of_batch(source, self.spec.image_size, self._max_batch))
         return self._pool.submit(prepare, joined, wait=False, max_delay=self._max_delay, deadline_ms=deadline_ms)
 
     @property
     def batches(self) -> dict[tuple[str, int], int]:
-        """How many batches have started, by why ("full", "delay", "idle", "closing") and by their images."""
+        """Number of batches started so far, by reason ("full", "delay", "idle", "closing") and by number of images."""
         return dict(self._pool.batches)
 
     @property
     def backends(self) -> list[Backend]:
-        """What runs the model, one for each device; none once closed."""
+        """The backends that run the model, one for each device; empty after `close()`."""
         return self._backends
 
     def close(self, *, drain: bool = True) -> None:
         """Free the model; later calls raise PredictorClosedError.
 
         Args:
-            drain: finish what was submitted; else what has not started fails with PredictorClosedError.
+            drain: whether to finish the waiting requests; otherwise they fail with PredictorClosedError.
         """
         self._pool.close(drain=drain)
 
@@ -335,12 +340,12 @@ class Predictor:
         deadline_ms: float | None = None,
         max_delay: float = 0.0,
     ) -> Future[Any]:
-        self._pool.check_open()  # before a file is read
+        self._pool.check_open()  # so that a closed Predictor does not read a file
         try:
             source = _keep_bytes(image, self._cutting.max_bytes)
             prepare = partial(garments_of_image, self._cutting, source, boxes, perf_counter())
-            if isinstance(source, np.ndarray | Image.Image):  # what may change once the caller goes on
-                prepare = partial(_as_it_is, prepare())
+            if isinstance(source, np.ndarray | Image.Image):  # the caller may change the image after this returns
+                prepare = partial(_identity, prepare())
         except ImageError as error:
             failed: Future[Any] = Future()
             failed.set_exception(error)
@@ -361,7 +366,7 @@ class Predictor:
             return failed if boxes is None else [failed] * len(boxes)
 
 
-def _as_it_is(parts: list[Part | Done]) -> list[Part | Done]:
+def _identity(parts: list[Part | Done]) -> list[Part | Done]:
     return parts
 
 
@@ -384,7 +389,7 @@ def _in_step(
 
 
 def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
-    """A file is read once, by the thread that gives it: another may move its place meanwhile."""
+    """Read a file object in the caller's thread, because the caller may move its position afterwards."""
     if isinstance(source, str | os.PathLike | bytes | np.ndarray | Image.Image):
         return source
     try:

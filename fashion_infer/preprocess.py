@@ -1,4 +1,4 @@
-"""Which pixels the network sees, and the way back: the one preprocessing that training, export and prediction share."""
+"""Preprocessing for training, export and prediction: crops of pictures, and the mapping of points back to them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -33,68 +33,68 @@ class Crop:
     size: tuple[float, float]
 
     def to_image(self, points: Floats) -> Floats:
-        """[..., 2] points (x, y) in [0, 1] of the crop -> pixels of the picture."""
+        """Map points (x, y), [..., 2], from [0, 1] of the crop to pixels of the picture."""
         scaled: Floats = points * self.size + self.origin
         return scaled
 
     def from_image(self, points: Floats) -> Floats:
-        """[..., 2] points in pixels of the picture -> [0, 1] of the crop: the inverse of `to_image`."""
+        """Map points (x, y), [..., 2], from pixels of the picture to [0, 1] of the crop: the inverse of `to_image`."""
         unscaled: Floats = (points - self.origin) / self.size
         return unscaled
 
 
 def read_crop(source: ImageSource, size: int, box: Box | None = None) -> tuple[Picture, Crop]:
-    """Decode a picture, no larger than needed, and cut a box, or all of it, out: `read_image`, then `crop`.
+    """Decode a picture, no larger than needed, and crop a box or the whole picture: `read_image`, then `crop`.
 
     Raises:
-        ImageError: as both do.
+        ImageError: the picture cannot be read, or the box cannot be used.
     """
     picture = read_image(source, side=size, boxes=None if box is None else [box])
     return picture, crop(picture, box, size)
 
 
 def read_inputs(sources: Iterable[ImageSource], size: int) -> Pixels:
-    """At least one whole picture -> uint8 [N, size, size, 3], what the network sees of them.
+    """Decode one or more whole pictures to the network's input, uint8 [N, size, size, 3] RGB.
 
     Raises:
-        ImageError: one cannot be used.
+        ImageError: a picture cannot be used.
     """
     return np.stack([read_crop(source, size)[1].pixels for source in sources])
 
 
 def crop(picture: Picture, box: Box | None, size: int) -> Crop:
-    """Cut a box out of a picture and resize it, antialiased, to `size` x `size`.
+    """Crop a box from a picture and resize it, antialiased, to `size` x `size`.
 
     The box is clipped to the picture and rounded outwards to whole decoded pixels; `origin` and `size` of the result
-    are those of the pixels really cut. Its aspect ratio is not kept, as in the paper's setting.
+    describe this rounded box. The aspect ratio is not kept, as in the paper.
 
     Args:
         picture: from `read_image`.
-        box: x1 y1 x2 y2 in pixels of the picture; None for all of it.
+        box: x1 y1 x2 y2 in pixels of the picture; None for the whole picture.
         size: side S of the result, pixels.
 
     Raises:
-        ImageError: the box is not four finite numbers, or covers less than 2 pixels of the picture a side
-            (a picture of one pixel a side may have such a box).
+        ImageError: the box is not four finite numbers, or covers less than 2 pixels of the picture on a side
+            (unless that side of the picture is only 1 pixel long).
     """
     decoded_height, decoded_width = picture.pixels.shape[:2]
     scale_x, scale_y = decoded_width / picture.width, decoded_height / picture.height
     x1, y1, x2, y2 = clip_box(box, picture.width, picture.height)
     left = min(math.floor(x1 * scale_x + 1e-6), decoded_width - 1)
     top = min(math.floor(y1 * scale_y + 1e-6), decoded_height - 1)
-    cut = picture.pixels[
+    region = picture.pixels[
         top : max(math.ceil(y2 * scale_y - 1e-6), top + 1), left : max(math.ceil(x2 * scale_x - 1e-6), left + 1)
     ]
-    height, width = cut.shape[:2]
-    return Crop(resize(cut, size), (left / scale_x, top / scale_y), (width / scale_x, height / scale_y))
+    height, width = region.shape[:2]
+    return Crop(resize(region, size), (left / scale_x, top / scale_y), (width / scale_x, height / scale_y))
 
 
 def resize(pixels: Pixels, size: int) -> Pixels:
-    """Resize uint8 [h, w, 3] to [size, size, 3]: areas are averaged where it shrinks, interpolated where it grows."""
+    """Resize uint8 [h, w, 3] to [size, size, 3]: area averaging to shrink, linear interpolation to enlarge."""
     height, width = pixels.shape[:2]
     if size < min(width, height) and 3 * max(width, height) <= 8 * size:
-        # As JPEGs are decoded. Twice the size, then the mean of each four pixels: on photos less than a grey level from
-        # what INTER_AREA makes of them, in half its time.
+        # Typical sizes of decoded JPEGs. Resizing to twice the size and averaging 2 x 2 pixels takes half the time of
+        # INTER_AREA; on photos the results differ by less than one grey level.
         pixels = cv2.resize(pixels, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     shrunk = (min(pixels.shape[1], size), min(pixels.shape[0], size))
     if shrunk != pixels.shape[1::-1]:
@@ -105,19 +105,19 @@ def resize(pixels: Pixels, size: int) -> Pixels:
 
 
 def shrunk(picture: Picture) -> Picture:
-    """A copy of the picture with at most 960 pixels on its shorter side: enough to look at, and to keep many."""
+    """A copy with at most 960 pixels on the shorter side: sharp enough to look at, and small enough to keep many."""
     height, width = picture.pixels.shape[:2]
     if (scale := _KEPT_SIDE / min(height, width)) >= 1:
-        return replace(picture, pixels=picture.pixels.copy())  # it may be somebody's buffer
+        return replace(picture, pixels=picture.pixels.copy())  # the pixels may be the caller's buffer
     pixels = cv2.resize(picture.pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     return replace(picture, pixels=pixels.astype(np.uint8, copy=False))
 
 
 def clip_box(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
-    """The part of a box that lies on a picture of this size, x1 y1 x2 y2 in pixels.
+    """Clip a box to a picture of `width` x `height` pixels; returns x1 y1 x2 y2 in pixels.
 
     Raises:
-        ImageError: as `crop` does.
+        ImageError: the box is not four finite numbers, or covers less than 2 pixels of the picture on a side.
     """
     if box is None:
         return 0.0, 0.0, width, height

@@ -1,6 +1,6 @@
-"""HTML pages that need no other file: one look, and the few elements that our reports are made of.
+"""HTML pages that need no other file, in one style, and the elements of the reports.
 
-Every function takes plain text and gives HTML; what it is given is escaped.
+The functions take plain text, escape it, and return HTML.
 """
 
 import base64
@@ -15,7 +15,7 @@ from fashion_infer.images import Pixels
 from fashion_infer.pictures import encode_jpeg
 from fashion_infer.text import shown
 
-COLOURS = {  # also of plots and contact sheets
+COLOURS = {  # also used by plots and contact sheets
     "ink": "#1d1d1f",
     "muted": "#66666c",
     "line": "#dedcd6",
@@ -32,7 +32,7 @@ COLOURS = {  # also of plots and contact sheets
 
 @cache
 def stylesheet() -> str:
-    """The CSS of every page: the colours as custom properties, then style.css."""
+    """The CSS of every page: the colours as custom properties, followed by style.css."""
     properties = "; ".join(f"--{name}: {colour}" for name, colour in COLOURS.items())
     return f":root {{ {properties} }}\n" + files("fashion_infer").joinpath("style.css").read_text(encoding="utf-8")
 
@@ -41,9 +41,9 @@ def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
     """Write a page.
 
     Args:
-        path: of the file.
-        title: plain text, which becomes the heading too.
-        sections: HTML, such as the functions below give.
+        path: path of the file to write.
+        title: plain text, used as the heading too.
+        sections: HTML of each section, such as the results of the functions below.
 
     Raises:
         OutputError: the file cannot be written.
@@ -58,17 +58,17 @@ def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
 
 
 def escaped(text: str) -> str:
-    """Text as HTML that shows it to the letter."""
+    """Escape text so that HTML shows it literally."""
     return html.escape(shown(text))
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading, and HTML below it."""
+    """A heading with HTML below it."""
     return f"<h2>{escaped(title)}</h2>\n" + "\n".join(parts)
 
 
 def paragraph(text: str, *, lead: bool = False) -> str:
-    """A paragraph; `lead` sets it apart as what to read first."""
+    """A paragraph; `lead` marks the one to read first."""
     return f"<p class=lead>{escaped(text)}</p>" if lead else f"<p>{escaped(text)}</p>"
 
 
@@ -84,12 +84,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = 
 
 
 def facts(values: Mapping[str, str]) -> str:
-    """A list of names, and a text for each."""
+    """A list of names with a text for each."""
     return "<dl>" + "".join(f"<dt>{escaped(name)}<dd>{escaped(value)}" for name, value in values.items()) + "</dl>"
 
 
 def details(summary: str, *parts: str) -> str:
-    """HTML that is folded away below a line of text."""
+    """HTML that is folded away below a summary line."""
     return f"<details><summary>{escaped(summary)}</summary>\n" + "\n".join(parts) + "</details>"
 
 

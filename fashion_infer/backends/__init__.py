@@ -1,4 +1,4 @@
-"""What runs a model file: one module a runtime, each with a class of the shape below."""
+"""The runtimes that run model files: one module for each, with a class that has the methods of `Backend`."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from fashion_infer.model_spec import ModelSpec
 
 Outputs = dict[str, NDArray[np.float32]]
 
-RETRY_SECONDS = 60.0  # after a batch did not fit in memory, until one of its size is tried again
+RETRY_SECONDS = 60.0  # after a batch did not fit in memory, until a batch of that size is tried again
 
 logger = logging.getLogger("fashion_infer")
 
@@ -23,10 +23,10 @@ class Backend(Protocol):
     """A loaded model.
 
     Attributes:
-        path: of the model file.
-        spec: what the file says of itself.
+        path: path of the model file.
+        spec: the model's specification, read from the file.
         device: "cpu", "cuda:0", ...
-        sessions: how many runs at once it is made for.
+        sessions: number of batches that can run at once.
     """
 
     path: Path
@@ -39,37 +39,37 @@ class Backend(Protocol):
 
         Args:
             batch: uint8 [N, S, S, 3] RGB, N at least 1.
-            session: which of the sessions runs it, from 0; each runs one batch at a time.
+            session: index of the session that runs the batch, from 0; each session runs one batch at a time.
 
         Returns:
-            float32 by output name, each [N, ...], in arrays of their own.
+            float32 outputs by name, each [N, ...]. The arrays are not reused by later runs.
 
         Raises:
             MemoryError: the batch does not fit in the device's memory; a smaller one may.
             ModelError: the runtime failed.
-            DeviceError: the device failed for good; so will every later run.
+            DeviceError: the device failed, and every later run will fail as well.
         """
         ...
 
     def close(self) -> None:
-        """Free what the runtime holds; called once, when nothing runs any more."""
+        """Free the runtime's memory; called once, after the last run."""
         ...
 
 
 class Runner:
-    """One session of a backend, which takes what does not fit in memory at once in smaller parts."""
+    """One session of a backend; a batch that does not fit in memory is run in smaller parts."""
 
     def __init__(self, backend: Backend, session: int = 0) -> None:
-        """Nothing is loaded or run yet."""
+        """Wrap session number `session` of a loaded backend."""
         self.backend, self._session = backend, session
-        self._fits = 0  # images that fitted last, while larger batches are not tried
-        self._retry_at = 0.0  # when they are, on the monotonic clock
+        self._fits = 0  # the batch size that fitted in memory, used until `_retry_at`
+        self._retry_at = 0.0  # when larger batches are tried again, in seconds on the monotonic clock
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """`Backend.run` of a batch of at least one image.
+        """Run a batch of at least one image as `Backend.run` does, in parts if it does not fit in memory.
 
         Raises:
-            DeviceError: not even one image fits in memory.
+            DeviceError: a single image does not fit in memory, or the device failed.
             ModelError: the runtime failed.
         """
         size = len(batch) if monotonic() >= self._retry_at else min(len(batch), self._fits)
@@ -86,15 +86,15 @@ class Runner:
 
 
 def run_in_parts(run: Callable[[NDArray[np.uint8]], Outputs], batch: NDArray[np.uint8], size: int) -> Outputs:
-    """Run at least one image in parts of at most `size`."""
+    """Run a batch of at least one image in parts of at most `size` images."""
     return joined([run(batch[start : start + size]) for start in range(0, len(batch), size)])
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
-    """The outputs of several batches, at least one, as those of one batch."""
+    """Concatenate the outputs of one or more batches along the batch axis."""
     return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def no_outputs(spec: ModelSpec) -> Outputs:
-    """The outputs of a batch of no images."""
+    """The outputs of an empty batch, each float32 [0, ...]."""
     return {name: np.zeros((0, *shape), np.float32) for name, shape in spec.output_shapes().items()}

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default for .onnx files, on the CPU and, when asked for, on an NVIDIA GPU."""
+"""ONNX Runtime: the default backend for .onnx files, on the CPU or an NVIDIA GPU."""
 
 import threading
 from dataclasses import dataclass
@@ -21,17 +21,18 @@ except ImportError as error:
 
 SPIN_US = 20
 OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")  # in the messages of ONNX Runtime
-LARGE = 256 * 2**20  # bytes of a model whose products are large enough for all cores, and whose copies cost memory
+LARGE = 256 * 2**20  # bytes: above this size one run keeps all cores busy, and a second copy costs much memory
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a backend spreads over the cores.
+    """How a backend uses the cores.
 
     Attributes:
-        sessions: runs at once, on one copy of the weights.
-        threads: of each of them.
-        lone_threads: of a run that is alone. Where it is not `threads`, a second copy of the weights is loaded.
+        sessions: number of batches that run at once, on one copy of the weights.
+        threads: threads per session.
+        lone_threads: threads of a batch that runs alone. If it differs from `threads`, a second copy of the weights is
+            loaded.
     """
 
     sessions: int
@@ -40,16 +41,16 @@ class Layout:
 
 
 def choose_layout(device: str, sessions: int | None, threads: int | None, *, model_bytes: int) -> Layout:
-    """What the caller asked for, and where nothing was asked for what suits a model on the CPU.
+    """Choose sessions and threads: the caller's numbers, or numbers that suit the device and the model.
 
-    That is all cores for a run that is alone, and a session of one thread for each core when there are more: threads
-    of one run wait for each other after each layer, sessions do not.
+    On a CPU, by default, a batch that runs alone uses all cores, and several batches at once use one core each: threads
+    of one run wait for each other after each layer, separate runs do not. A large model runs one batch at a time.
 
     Args:
-        device: "cpu" or a GPU, which gets one session.
-        sessions: runs at once; by default what the threads leave room for.
-        threads: of one run; by default what the sessions leave of the cores.
-        model_bytes: size of the model file.
+        device: "cpu" or a GPU; a GPU gets one session.
+        sessions: number of batches that run at once; by default the number of cores divided by `threads`.
+        threads: threads per session; by default the number of cores divided by `sessions`.
+        model_bytes: size of the model file, bytes.
     """
     cores = usable_cores()
     if sessions is None and threads is None:
@@ -77,19 +78,19 @@ class OnnxRuntimeBackend:
         Args:
             model: the .onnx file.
             device: "cpu", or "cuda:0" and so on with onnxruntime-gpu.
-            layout: one run at a time on all cores when None.
-            exact_products: add 8-bit products up in 32 bits on CPUs that would do it in 16, which is slower. Files
-                that `fashion-infer export` wrote for CPUs do not need it; the exporter's checks do.
+            layout: sessions and threads; None runs one batch at a time on all cores.
+            exact_products: sum 8-bit products in 32 bits on CPUs that would use 16 bits, which may overflow. It is
+                slower. Files that `fashion-infer export` wrote for CPUs do not need it; the exporter's checks do.
 
         Raises:
-            ModelError: not an ONNX file, damaged, or not one of ours.
+            ModelError: the file is not ONNX, is damaged, or was not written by `fashion-infer export`.
             DeviceError: ONNX Runtime cannot use the device.
         """
         file = read_model(model)
         self.path, self.device = file.path, device
         self.layout = layout or Layout(1, usable_cores(), usable_cores())
         self.sessions, threads = self.layout.sessions, self.layout.threads
-        # the runs of one session share its pool, and each brings the thread that called it
+        # the runs share one thread pool, and each run also uses the thread that called it
         self._session = _session(file, device, 1 + self.sessions * (threads - 1), exact_products)
         self.spec = _spec_of(file.path, self._session)
         lone = self.layout.lone_threads
@@ -97,13 +98,13 @@ class OnnxRuntimeBackend:
         self._running, self._lock = 0, threading.Lock()
 
     def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`."""
+        """Run a batch, uint8 [N, S, S, 3] RGB; return float32 outputs by name, each [N, ...]. See `Backend.run`."""
         with self._lock:
             chosen = self._lone_session if self._running == 0 else self._session
             self._running += 1
         try:
             return dict(zip(OUTPUT_NAMES, chosen.run(OUTPUT_NAMES, {INPUT_NAME: batch}), strict=True))
-        except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+        except Exception as error:  # ONNX Runtime's exceptions have no narrower base class
             if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
                 raise MemoryError(f"a batch of {len(batch)} does not fit in the memory of {self.device}") from error
             raise ModelError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
@@ -119,16 +120,17 @@ class OnnxRuntimeBackend:
 def _session(file: ModelFile, device: str, threads: int, exact_products: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait actively make a light network a sixth faster. Longer, or between two runs, it would only take
-    # cores from the decoders.
+    # Busy waiting makes a light network a sixth faster. If it lasted longer, or went on between two runs, it would take
+    # cores from the threads that decode images.
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.x64quantprecision", str(int(exact_products)))
-    options.log_severity_level = 4  # every error is raised, and its warnings are about graphs, not the user's input
+    # fatal messages only: errors are raised anyway, and the warnings concern the graph, not the user's input
+    options.log_severity_level = 4
     provider = _provider(device)
     try:
         session = ort.InferenceSession(file.path, options, providers=[provider])
-    except Exception as error:  # as above
+    except Exception as error:  # see `run`
         raise ModelError(
             f"{file.path} is not an ONNX file that ONNX Runtime can load, or is damaged: {error}"
         ) from error

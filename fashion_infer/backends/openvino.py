@@ -1,7 +1,7 @@
-"""OpenVINO: on a CPU an alternative to ONNX Runtime, ahead of it for int8 files, and with real bfloat16 for bf16 ones.
+"""OpenVINO: an alternative to ONNX Runtime on CPUs. It is faster for int8 files and computes bf16 files in bfloat16.
 
-It knows no ONNX functions, so LandmarkPool is written out into the graph first. Networks are compiled for fixed sizes
-of batch: compiled for any size, an int8 EfficientNet gave wrong results in OpenVINO 2026.4.
+OpenVINO does not support ONNX functions, so LandmarkPool is first inlined into the graph. Networks are compiled for
+fixed batch sizes, because an int8 EfficientNet compiled for any size gave wrong results in OpenVINO 2026.4.
 """
 
 from functools import cache, partial
@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "openvino", "openvino", error) from error
 
-BATCH = 8  # compiled for it, and for 1: a batch of 11 is run as 8, 1, 1 and 1
+BATCH = 8  # images; networks are compiled for this size and for 1, so a batch of 11 runs as 8, 1, 1 and 1
 
 
 class OpenVinoBackend:
@@ -34,17 +34,17 @@ class OpenVinoBackend:
     def __init__(
         self, model: Path | ModelFile, *, device: str = "cpu", sessions: int | None = None, threads: int | None = None
     ) -> None:
-        """Load the file and compile it for both sizes of batch.
+        """Load the file and compile it for both batch sizes.
 
         Args:
             model: the .onnx file.
-            device: "cpu".
-            sessions: runs at once; 1, or what the threads leave room for, when None.
-            threads: of one run; what the sessions leave of the cores when None.
+            device: "cpu", the only device that this backend supports.
+            sessions: number of batches that run at once; None means 1, or the number of cores divided by `threads`.
+            threads: threads per session; None means the number of cores divided by `sessions`.
 
         Raises:
-            ModelError: not an ONNX file, damaged, or not one of ours.
-            DeviceError: another device than the CPU.
+            ModelError: the file is not ONNX, is damaged, or was not written by `fashion-infer export`.
+            DeviceError: `device` is not "cpu".
         """
         if device != "cpu":
             raise DeviceError(f"the backend openvino runs on the cpu, not on {device!r}")
@@ -55,11 +55,11 @@ class OpenVinoBackend:
         self.spec, network = _read(file)
         compiled = {size: self._compile(network, size) for size in (1, BATCH)}
         self._requests = [
-            {size: of_size.create_infer_request() for size, of_size in compiled.items()} for _ in range(self.sessions)
+            {size: model.create_infer_request() for size, model in compiled.items()} for _ in range(self.sessions)
         ]
 
     def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`."""
+        """Run a batch, uint8 [N, S, S, 3] RGB; return float32 outputs by name, each [N, ...]. See `Backend.run`."""
         requests = self._requests[session]
         whole = len(batch) // BATCH * BATCH
         split = ((BATCH, batch[:whole]), (1, batch[whole:]))
@@ -82,10 +82,10 @@ class OpenVinoBackend:
         network = network.clone()
         network.reshape([size, self.spec.image_size, self.spec.image_size, 3])
         options = {
-            "INFERENCE_PRECISION_HINT": "f32",  # as the file is typed; by itself OpenVINO would take bf16 for fp32
+            "INFERENCE_PRECISION_HINT": "f32",  # the file's types; by default OpenVINO may compute fp32 in bf16
             "NUM_STREAMS": self.sessions,
             "INFERENCE_NUM_THREADS": self.sessions * self._threads,
-            "ENABLE_CPU_PINNING": False,  # images are decoded on the same cores
+            "ENABLE_CPU_PINNING": False,  # threads that decode images share the cores
         }
         try:
             return _core().compile_model(network, "CPU", options)
@@ -95,10 +95,10 @@ class OpenVinoBackend:
 
 @cache
 def _core() -> ov.Core:
-    """One for the process, never given up.
+    """The only ov.Core of the process; it is never destroyed.
 
-    Each one gives the thread a stack for its signals, and puts the one before it back when it goes. Of two that do not
-    go in reverse order a freed stack is left behind, and the next signal, Ctrl-C for one, ends the process.
+    Each ov.Core replaces the thread's sigaltstack and restores the previous one. Destroyed out of order they leave a
+    dangling stack, and the next signal, such as Ctrl-C, crashes the process.
     """
     core = ov.Core()
     in_each_child(lambda: never_free(core))
@@ -117,6 +117,6 @@ def _read(file: ModelFile) -> tuple[ModelSpec, ov.Model]:
 
 
 def _shape(port: ov.Output) -> tuple[int, ...]:
-    """Without the batch; -1 where a size is not fixed."""
+    """The dimensions after the batch axis; -1 for each that is not fixed."""
     dimensions = list(port.partial_shape)[1:]
     return tuple(d.get_length() if d.is_static else -1 for d in dimensions)

@@ -1,1 +1,1 @@
-"""How fast, honestly: end to end from encoded bytes, and the network alone."""
+"""Benchmarks: speed end to end from encoded bytes, and of the network alone."""

@@ -1,4 +1,4 @@
-"""The machine's own limit, a large matrix product timed in ONNX Runtime, and what a model needs of it."""
+"""The arithmetic limit of the machine, measured with a matrix product, and the operations that a model needs."""
 
 from collections.abc import Mapping
 from time import perf_counter
@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "onnx", "bench", error) from error
 
-SIDE = 1024  # of the square matrices: large enough to be bound by arithmetic, small enough for the caches
+SIDE = 1024  # side of the square matrices: large enough to be limited by arithmetic, small enough for the caches
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
 PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 INTEGER = ("ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul")
@@ -37,14 +37,14 @@ _PRODUCT = {
 
 
 def measure_ceiling(threads: int, *, seconds: float) -> dict[str, float]:
-    """Operations a second of a matrix product on this CPU, two for each multiplication and addition.
+    """Measure the operations per second of a matrix product on this CPU; a multiply-add counts as two.
 
     Args:
-        threads: of the product; at least 1.
-        seconds: that it takes, about.
+        threads: number of threads, at least 1.
+        seconds: approximate duration of the measurement.
 
     Returns:
-        By type: fp32, and int8 (unsigned 8 bit times signed 8 bit). The best of the repetitions: a ceiling.
+        Operations per second for fp32 and int8 (unsigned times signed), each the best of several repetitions.
     """
     return {kind: _product_rate(kind, threads, seconds / len(_PRODUCT)) for kind in _PRODUCT}
 
@@ -66,12 +66,12 @@ def _product_rate(kind: str, threads: int, seconds: float) -> float:
 
 
 def count_operations(model: onnx.ModelProto) -> dict[str, int]:
-    """Operations of one image in a model's convolutions and matrix products, by type, fp32 and int8.
+    """Count the operations for one image in a model's convolutions and matrix products, by type: fp32 and int8.
 
-    A node counts as int8 where both of its factors come out of a DequantizeLinear, as ONNX Runtime fuses it.
+    A node counts as int8 if both of its factors come from a DequantizeLinear, because ONNX Runtime fuses these.
 
     Raises:
-        ModelError: a shape cannot be known without running the model.
+        ModelError: a shape cannot be inferred without running the model.
     """
     model = onnx.inliner.inline_local_functions(model)
     for value in (*model.graph.input, *model.graph.output):
@@ -93,10 +93,10 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _operations(node: Any, shapes: Mapping[str, list[int]]) -> int:
-    """Two for each multiplication and addition."""
+    """The operations of one node; a multiply-add counts as two."""
     weight_at = 3 if node.op_type.startswith("QLinear") else 1
     output, weight = (shapes.get(name, [0]) for name in (node.output[0], node.input[weight_at]))
-    output = [output[0] or 1, *output[1:]]  # the batch of one, where inference lost sight of it
+    output = [output[0] or 1, *output[1:]]  # a batch of one, if shape inference did not determine it
     if len(output) < 2 or 0 in (*output, *weight):
         raise ModelError(f"the operations of {node.op_type} {node.name} cannot be counted: its shapes are not known")
     if node.op_type not in PRODUCTS:

@@ -37,47 +37,47 @@ class Change:
 
     @property
     def percent(self) -> float:
-        """By how much it grew."""
+        """The growth in percent."""
         return (self.ratio.value - 1) * 100
 
     @property
     def clear(self) -> bool | None:
-        """Whether the change is larger than its 95 % interval; None where a result came from one process start."""
+        """Whether the change is larger than its 95 % interval; None if a result has only one process start."""
         if self.ratio.plus_minus is None:
             return None
         return abs(self.ratio.value - 1) > self.ratio.plus_minus
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read what `bench --json` wrote.
+    """Read a result that `bench --json` wrote.
 
     Raises:
-        UsageError: no such file, not JSON, or not a result of this release's layout.
+        UsageError: the file cannot be read, is not JSON, or has a layout of another release.
     """
     try:
-        found: Any = json.loads(path.read_text())
+        content: Any = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as a result of fashion-infer bench --json: {error}") from error
-    schema = found.get("schema") if isinstance(found, dict) else None
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise UsageError(f"{path} has schema {schema!r}, this release compares {SCHEMA!r}: measure the old model again")
-    return dict(found)
+    return dict(content)
 
 
 def parse_gate(text: str) -> Gate:
-    """`MEASURE>PERCENT%` or `MEASURE<PERCENT%`.
+    """Parse a gate, `MEASURE>PERCENT%` or `MEASURE<PERCENT%`.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text has neither form.
     """
-    found = _GATE.fullmatch(text.strip())
-    if found is None:
+    match = _GATE.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"{text!r} is not a gate such as 'e2e.p99>5%' or 'e2e.images_per_s<-5%'")
-    return Gate(text, found["measure"], found["sign"], float(found["percent"]))
+    return Gate(text, match["measure"], match["sign"], float(match["percent"]))
 
 
 def changes_between(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
-    """Every measure that both results hold (as `BenchResult.to_dict` gives them)."""
+    """The changes of all measures that are in both results, which come from `BenchResult.to_dict`."""
     before, after = measures(old), measures(new)
     return [
         Change(name, before[name], after[name], ratio(after[name], before[name])) for name in after if name in before
@@ -85,32 +85,32 @@ def changes_between(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
 
 
 def measures(result: dict[str, Any]) -> dict[str, Estimate]:
-    """A result's numbers by name: e2e.p50 to p99.9, engine.p50 ..., e2e.images_per_s, engine.images_per_s.8, ..."""
-    found = {
+    """The numbers of a result by name: e2e.p50 to p99.9, engine.p50, e2e.images_per_s, engine.images_per_s.8, ..."""
+    values = {
         f"{system}.{name}": value
         for system, row in result["latency"].items()
         for name, value in row.items()
         if name.startswith("p")
     }
-    found["e2e.images_per_s"] = result["throughput"]["e2e"]
-    found |= {f"engine.images_per_s.{size}": value for size, value in result["throughput"]["engine"].items()}
-    found |= result["start_up"]
-    return {name: Estimate(**value) for name, value in found.items() if value is not None}
+    values["e2e.images_per_s"] = result["throughput"]["e2e"]
+    values |= {f"engine.images_per_s.{size}": value for size, value in result["throughput"]["engine"].items()}
+    values |= result["start_up"]
+    return {name: Estimate(**value) for name, value in values.items() if value is not None}
 
 
 def check_gates(gates: Sequence[Gate], changes: Sequence[Change]) -> None:
-    """Fail where a change is not allowed. One inside its own interval does not fail: it may be noise.
+    """Raise an error if a change exceeds a gate. A change within its own interval is accepted, as it may be noise.
 
     Raises:
         BenchError: a change is larger than a gate allows.
-        UsageError: a gate names what one of the results does not hold.
+        UsageError: a gate names a measure that one of the results lacks.
     """
-    found = {change.measure: change for change in changes}
+    change_of = {change.measure: change for change in changes}
     failed = []
     for gate in gates:
-        if gate.measure not in found:
-            raise UsageError(f"{gate.text!r}: no {gate.measure} in both results, which have {', '.join(found)}")
-        change = found[gate.measure]
+        if gate.measure not in change_of:
+            raise UsageError(f"{gate.text!r}: no {gate.measure} in both results, which have {', '.join(change_of)}")
+        change = change_of[gate.measure]
         if _SIGNS[gate.sign](change.percent, gate.percent) and change.clear is not False:
             failed.append(
                 f"{gate.measure} changed by {change.percent:+.1f} % ({change.old} to {change.new}), gate {gate.text}"
@@ -120,7 +120,7 @@ def check_gates(gates: Sequence[Gate], changes: Sequence[Change]) -> None:
 
 
 def differences(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    """What else differs between two results than the model: a comparison across these says less, or nothing."""
+    """Conditions besides the model that differ between two results and make their comparison less meaningful."""
     named = {
         "machine": ("environment", "cpu"),
         "cores": ("environment", "cores"),

@@ -1,4 +1,4 @@
-"""What was measured and on what: the machine, the versions, the commit."""
+"""The conditions of a measurement: the machine, the versions, the commit."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from typing import Any
 
 from fashion_infer.machine import cpu_name, package_version, usable_cores
 
-OWN_PATH = "fashion_infer/bench/environment.py"  # of this file in its repository
+OWN_PATH = "fashion_infer/bench/environment.py"  # path of this file in its repository
 PACKAGES = (
     "fashion-infer",
     "onnxruntime",
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """The machine, how busy it was before the first measurement, and the versions of what runs on it."""
+    """The machine, its load before the first measurement, and the versions of packages."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
@@ -36,14 +36,14 @@ def environment() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := package_version(name))},
+        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
     }
 
 
 def provenance() -> dict[str, Any]:
-    """The command, and the commit where this package runs from its own checkout, "-dirty" when files differ from it.
+    """The command, and the commit if the package runs from its checkout, with "-dirty" if files were changed.
 
-    An installed package has no commit, even where a repository of somebody else's lies around it.
+    An installed package has no commit, even if its folder lies in another repository.
     """
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     own = _git("ls-files", "--full-name", Path(__file__).name) == OWN_PATH
@@ -52,7 +52,7 @@ def provenance() -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory that this process has used so far, MiB; None where Linux's /proc is missing."""
+    """Peak memory of this process so far, MiB; None without Linux's /proc."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -65,13 +65,13 @@ def _memory_gib() -> float:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the repository that this file lies in; a hook's variables would name another."""
+    """The output of a git command in this file's repository; variables that git hooks set are ignored."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return _output("git", "-C", str(Path(__file__).parent), *arguments, environment=environment)
 
 
 def _output(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str | None:
-    """What a program prints; None where it is not installed or fails."""
+    """The output of a program; None if it is not installed or fails."""
     if shutil.which(program) is None:
         return None
     ran = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""What limits this machine with this model, said in words from what was measured."""
+"""A description in words of what limits the speed of a model on this machine."""
 
 from fashion_infer.bench.result import BenchResult
 
@@ -9,11 +9,11 @@ _WORK = {
     "compute": "the network",
     "post": "turning outputs into words",
 }
-PAYS = 1.1  # a batch that gives at least so many times the images a second of single ones
+PAYS = 1.1  # batching pays if it gives at least this many times the images per second of single images
 
 
 def limits(result: BenchResult) -> str:
-    """One paragraph: where an image's time goes, what the network reaches, and what limits a stream of images."""
+    """A paragraph on where an image's time goes, what the network reaches, and what limits a stream of images."""
     sentences = [_stages(result), _batches(result), _stream(result), _ceiling(result)]
     return " ".join(sentence for sentence in sentences if sentence)
 

@@ -24,18 +24,18 @@ try:
 except ImportError as error:
     raise missing_extra("mlcommons-loadgen", "bench", error) from error
 
-SERVER_LOADS = (0.25, 0.5, 0.75)  # of the images a second that Offline reached
-SERVER_BOUND = 10  # times the latency of one image: what 99 % of Server's images must stay within
+SERVER_LOADS = (0.25, 0.5, 0.75)  # shares of Offline's images per second
+SERVER_BOUND = 10  # latency bound of 99 % of Server's images, in multiples of the latency of one image
 RUNS = 6 + len(SERVER_LOADS)
-ENGINE_BATCH = 32  # images at once of Offline with the engine alone
+ENGINE_BATCH = 32  # batch size of Offline with the engine alone
 
 Issue = Callable[[list[Any]], None]
-Answer = Callable[[list[Any]], Iterator[list[Any]]]  # gives back the queries in their order, as they are answered
+Answer = Callable[[list[Any]], Iterator[list[Any]]]  # yields the queries in order as they are answered
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What is known of a system before a run: milliseconds of one image, and images a second of many."""
+    """The speed of a system, measured before a run: milliseconds per image, and images per second in a stream."""
 
     image_ms: float
     images_per_s: float
@@ -48,11 +48,11 @@ class Scenario:
     Attributes:
         scenario: SingleStream, MultiStream, Server or Offline.
         system: e2e (encoded bytes in, Prediction out) or engine (arrays in, arrays out).
-        validity: VALID, or INVALID and why, as the load generator says.
-        queries: that it sent.
-        rate: images a second; of Server, those completed.
-        load: of Server, the share of Offline's rate that it sent; else None.
-        milliseconds: p50 to p99.9 of a query; a query of MultiStream is 8 images, Offline has none.
+        validity: the load generator's verdict: VALID, or INVALID and the reason.
+        queries: number of queries sent.
+        rate: images per second; for Server the completed ones.
+        load: for Server the share of Offline's rate that was sent; otherwise None.
+        milliseconds: p50 to p99.9 of a query, which is 8 images in MultiStream; empty for Offline.
     """
 
     scenario: str
@@ -70,22 +70,22 @@ def run_scenarios(
     """Run all scenarios.
 
     Args:
-        predictor: of the model, warm.
+        predictor: the model, warmed up.
         images: encoded images that can be read.
-        pace: of `e2e` and `engine`, as measured before.
-        seconds: of each scenario, at least.
-        logs: folder for loadgen's own logs, one folder a run.
-        full: MLPerf's own minimum durations and numbers of queries instead of `seconds`: hours in all.
+        pace: speed of `e2e` and `engine`, measured before.
+        seconds: minimum duration of each scenario.
+        logs: folder for loadgen's logs; each run gets a folder in it.
+        full: whether to use MLPerf's minimum durations and numbers of queries, hours in all, instead of `seconds`.
 
     Raises:
-        FashionInferError: what the Predictor raises.
+        FashionInferError: the Predictor failed.
     """
     failures: list[BaseException] = []
     issues = {
         "engine": _synchronous(_engine(predictor, images), failures),
         "e2e": _synchronous(_end_to_end(predictor, images), failures),
     }
-    found: list[Scenario] = []
+    scenarios: list[Scenario] = []
 
     def run(scenario: str, system: str, issue: Issue, pace: Pace, load: float | None = None) -> Scenario:
         folder = logs / "-".join([scenario, system] + ([] if load is None else [f"{load:.0%}"]))
@@ -93,8 +93,8 @@ def run_scenarios(
         _start(settings, issue, len(images), folder)
         if failures:
             raise failures[0]
-        found.append(_read(scenario, system, load, folder / "mlperf_log_detail.txt"))
-        return found[-1]
+        scenarios.append(_read(scenario, system, load, folder / "mlperf_log_detail.txt"))
+        return scenarios[-1]
 
     for scenario in ("SingleStream", "MultiStream", "Offline"):
         for system, issue in issues.items():
@@ -102,7 +102,7 @@ def run_scenarios(
     for load in SERVER_LOADS:
         issue = _asynchronous(predictor, images, failures)
         run("Server", "e2e", issue, Pace(pace["e2e"].image_ms, load * last.rate), load)
-    return found
+    return scenarios
 
 
 def _end_to_end(predictor: Predictor, images: Sequence[bytes]) -> Answer:
@@ -133,17 +133,17 @@ def _engine(predictor: Predictor, images: Sequence[bytes]) -> Answer:
 
 
 def _synchronous(answer: Answer, failures: list[BaseException]) -> Issue:
-    """Report each query as it is answered; after an error, which C++ must not see, report the rest unanswered."""
+    """Report each query as it is answered. After an error, which must not reach C++, report the others too."""
 
     def issue(queries: list[Any]) -> None:
-        left = list(queries)
+        unanswered = list(queries)
         try:
             for done in answer(queries):
                 _complete(done)
-                del left[: len(done)]
+                del unanswered[: len(done)]
         except Exception as error:
             failures.append(error)
-            _complete(left)
+            _complete(unanswered)
 
     return issue
 
@@ -176,7 +176,7 @@ def _settings(scenario: str, pace: Pace, seconds: float, full: bool) -> Any:
     settings.scenario = getattr(lg.TestScenario, scenario)
     settings.mode = lg.TestMode.PerformanceOnly
     if full:
-        settings.FromConfig(os.devnull, "fashionnet", scenario, 0)  # MLPerf's rules, which are built into loadgen
+        settings.FromConfig(os.devnull, "fashionnet", scenario, 0)  # MLPerf's rules are built into loadgen
     else:
         settings.min_duration_ms, settings.min_query_count = round(seconds * 1e3), 1
     settings.single_stream_expected_latency_ns = round(pace.image_ms * 1e6)
@@ -203,7 +203,7 @@ def _start(settings: Any, issue: Issue, images: int, folder: Path) -> None:
 
 
 def _read(scenario: str, system: str, load: float | None, log: Path) -> Scenario:
-    """What loadgen wrote: one JSON object a line, behind a mark."""
+    """Read loadgen's log, in which each line has a JSON object after a marker."""
     entries = [json.loads(line.partition(" ")[2]) for line in log.read_text().splitlines()]
     facts = {entry["key"]: entry["value"] for entry in entries}
     query = "_per_query" if scenario == "MultiStream" else ""
@@ -227,7 +227,7 @@ def _read(scenario: str, system: str, load: float | None, log: Path) -> Scenario
 
 
 def _validity(facts: dict[str, Any]) -> str:
-    """VALID, or INVALID and the conditions that loadgen found unmet."""
+    """VALID, or INVALID and the conditions that were not met."""
     conditions = {
         "result_min_duration_met": "too short",
         "result_min_queries_met": "too few queries",

@@ -29,8 +29,8 @@ _WIDTH = 6.0  # inches
 
 
 def write_bench_page(result: BenchResult, path: Path) -> None:
-    """Write the page; the result lies in it as JSON under the id `fashion-infer-bench`."""
-    raw = json.dumps(result.to_dict()).replace("</", "<\\/")  # nothing in it may end the script
+    """Write the page, which contains the result as JSON in the element `fashion-infer-bench`."""
+    raw = json.dumps(result.to_dict()).replace("</", "<\\/")  # so that no text in it ends the script element
     with rc_context(_PLOT):
         sections = [
             paragraph(notes(result)[0]),
@@ -50,7 +50,7 @@ def _stages(result: BenchResult) -> str:
 
 
 def _table(rich_table: Table) -> str:
-    """A table of the terminal as one of HTML."""
+    """Convert a table of the terminal to HTML."""
     columns = [str(column.header) for column in rich_table.columns]
     rows = zip(*(map(str, column.cells) for column in rich_table.columns), strict=True)
     caption = str(rich_table.title or "")
@@ -63,7 +63,7 @@ def _notes(result: BenchResult) -> str:
 
 
 def _identity(result: BenchResult) -> str:
-    """Model, code, machine, images and settings, each as a list that is folded away."""
+    """Model, code, machine, images and settings as lists that are folded away."""
     return "\n".join(
         details(title, facts({name: _text(value) for name, value in getattr(result, title.lower()).items()}))
         for title in ("Model", "Provenance", "Environment", "Workload", "Settings")
@@ -95,13 +95,13 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """Write 10 and 20 at a logarithmic axis, not powers of ten."""
+    """Label a logarithmic axis with plain numbers such as 20 instead of powers of ten."""
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _latency_plot(result: BenchResult) -> Figure:
-    """Milliseconds by percentile, on an axis that gives each nine equal room; a thin line for each process start."""
+    """Plot milliseconds by percentile, with equal room for each nine and a thin line for each process start."""
     figure, axes = _axes(3.2, xlabel="percentile of the images", ylabel="milliseconds of one image")
     for colour, (name, starts) in zip(SERIES, result.raw.items(), strict=False):
         for number, samples in enumerate(starts):
@@ -122,24 +122,24 @@ def _latency_plot(result: BenchResult) -> Figure:
 
 
 def _nines(percentile: Any) -> Any:
-    """0 -> 0, 90 -> 1, 99 -> 2, 99.9 -> 3."""
+    """The number of nines of a percentile: 0 for 0, 1 for 90, 2 for 99, 3 for 99.9."""
     return -np.log10(1 - np.asarray(percentile) / 100)
 
 
 def _stage_plot(result: BenchResult) -> Figure:
     figure, axes = _axes(1.3, xlabel="milliseconds of one image end to end")
-    left = 0.0
+    start = 0.0
     colours = (*SERIES, COLOURS["fair"], COLOURS["muted"])
     for colour, (name, estimate) in zip(colours, result.stages.items(), strict=True):
-        axes.barh(0, estimate.value, left=left, label=name, color=colour)
-        left += estimate.value
+        axes.barh(0, estimate.value, left=start, label=name, color=colour)
+        start += estimate.value
     axes.set(yticks=[])
     _legend_above(axes)
     return figure
 
 
 def _throughput_plot(result: BenchResult) -> Figure:
-    """Above, images a second by batch size, below them the ceiling; below, the milliseconds that a batch takes."""
+    """Plot images per second by batch size with the ceiling, and under them the milliseconds per batch."""
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     rates, times = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     batches = {int(size): rate.value for size, rate in result.throughput["engine"].items()}
@@ -162,7 +162,7 @@ def _throughput_plot(result: BenchResult) -> Figure:
 
 
 def _server_plot(result: BenchResult) -> Figure:
-    """Load and latency of the scenario Server: more images a second cost each of them more time."""
+    """Plot latency by load in the scenario Server: with more images per second each takes longer."""
     figure, axes = _axes(2.8, xlabel="images a second that arrive", ylabel="milliseconds of one image", yscale="log")
     runs = [run for run in result.scenarios if run["scenario"] == "Server"]
     for colour, name in zip(SERIES, ("p50", "p90", "p99"), strict=True):

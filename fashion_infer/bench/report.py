@@ -10,18 +10,18 @@ from fashion_infer.bench.result import BenchResult
 from fashion_infer.bench.statistics import PERCENTILES
 
 COLUMNS = [f"p{percentile:g}" for percentile in PERCENTILES]
-SHOWN = ("p50", "p90", "p99")  # of a scenario
+SHOWN = ("p50", "p90", "p99")  # percentiles in the table of scenarios
 NAMES = {"e2e": "end to end", "engine": "engine only"}
 
 
 def tables(result: BenchResult) -> list[Table]:
-    """All of a result, in the order of interest."""
-    found = [latency_table(result), stage_table(result), throughput_table(result)]
-    return [*found, scenario_table(result)] if result.scenarios else found
+    """The tables of a result, the most important first."""
+    result_tables = [latency_table(result), stage_table(result), throughput_table(result)]
+    return [*result_tables, scenario_table(result)] if result.scenarios else result_tables
 
 
 def notes(result: BenchResult) -> list[str]:
-    """What the numbers stand on, a sentence each: the first says what was measured, the last what was not."""
+    """The conditions of the measurement, one sentence each, from what was measured to what was not."""
     model, environment, workload = result.model, result.environment, result.workload
     lines = [
         f"{model['arch']} at {model['image_size']} px, sha256 {model['sha256'][:12]}",
@@ -29,7 +29,7 @@ def notes(result: BenchResult) -> list[str]:
         f"{environment['load_average']}",
         f"{workload['images']} images ({workload['source']}), {workload['mean_megapixels']:.2f} megapixels and "
         f"{workload['mean_bytes'] / 1e3:.0f} kB on average; {result.settings['warm_up']} runs of warm-up",
-        f"parity {_known(model['parity'])}, accuracy {_judged(model['accuracy'])}"
+        f"parity {_parity_words(model['parity'])}, accuracy {_judged(model['accuracy'])}"
         + ("" if model["trained"] else "; the weights are random, the model was never trained"),
     ]
     start_up = {name: value for name, value in result.start_up.items() if value is not None}
@@ -46,7 +46,7 @@ def notes(result: BenchResult) -> list[str]:
 
 
 def latency_table(result: BenchResult) -> Table:
-    """One row for each way of measuring; a dash where the samples are too few for a percentile."""
+    """One row for each system; a dash if there are too few samples for a percentile."""
     table = _table("latency of one image, ms", "", *COLUMNS, "samples")
     for name, row in result.latency.items():
         table.add_row(NAMES[name], *("-" if row[p] is None else str(row[p]) for p in COLUMNS), str(row["samples"]))
@@ -61,7 +61,7 @@ def stage_table(result: BenchResult) -> Table:
 
 
 def throughput_table(result: BenchResult) -> Table:
-    """Images a second by batch size, and how long a batch takes."""
+    """Images per second by batch size, and the time of a batch."""
     table = _table("throughput", "", "images/s", "ms a batch")
     for size, rate in result.throughput["engine"].items():
         table.add_row(f"engine only, batch {size}", str(rate), f"{int(size) / rate.value * 1e3:.3g}")
@@ -70,11 +70,13 @@ def throughput_table(result: BenchResult) -> Table:
 
 
 def scenario_table(result: BenchResult) -> Table:
-    """The load generator's runs and in how many of them it was satisfied; `notes` say why not."""
+    """The load generator's runs and how many of them it called valid; `notes` gives the reasons for the others."""
     table = _table("MLPerf scenarios, ms a query", "", "", "images/s", *SHOWN, "queries", "VALID")
     for run in result.scenarios:
-        known = run["milliseconds"]
-        times = ["" if p not in known else "-" if known[p] is None else f"{known[p].value:.3g}" for p in SHOWN]
+        latencies = run["milliseconds"]
+        times = [
+            "" if p not in latencies else "-" if latencies[p] is None else f"{latencies[p].value:.3g}" for p in SHOWN
+        ]
         valid = f"{run['validity'].count('VALID')} of {len(run['validity'])}"
         table.add_row(
             _title(run), NAMES[run["system"]], str(run["images_per_s"]), *times, str(sum(run["queries"])), valid
@@ -83,7 +85,7 @@ def scenario_table(result: BenchResult) -> Table:
 
 
 def change_table(changes: Sequence[Change]) -> Table:
-    """Old and new side by side, and whether a change is more than noise."""
+    """Old and new values side by side, and whether each change is more than noise."""
     words = {True: "yes", False: "within noise", None: "unknown, one start"}
     table = _table("against the old result", "", "old", "new", "change", "clear")
     for change in changes:
@@ -103,13 +105,13 @@ def _title(run: dict[str, Any]) -> str:
 
 
 def _layouts(layouts: Sequence[dict[str, int]]) -> str:
-    """Sessions and threads of each start, the same ones once: on a busy machine they may be chosen anew."""
+    """The different choices of sessions and threads; on a busy machine they may vary between process starts."""
     words = (", ".join(f"{name} {number}" for name, number in layout.items()) for layout in layouts)
     return "; or ".join(dict.fromkeys(words))
 
 
 def _invalid(result: BenchResult) -> list[str]:
-    """Each of loadgen's complaints once, with the runs that it was about."""
+    """Each complaint of the load generator once, with the runs that it concerns."""
     runs: dict[str, dict[str, None]] = {}
     for run in result.scenarios:
         for verdict in run["validity"]:
@@ -118,8 +120,8 @@ def _invalid(result: BenchResult) -> list[str]:
     return [f"{verdict} ({', '.join(names)})" for verdict, names in runs.items()]
 
 
-def _known(facts: Any) -> str:
-    """What the file says of its parity in one phrase, lists by their length."""
+def _parity_words(facts: Any) -> str:
+    """The parity stored in the file as one phrase; a list is shown by its length."""
     if not isinstance(facts, dict):
         return str(facts)
     words = {name: len(value) if isinstance(value, list) else value for name, value in facts.items()}
@@ -127,7 +129,7 @@ def _known(facts: Any) -> str:
 
 
 def _judged(accuracy: Any) -> str:
-    """Each metric of fp32 and of this file."""
+    """Each metric, for the fp32 model and for this file."""
     if not isinstance(accuracy, dict):
         return str(accuracy)
     return ", ".join(f"{metric} {before:.4g} to {after:.4g}" for metric, (before, after) in accuracy.items())

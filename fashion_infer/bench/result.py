@@ -1,4 +1,4 @@
-"""What several process starts gave together: one record, every number with its interval."""
+"""The results of several process starts in one record, each number with its interval."""
 
 import time
 from collections.abc import Sequence
@@ -11,31 +11,32 @@ from fashion_infer.bench.start import Start
 from fashion_infer.bench.statistics import PERCENTILES, Estimate, over_starts, percentiles, samples_needed
 
 SCHEMA = "fashion-infer bench 1"
+START_UP = ("first_prediction_s", "first_memory_mib", "peak_memory_mib")  # attributes of Start
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured, on what. An Estimate has an interval only after two or more process starts.
+    """The result of a benchmark. An Estimate has an interval only if there were two or more process starts.
 
     Attributes:
-        schema: of this layout.
-        model: path, sha256, backbone, input size, trained or not, the sessions and threads of each
-            start, and its parity
-            and accuracy or "unverified".
+        schema: name and version of this layout.
+        model: path, sha256, backbone, input size, whether it is trained, the sessions and threads of each start, and
+            parity and accuracy or "unverified".
         provenance: the command, the commit, and the time (UTC).
-        environment: see `environment`.
-        workload: where the images came from, how many, their mean size in bytes and in megapixels.
-        settings: of the benchmark and of the Predictor.
-        latency: of `e2e` and `engine` the number of samples, and p50 to p99.9 in milliseconds or None.
-        stages: milliseconds of each stage of `e2e`, mean.
-        throughput: images a second, `e2e` through `Predictor.stream`, and `engine` by batch size.
-        scenarios: of MLPerf's load generator: scenario, system, load, the verdict and the number of queries of each
-            start, images a second, and the percentiles of a query in milliseconds; None where queries are too few.
-        start_up: seconds from nothing to the first Prediction, MiB of memory until then and at the peak.
-        ceiling: operations a second of a matrix product on this machine, by type.
-        operations: of one image in the network, by type; None where they cannot be counted.
-        reached: by batch size, the share of that ceiling that the network reached.
-        raw: of `e2e` and `engine`, each start's latencies in milliseconds in the order they were taken.
+        environment: the machine and its packages, from `environment`.
+        workload: source, number, mean size in bytes and mean megapixels of the images.
+        settings: settings of the benchmark and of the Predictor.
+        latency: for `e2e` and `engine` the number of samples, and p50 to p99.9 in milliseconds or None.
+        stages: mean milliseconds of each stage of `e2e`.
+        throughput: images per second: `e2e` through `Predictor.stream`, and `engine` by batch size.
+        scenarios: runs of MLPerf's load generator: scenario, system, load, the verdict and number of queries of each
+            start, images per second, and the percentiles of a query in milliseconds; None if there are too few queries.
+        start_up: seconds from the start of the process to the first Prediction, and MiB of memory until then and at
+            the peak.
+        ceiling: operations per second of a matrix product on this machine, by type.
+        operations: operations of the network for one image, by type; None if they cannot be counted.
+        reached: share of the ceiling that the network reached, by batch size.
+        raw: for `e2e` and `engine` the latencies of each start in milliseconds, in the order of measurement.
     """
 
     schema: str
@@ -62,18 +63,18 @@ class BenchResult:
 def summarise(
     starts: Sequence[Start],
     facts: dict[str, Any],
-    about: dict[str, Any],
+    machine: dict[str, Any],
     workload: dict[str, Any],
     settings: dict[str, Any],
 ) -> BenchResult:
-    """Join the starts.
+    """Join the results of several process starts.
 
     Args:
-        starts: at least one, all of the same task.
+        starts: results of one or more process starts with the same task.
         facts: parity, accuracy and operations of the model.
-        about: see `environment`.
+        machine: the result of `environment`.
         workload: see `BenchResult`.
-        settings: likewise.
+        settings: see `BenchResult`.
     """
     raw = {system: [start.latency[system] for start in starts] for system in SYSTEMS}
     sizes = [size for size in starts[0].batches if all(size in start.batches for start in starts)]
@@ -84,7 +85,7 @@ def summarise(
         | {"layout": [start.model["layout"] for start in starts]}
         | {name: facts[name] for name in ("parity", "accuracy")},
         provenance=provenance() | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
-        environment=about,
+        environment=machine,
         workload=workload,
         settings=settings,
         latency={name: {"samples": sum(map(len, of_each)), **percentiles(of_each)} for name, of_each in raw.items()},
@@ -94,7 +95,7 @@ def summarise(
             "engine": {size: over_starts([start.batches[size] for start in starts]) for size in sizes},
         },
         scenarios=[_scenario(list(runs)) for runs in zip(*(start.scenarios for start in starts), strict=True)],
-        start_up={name: _known(starts, name) for name in ("first_prediction_s", "first_memory_mib", "peak_memory_mib")},
+        start_up={name: _start_up(starts, name) for name in START_UP},
         ceiling={kind: over_starts([start.ceiling[kind] for start in starts]) for kind in starts[0].ceiling},
         operations=operations,
         reached={size: over_starts([_share(start, operations, size) for start in starts]) for size in sizes}
@@ -105,7 +106,7 @@ def summarise(
 
 
 def _scenario(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same scenario of each start, as one."""
+    """Join the runs of one scenario, one from each start."""
     same = {name: runs[0][name] for name in ("scenario", "system", "load")}
     queries = sum(run["queries"] for run in runs)
     values = {
@@ -124,12 +125,13 @@ def _scenario(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _known(starts: Sequence[Start], name: str) -> Estimate | None:
+def _start_up(starts: Sequence[Start], name: str) -> Estimate | None:
+    """One value of every start, such as `peak_memory_mib`; None if a start lacks it."""
     values = [getattr(start, name) for start in starts]
     return None if None in values else over_starts(values)
 
 
 def _share(start: Start, operations: dict[str, int], size: str) -> float:
-    """Of the ceiling, in [0, 1]: the seconds that one image needs at least, times the images a second."""
+    """The share of the ceiling in [0, 1]: the least seconds that one image needs, times the images per second."""
     least = sum(count / start.ceiling[kind] for kind, count in operations.items())
     return least * start.batches[size]

@@ -1,4 +1,4 @@
-"""The whole benchmark: several process starts, one after the other, and what they gave together."""
+"""The whole benchmark: several process starts, one after the other, whose results are joined."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ from fashion_infer.models import find_model
 from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.rendering import render
 
-SECONDS, QUICK_SECONDS = 100.0, 17.0  # of the measurements; loading the model and the first predictions come on top
+SECONDS, QUICK_SECONDS = 100.0, 17.0  # of measuring, without loading the model and the first predictions
 STARTS = 3
 MAX_IMAGES = 64
 RENDERED, RENDER_SEED = 32, 1_000_003
@@ -51,19 +51,19 @@ def bench_model(
     Args:
         model: path of a file that `fashion-infer export` wrote, or the name of a built-in model.
         photos: a folder of encoded images; rendered garments when None.
-        starts: how many processes, 1 to 10; `quick` takes one.
-        seconds: that the measurements take in all, about; 100 when None, 17 when `quick`.
-        quick: only what needs no extra: latency, stages and throughput.
-        mlperf: MLPerf's own minimum durations for each scenario: hours.
-        logs: where to keep the load generator's logs; they are dropped when None.
-        options: of Predictor.
+        starts: number of processes, 1 to 10; `quick` uses one.
+        seconds: approximate total duration of the measurements; None means 100, or 17 if `quick`.
+        quick: whether to measure only latency, stages and throughput, which need no extra.
+        mlperf: whether to use MLPerf's minimum durations for each scenario, which take hours.
+        logs: folder for the load generator's logs; None discards them.
+        options: keyword arguments of Predictor.
 
     Raises:
         MissingExtraError: the extra `bench` is needed and not installed.
         ImageError: the folder holds no images, or one cannot be read.
         BenchError: a process ended without a result.
         UsageError: starts or seconds out of range, or both quick and mlperf.
-        FashionInferError: what Predictor raises.
+        FashionInferError: the Predictor failed.
     """
     if quick and mlperf:
         raise UsageError("quick leaves out the load generator that mlperf is about: give one of them")
@@ -74,7 +74,7 @@ def bench_model(
         )
     model = find_model(model)
     facts = _facts(model, needed=not quick)
-    about = environment()
+    machine = environment()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         images, workload = _workload(photos, folder)
@@ -90,7 +90,7 @@ def bench_model(
         )
         done = _all_starts([replace(task, logs=str((logs or folder) / f"start-{n + 1}")) for n in range(starts)])
     settings = {"starts": starts, "seconds": seconds, "quick": quick, "mlperf": mlperf, "warm_up": WARM_UP}
-    return summarise(done, facts, about, workload, settings | {"predictor": task.options})
+    return summarise(done, facts, machine, workload, settings | {"predictor": task.options})
 
 
 def _all_starts(tasks: Sequence[Task]) -> list[Start]:
@@ -98,7 +98,7 @@ def _all_starts(tasks: Sequence[Task]) -> list[Start]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         shown = progress.add_task("")
         progress.update(shown, description="loading the model once, not counted")
-        _one_start(replace(tasks[0], quick=True, seconds=0.0))  # files are read, and sessions and threads are chosen
+        _one_start(replace(tasks[0], quick=True, seconds=0.0))  # warms the file cache, and chooses sessions and threads
         done = []
         for number, task in enumerate(tasks, 1):
             text = f"process start {number} of {len(tasks)}, about {task.seconds:.0f} seconds each"
@@ -113,14 +113,14 @@ def _one_start(task: Task) -> Start:
     ran = subprocess.run(command, input=launched, capture_output=True, text=True)
     if ran.returncode != 0:
         raise BenchError(f"a process of the benchmark ended with code {ran.returncode}: {ran.stderr.strip()[-2000:]}")
-    found = json.loads(Path(task.result).read_text())
-    if "error" in found:
-        raise getattr(errors, found["error"])(found["message"])
-    return Start(**found)
+    answer = json.loads(Path(task.result).read_text())
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    return Start(**answer)
 
 
 def _workload(photos: Path | None, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """Paths of the images, every one read once so that no measurement meets a bad one, and what they are like."""
+    """The paths of the images and facts about them. Each is read once, so that unusable ones are noticed now."""
     if photos is None:
         for index in range(RENDERED):
             (folder / f"{index:02}.jpg").write_bytes(to_jpeg(render(RENDER_SEED, index)))
@@ -135,7 +135,7 @@ def _workload(photos: Path | None, folder: Path) -> tuple[list[str], dict[str, A
 
 
 def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
-    """What an .onnx file says beyond its ModelSpec, and its operations; `onnx` comes with the extra `bench`."""
+    """Parity, accuracy and operations of an .onnx file; needs the package `onnx` of the extra `bench`."""
     unknown = {"parity": "unverified", "accuracy": "unverified", "operations": None}
     if model.suffix != ".onnx":
         return unknown
@@ -153,11 +153,11 @@ def _facts(model: Path, *, needed: bool) -> dict[str, Any]:
     try:
         proto = onnx.load(model)
     except (DecodeError, OSError, ValueError):
-        return unknown  # the first start says what is wrong with the file
-    noted = {entry.key: entry.value for entry in proto.metadata_props}
-    found = unknown | ({"parity": json.loads(noted[PARITY_KEY])} if PARITY_KEY in noted else {})
-    if isinstance(found["parity"], dict):  # of a quantised file it says whether the accuracy was judged as well
-        found["accuracy"] = found["parity"].pop("accuracy", "unverified")
-    with suppress(ModelError):  # a file that others changed may have shapes that nobody knows
-        found["operations"] = count_operations(proto)
-    return found
+        return unknown  # the first process start will report the fault
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    facts = unknown | ({"parity": json.loads(metadata[PARITY_KEY])} if PARITY_KEY in metadata else {})
+    if isinstance(facts["parity"], dict):  # a quantised file stores its accuracy there as well
+        facts["accuracy"] = facts["parity"].pop("accuracy", "unverified")
+    with suppress(ModelError):  # a file changed by other tools may lack shapes
+        facts["operations"] = count_operations(proto)
+    return facts

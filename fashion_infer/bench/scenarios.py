@@ -1,4 +1,4 @@
-"""What is measured in one process with nothing but a clock: one image at a time, and throughput by batch size."""
+"""Measurements in one process: latency of one image at a time, and throughput by batch size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fashion_infer.preprocess import read_inputs
 
 SYSTEMS = ("e2e", "engine")  # encoded bytes in, Prediction out; uint8 batch of one in, arrays out
 WARM_UP = 5  # runs that are not counted
-MAX_SAMPLES = 5000  # of one process start: enough for p99.9
+MAX_SAMPLES = 5000  # samples of one process start: enough for p99.9
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
 
@@ -23,7 +23,7 @@ class Latency:
     """One image at a time, in one process.
 
     Attributes:
-        samples: milliseconds of each run of `e2e` and of `engine`, in the order they were taken.
+        samples: milliseconds of each run of `e2e` and of `engine`, in the order of measurement.
         stages: mean milliseconds of each stage of `e2e`.
     """
 
@@ -35,20 +35,20 @@ def quick(predictor: Predictor, images: Sequence[bytes], *, seconds: float) -> d
     """Latency of one image in this process, for a first look.
 
     Args:
-        predictor: of the model.
+        predictor: the model.
         images: encoded images, used in turn.
-        seconds: that it takes, about.
+        seconds: approximate duration of the measurement.
 
     Returns:
-        Of `e2e` (encoded bytes in, Prediction out) and `engine` (the network alone) p50 to p99.9 in milliseconds;
-        None where the samples are too few, and no interval: that takes more than one process.
+        p50 to p99.9 in milliseconds for `e2e` (encoded bytes in, Prediction out) and `engine` (the network alone);
+        None if there are too few samples. There is no interval, because that takes more than one process.
     """
     samples = latency(predictor, images, seconds=seconds).samples
     return {name: percentiles([samples[name]]) for name in SYSTEMS}
 
 
 def latency(predictor: Predictor, images: Sequence[bytes], *, seconds: float) -> Latency:
-    """Time one image at a time, end to end and the network alone in turn, so that both meet the same moments.
+    """Time one image at a time, alternately end to end and the network alone, so that both see the same conditions.
 
     Raises:
         ImageError: an image cannot be read.
@@ -73,13 +73,13 @@ def latency(predictor: Predictor, images: Sequence[bytes], *, seconds: float) ->
 def throughput(
     predictor: Predictor, images: Sequence[bytes], *, seconds: float, image_ms: float
 ) -> tuple[float, dict[str, float]]:
-    """Images a second: end to end through `stream`, and the engine alone by batch size, as far as the seconds reach.
+    """Images per second end to end through `stream`, and of the engine alone by batch size as far as time allows.
 
     Args:
-        predictor: of the model, warm.
+        predictor: the model, warmed up.
         images: encoded images, used in turn.
-        seconds: that it takes, about: a third end to end, the rest for the batch sizes.
-        image_ms: that one image takes end to end.
+        seconds: approximate duration: a third is for end to end, the rest for the batch sizes.
+        image_ms: milliseconds that one image takes end to end.
     """
     count = round(seconds / 3 / image_ms * 1e3) + 1
     start = perf_counter()
@@ -97,7 +97,7 @@ def throughput(
 
 
 def _rate(predictor: Predictor, batch: Pixels, seconds: float) -> float:
-    """Runs of a batch a second, after one that is not counted."""
+    """Runs per second of a batch, after one run that is not counted."""
     predictor.run(batch)
     start, runs = perf_counter(), 0
     while runs == 0 or perf_counter() - start < seconds:

@@ -1,7 +1,7 @@
 """One process start of the benchmark: `python -m fashion_infer.bench.start`, a Task as JSON in, a Start as JSON out.
 
-The clock runs from before the process exists to its first prediction; only then is anything imported that predicting
-does not need.
+The time to the first prediction is counted from before the process exists. Modules that prediction does not need are
+imported afterwards.
 """
 
 import json
@@ -17,23 +17,23 @@ from fashion_infer.errors import FashionInferError
 from fashion_infer.machine import usable_cores
 from fashion_infer.predictor import Predictor
 
-LATENCY, THROUGHPUT, CEILING, SCENARIOS = 0.25, 0.2, 0.05, 0.5  # shares of the seconds
+LATENCY, THROUGHPUT, CEILING, SCENARIOS = 0.25, 0.2, 0.05, 0.5  # shares of the duration
 PARTS_OF_QUICK = 0.7, 0.3
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one process start has to do.
+    """The task of one process start.
 
     Attributes:
         model: path of the model file.
         images: paths of encoded images that can be read.
         options: keyword arguments of Predictor.
-        seconds: that the measurements take, about.
-        quick: no load generator and no ceiling: nothing that needs an extra.
-        mlperf: MLPerf's own durations for the load generator.
+        seconds: approximate duration of the measurements.
+        quick: whether to leave out the load generator and the ceiling, which need an extra.
+        mlperf: whether the load generator uses MLPerf's minimum durations.
         logs: folder for the load generator's logs.
-        result: where to write the Start, or the error.
+        result: path of the file for the Start or the error.
         launched: `time.time()` just before the process was started.
     """
 
@@ -50,19 +50,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Start:
-    """What one process start measured.
+    """The measurements of one process start.
 
     Attributes:
-        model: what the file says of itself.
-        first_prediction_s: from before the process existed to its first Prediction, seconds.
-        first_memory_mib: the most memory used until then; None where it cannot be read.
-        peak_memory_mib: the most memory used until the end of latency and throughput.
-        latency: milliseconds of each run, of `e2e` and `engine`.
+        model: path, layout, hash and facts from the ModelSpec.
+        first_prediction_s: seconds from before the process existed to its first Prediction.
+        first_memory_mib: peak memory until then, MiB; None if it cannot be read.
+        peak_memory_mib: peak memory until the end of latency and throughput, MiB.
+        latency: milliseconds of each run of `e2e` and `engine`.
         stages: mean milliseconds of each stage of `e2e`.
-        stream: images a second end to end.
-        batches: images a second of the engine alone, by batch size.
-        ceiling: operations a second of a matrix product, by type; empty where it was not measured.
-        scenarios: of the load generator, as `loadgen.Scenario`; empty when quick.
+        stream: images per second end to end.
+        batches: images per second of the engine alone, by batch size.
+        ceiling: operations per second of a matrix product, by type; empty if it was not measured.
+        scenarios: fields of each `loadgen.Scenario`; empty if quick.
     """
 
     model: dict[str, Any]
@@ -81,7 +81,7 @@ def measure(task: Task) -> Start:
     """Load the model and measure it, in this process.
 
     Raises:
-        FashionInferError: what Predictor raises.
+        FashionInferError: the Predictor failed.
     """
     images = [Path(path).read_bytes() for path in task.images]
     with Predictor(task.model, **task.options) as predictor:
@@ -125,20 +125,20 @@ def measure(task: Task) -> Start:
 
 
 def _layout(predictor: Predictor) -> dict[str, int]:
-    """The sessions and threads that were chosen, as far as the backend tells."""
+    """The sessions, and the threads if the backend reports them."""
     backend = predictor.backends[0]
-    layout = getattr(backend, "layout", None)  # ONNX Runtime's
+    layout = getattr(backend, "layout", None)  # only ONNX Runtime's backend has one
     return {"sessions": backend.sessions} if layout is None else asdict(layout)
 
 
 def main() -> None:
-    """Read the Task from stdin and write the Start, or the error, where it says."""
+    """Read the Task from stdin, and write the Start or the error to its `result`."""
     task = Task(**json.load(sys.stdin))
     try:
-        found = asdict(measure(task))
+        result = asdict(measure(task))
     except FashionInferError as error:
-        found = {"error": type(error).__name__, "message": str(error)}
-    Path(task.result).write_text(json.dumps(found))
+        result = {"error": type(error).__name__, "message": str(error)}
+    Path(task.result).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

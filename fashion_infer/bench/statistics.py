@@ -1,7 +1,7 @@
-"""Percentiles of latencies, how many samples each needs, and how far process starts differ.
+"""Percentiles of latencies, the samples that each needs, and intervals over process starts.
 
-A process that starts anew may be faster or slower than the last for as long as it lives (memory layout, clock, where
-its threads run), so more samples of one process do not narrow an interval: more starts do.
+One process may be faster or slower than another for its whole life (memory layout, clock, placement of threads).
+Therefore more samples of one process do not narrow an interval, but more process starts do.
 """
 
 import math
@@ -37,7 +37,7 @@ def samples_needed(percentile: float) -> int:
 
 
 def over_starts(values: Sequence[float], center: float | None = None) -> Estimate:
-    """One value of each process start -> their mean (or `center`), with the 95 % interval of their spread."""
+    """The mean (or `center`) of one value from each process start, with its 95 % interval."""
     middle = fmean(values) if center is None else center
     if len(values) < 2:
         return Estimate(middle)
@@ -45,25 +45,25 @@ def over_starts(values: Sequence[float], center: float | None = None) -> Estimat
 
 
 def percentiles(starts: Sequence[Sequence[float]]) -> dict[str, Estimate | None]:
-    """p50 to p99.9 of all samples together, each with its interval; None where the samples are too few.
+    """p50 to p99.9 of all samples together, each with its interval; None if there are too few samples.
 
     Args:
         starts: the samples of each process start, at most 10 starts of at least one sample.
     """
     pooled = np.concatenate([np.asarray(samples, np.float64) for samples in starts])
-    found: dict[str, Estimate | None] = {}
+    estimates: dict[str, Estimate | None] = {}
     for percentile in PERCENTILES:
         name = f"p{percentile:g}"
         if len(pooled) < samples_needed(percentile):
-            found[name] = None
+            estimates[name] = None
         else:
             of_each = [float(np.percentile(samples, percentile)) for samples in starts]
-            found[name] = over_starts(of_each, float(np.percentile(pooled, percentile)))
-    return found
+            estimates[name] = over_starts(of_each, float(np.percentile(pooled, percentile)))
+    return estimates
 
 
 def ratio(new: Estimate, old: Estimate) -> Estimate:
-    """The quotient new / old, with a 95 % interval where both have one (their relative errors added as squares)."""
+    """The quotient new / old, with a 95 % interval if both have one (relative errors add in quadrature)."""
     value = new.value / old.value
     if new.plus_minus is None or old.plus_minus is None:
         return Estimate(value)

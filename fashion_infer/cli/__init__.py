@@ -1,4 +1,4 @@
-"""The command line, one file a command: its arguments, one call, and how the result is shown. Wired together here."""
+"""The command line: the program, its general options and its commands, each of which has a module of its own."""
 
 import logging
 import os
@@ -43,26 +43,26 @@ def main() -> None:
     logs.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[logs])
     try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # a letter that their encoding lacks ends no command
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # print letters that the encoding lacks as escapes
             cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
         try:
             app()
         finally:
-            if sys.stdout is not None:  # None where it was closed
-                sys.stdout.flush()  # now, while it can be said that the disk is full
+            if sys.stdout is not None:  # None if it was closed
+                sys.stdout.flush()  # raises OSError if the disk is full, which is reported below
     except FashionInferError as error:
         say(error)
         sys.exit(error.exit_code)
     except OSError as error:
         _drop_output()
-        if not isinstance(error, BrokenPipeError):  # whoever reads the output has seen enough
+        if not isinstance(error, BrokenPipeError):  # a closed pipe, such as that of `head`, is no error
             place = "" if error.filename is None else f"{error.filename}: "
             say(OutputError(f"{place}{error.strerror or error}"))
         sys.exit(OutputError.exit_code)
 
 
 def _drop_output() -> None:
-    """Let nothing more be written to stdout, or Python would try again at its end and complain."""
+    """Discard further output, because Python would try to write it again at exit and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -70,12 +70,12 @@ def _drop_output() -> None:
 def options_of_all_commands(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is loaded, and where it runs.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say errors only: no warnings, no progress.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print what is loaded and where it runs.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only: no warnings, no progress.")] = False,
 ) -> None:
     """Clothing category, attributes, landmarks and a retrieval embedding from one forward pass.
 
-    Colours are left out where the environment variable NO_COLOR is set.
+    Output has no colours if the environment variable NO_COLOR is set.
     """
     if version:
         typer.echo(__version__)

@@ -1,4 +1,4 @@
-"""The command `fashion-infer bench`: measure, print, write, compare."""
+"""The command `fashion-infer bench`: measure a model, print or write the result, compare it with an earlier one."""
 
 import json
 from pathlib import Path
@@ -19,27 +19,33 @@ STARTS = 3
 
 def bench(
     model: Model,
-    images: Annotated[Path | None, typer.Option(help="Folder of photos to time on; rendered ones by default.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photos to measure with; rendered garments by default.")
+    ] = None,
     as_json: Json = False,
     report: Annotated[Path | None, typer.Option(help="Folder for report.html, result.json and loadgen's logs.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="An earlier result (JSON) to set beside this one.")] = None,
-    fail_if: Annotated[list[str] | None, typer.Option(help="With --compare: a change that exits with code 1.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An earlier result (JSON) to compare with.")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(help="With --compare: a change that gives exit code 1.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20 seconds, one process start, no load generator.")] = False,
     mlperf: Annotated[bool, typer.Option("--mlperf", help="MLPerf's own minimum durations: hours.")] = False,
     starts: Annotated[
         int | None, typer.Option(help="Process starts, 1 to 10: more make the intervals narrower; 3 by default.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Of measuring in all; about two minutes by default.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Total seconds of measuring; about two minutes by default.")
+    ] = None,
     device: Device = None,
     backend: Backend = None,
-    sessions: Annotated[int | None, typer.Option(help="Inferences at once; chosen by the machine by default.")] = None,
+    sessions: Annotated[
+        int | None, typer.Option(help="Batches that run at once; by default chosen for the machine.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Time a model end to end (encoded bytes in, Prediction out) and the network alone.
 
-    Needs the extra bench (MLCommons' load generator, matplotlib, onnx); --quick without --report does not, and leaves
-    out the MLPerf scenarios and the ceiling. A percentile is shown only with enough samples for it: 44 for p90, 459
-    for p99, 4603 for p99.9; the intervals are of 95 % over process starts. A change that lies within its interval
+    This needs the extra bench (MLCommons' load generator, matplotlib, onnx). --quick without --report does not need it
+    and leaves out the MLPerf scenarios and the ceiling. A percentile is shown only if there are enough samples: 44 for
+    p90, 459 for p99, 4603 for p99.9. Intervals are 95 % intervals over process starts. A change within its interval
     does not fail.
 
     Examples:
@@ -82,7 +88,7 @@ def bench(
 
 
 def _check_folder(report: Path) -> None:
-    """Refuse before measuring what would be refused after it: a folder in use, or no matplotlib for the page."""
+    """Raise the errors of a folder in use, or of a missing matplotlib, before the long measurement."""
     import fashion_infer.bench.page  # noqa: F401
 
     if report.exists() and any(report.iterdir()):

@@ -13,15 +13,15 @@ app = typer.Typer(no_args_is_help=True, help="Make and check data sets in DeepFa
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Of one benchmark, or of several.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of one benchmark, or of several.")],
     as_json: Json = False,
     images: Annotated[bool, typer.Option(help="Decode every image; the full set takes many minutes.")] = True,
     highres: Highres = None,
 ) -> None:
-    """Say what is there, what is missing and what is broken, of the sets that eval and train read.
+    """Report what is present, missing or broken in the data sets that eval and train read.
 
-    Those are DeepFashion's four benchmarks, DeepFashion2, and photos with a retrieval.csv. Exit code 1 with findings;
-    files without which something else can still be trained or judged are notes.
+    These are DeepFashion's four benchmarks, DeepFashion2, and photos with a retrieval.csv. The exit code is 1 if
+    something is wrong. A missing file that only limits what can be trained or judged is reported as a note.
 
     Examples:
 
@@ -42,9 +42,11 @@ def check(
 
 @app.command()
 def synth(
-    folder: Annotated[Path, typer.Argument(help="Where to write; one folder for each of the four benchmarks.")],
-    images: Annotated[int, typer.Option(help="How many to render.")] = 2000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same set.")] = 0,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write; it gets one folder for each of the four benchmarks.")
+    ],
+    images: Annotated[int, typer.Option(help="Number of images to render.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same images.")] = 0,
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 256,
 ) -> None:
     """Render garments with true labels in DeepFashion's own layout.

@@ -14,12 +14,13 @@ def demo(
     ] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Folder of your own photos to predict on too.")] = None,
     train: Annotated[
-        bool, typer.Option("--train", help="The whole chain, minutes: render, train, export, verify, predict, time.")
+        bool,
+        typer.Option("--train", help="Show the whole chain in minutes: render, train, export, verify, predict, time."),
     ] = False,
 ) -> None:
-    """Show what the built-in model makes of pictures, and how fast, in a report; under a minute.
+    """Write a report that shows the built-in model's predictions and speed; it takes less than a minute.
 
-    Needs the extra demo (scikit-image, for its photos), and with --train the extra train as well.
+    This needs the extra demo (scikit-image, for its photos), and with --train the extra train as well.
 
     Examples:
 

@@ -11,7 +11,7 @@ from fashion_infer.errors import MissingExtraError
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, what the CPU means for int8, and which backends work. Exit code 3 when none does.
+    """Show the installed packages, the CPU's support for int8, and which backends work. Exit code 3 if none does.
 
     Example:
 
@@ -19,8 +19,8 @@ def doctor(as_json: Json = False) -> None:
     """
     packages, statuses, clashes = installed(), backends(), conflicts()
     if as_json:
-        working_ones = [vars(status) for status in statuses]
-        typer.echo(json.dumps({"cpu": cpu(), "installed": packages, "backends": working_ones, "conflicts": clashes}))
+        backend_facts = [vars(status) for status in statuses]
+        typer.echo(json.dumps({"cpu": cpu(), "installed": packages, "backends": backend_facts, "conflicts": clashes}))
     else:
         versions = Table("package", "version", "extra")
         for name, version in packages.items():

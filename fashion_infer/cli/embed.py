@@ -35,7 +35,7 @@ def embed(
         str | None,
         typer.Option(
             metavar="local|ADDRESS",
-            help="Share the work out on a Ray cluster: on one of this machine alone, or on the one at that address. "
+            help="Distribute the work on a Ray cluster: a local one on this machine, or the one at ADDRESS. "
             "Its nodes need fashion-infer, the model and the photos at the same paths.",
         ),
     ] = None,
@@ -43,13 +43,13 @@ def embed(
     device: Device = None,
     backend: Backend = None,
     threads: Threads = None,
-    max_batch: Annotated[int, typer.Option(help="Images through the network at once, at most.")] = 32,
+    max_batch: Annotated[int, typer.Option(help="Largest number of images in one batch.")] = 32,
     max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = MAX_PIXELS,
 ) -> None:
     """Write the embeddings of a catalogue of photos as Parquet, one file for each 1,000 inputs.
 
-    Files that are there are left alone, so a run that was stopped goes on when it is started again. A photo that
-    cannot be used is a row with its error, and the exit code is 4. `index --from` takes the folder into a gallery.
+    Existing files are kept, so a run that was stopped continues when it is started again. The row of a photo that
+    cannot be used holds its error, and the exit code is then 4. `index --from` imports the folder into a gallery.
 
     Examples:
 
@@ -117,7 +117,7 @@ def _show(
     unusable: dict[str, ImageError],
     as_json: bool,
 ) -> None:
-    """Print what was done, and say what could not be."""
+    """Print the result and the errors."""
     listed = [*((argument, str(error)) for argument, error in unusable.items()), *failed]
     if as_json:
         facts = {"rows": rows, "skipped": skipped, "seconds": seconds}

@@ -23,21 +23,26 @@ from fashion_infer.predictor import Predictor
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="An exported model, a built-in name, or a checkpoint.")],
-    data: Annotated[Path, typer.Option(help="Folder of a benchmark, or of several; with --views of any photos, too.")],
-    split: Annotated[str, typer.Option(help="Of the images; In-shop's test are its queries and gallery.")] = "test",
+    data: Annotated[
+        Path, typer.Option(help="Folder of one benchmark or of several; with --views also of other photos.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Split to judge on; In-shop's test split is its queries and gallery.")
+    ] = "test",
     benchmark: Annotated[
-        str | None, typer.Option(help=f"The only one to judge on: {', '.join(READERS)}; by default all.")
+        str | None, typer.Option(help=f"Judge on this benchmark only: {', '.join(READERS)}; by default all.")
     ] = None,
     gallery: Annotated[
-        str, typer.Option(help="Consumer-to-shop's: the shop photos of the test items (as published), or val+test.")
+        str, typer.Option(help="Consumer-to-shop's gallery: shop photos of the test items (as published), or val+test.")
     ] = "test",
     highres: Highres = None,
     views: Annotated[
-        bool, typer.Option("--views", help="Instead: a changed view of each photo must find its original among all.")
+        bool, typer.Option("--views", help="Judge by changed views of photos, each of which must find its original.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the views.")] = 0,
+    seed: Annotated[int, typer.Option(help="With --views: random seed.")] = 0,
     senders: Annotated[
-        Path | None, typer.Option(help="With --views: a CSV of image and sender, whose photos are no neighbours.")
+        Path | None,
+        typer.Option(help="With --views: CSV of image and sender; photos of one sender are not neighbours."),
     ] = None,
     as_json: Json = False,
     device: Device = None,
@@ -45,9 +50,10 @@ def evaluate(
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(help="Images through the network at once.")] = 32,
 ) -> None:
-    """Measure a model by the paper's protocols; the paper's own numbers stand beside them on the real DeepFashion only.
+    """Measure a model by the paper's protocols. On the real DeepFashion the paper's numbers are shown as well.
 
-    A benchmark that cannot be judged stops no other; exit code 1 then. docs/evaluation.md says what each number means.
+    A benchmark that cannot be judged does not stop the others, but the exit code is then 1. docs/evaluation.md
+    explains each number.
 
     Examples:
 
@@ -88,7 +94,7 @@ def evaluate(
 def _runner(
     model: Path, device: str | None, backend: str | None, threads: int | None, batch_size: int
 ) -> Iterator[tuple[Run, ModelSpec]]:
-    """A model's `run` and spec: of a checkpoint by torch, of anything else by a Predictor."""
+    """Open a model and yield its `run` and spec: a checkpoint in torch, every other file in a Predictor."""
     if model.suffix != ".safetensors":
         with Predictor(model, device=device, backend=backend, threads=threads, max_batch=batch_size) as predictor:
             yield predictor.run, predictor.spec
@@ -103,7 +109,7 @@ def _runner(
 
 
 def _print(name: str, judgement: Judgement | ViewsJudgement) -> None:
-    """A table of the measures, and below it what a reader of them must know."""
+    """Print a table of the measures, and remarks that a reader needs below it."""
     out.print(_views_table(name, judgement) if isinstance(judgement, ViewsJudgement) else _table(name, judgement))
     retrieval = judgement.evaluation.retrieval if isinstance(judgement, Judgement) else None
     if retrieval and (by_kind := retrieval.by_kind()):

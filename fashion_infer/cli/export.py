@@ -32,51 +32,49 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="The .onnx file, or its folder; with --engine and an .onnx file or a name given, the .plan file.",
+            help="The .onnx file to write, or its folder; with --engine and an .onnx MODEL the .plan file to write.",
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of photos for the parity check; rendered ones by default.")
+        Path | None, typer.Option(help="Folder of photos for the parity check; rendered garments by default.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16, bf16 or int8; by default fp32, or what the .onnx file has.")
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8; by default fp32, or the precision of the .onnx file.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="For int8: folder of at least 16 photos like those to come.")
+        Path | None, typer.Option(help="For int8: folder of at least 16 photos that are typical of your use.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; its val split is judged.")
+        Path | None, typer.Option(help="For int8: labelled photos in DeepFashion's layout; the val split is used.")
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(
-            help=f"For int8: how much worse than fp32's a metric on --data may be, as a share; {BUDGET} by default."
-        ),
+        typer.Option(help=f"For int8: largest relative loss of a metric on --data against fp32; {BUDGET} by default."),
     ] = None,
     engine: Annotated[bool, typer.Option("--engine", help="Build a TensorRT engine as well.")] = False,
     flavour: Annotated[
-        str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default what is installed.")
+        str | None, typer.Option(help="tensorrt, or rtx, which needs no GPU to build; by default the installed one.")
     ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
-            help="Smallest, best and greatest batch of the engine, or several such ranges, each with kernels that are "
-            f"fastest for its best; {BATCH} by default."
+            help="Smallest, optimal and largest batch of the engine, or several ranges separated by commas; kernels "
+            f"are chosen for the optimal one; {BATCH} by default."
         ),
     ] = None,
     triton: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write a model repository for NVIDIA's Triton server as well: the ONNX file, and the TensorRT engines "
-            "beside it that were built from it.",
+            help="Write a model repository for NVIDIA's Triton server as well, with the ONNX file and the TensorRT "
+            "engines in its folder that were built from it.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one self-describing ONNX file and check that it gives what the network gives; --engine builds a plan too.
+    """Write a self-describing ONNX file and check its outputs against the network; --engine also builds an engine.
 
-    On failure no file is left but an engine's build log, and the exit code is 1 for a failed check.
+    After a failure no file remains except an engine's build log. The exit code is 1 if the check failed.
 
     Example:
 
@@ -99,9 +97,9 @@ def export(
     int8 = _int8_options(precision, calibration, data, budget, engine)
     source = find_model(model)
     if source.parent == FOLDER:
-        output = output or Path()  # not among the package's own files
+        output = output or Path()  # not in the package's own folder
     options = _build_options(flavour, batch) if engine else None
-    to_plan = engine and source.suffix == ".onnx"  # then -o names the plan, and a narrower ONNX file is not kept
+    to_plan = engine and source.suffix == ".onnx"  # then -o is the .plan file, and a narrower ONNX file is not kept
     if triton is not None and options is not None:
         _check_triton_runs(options)
     plan, facts = None, None
@@ -135,7 +133,7 @@ def export(
 
 
 def _check_triton_runs(options: "BuildOptions") -> None:
-    """Refuse an engine that could not be served, before it is built."""
+    """Raise an error before building an engine that Triton could not run."""
     from fashion_infer.tensorrt.build import resolve
 
     if resolve(options).flavour == "rtx":
@@ -146,7 +144,7 @@ def _write_repository(onnx_file: Path, folder: Path, plan: Path | None) -> list[
     from fashion_infer.export.triton import plans_beside, write_repository
 
     built = [] if plan is None else [plan]
-    others = [found for found in plans_beside(onnx_file) if plan is None or found.resolve() != plan.resolve()]
+    others = [engine for engine in plans_beside(onnx_file) if plan is None or engine.resolve() != plan.resolve()]
     return write_repository(onnx_file, folder, built + others)
 
 
@@ -214,7 +212,7 @@ def _print_engine(engine: "EngineFile") -> None:
 
 
 def _build_options(flavour: str | None, batch: str | None) -> "BuildOptions":
-    """What to build for; what is missing for that is said now, not after minutes of exporting."""
+    """The options of an engine; missing packages are reported now, not after minutes of exporting."""
     from fashion_infer.tensorrt.build import BuildOptions, resolve
 
     options = BuildOptions(flavour, tuple(_batch_range(part) for part in (batch or BATCH).split(",")))

@@ -11,7 +11,7 @@ from fashion_infer.cli.index import progress
 from fashion_infer.cli.shared import Json, Place, out
 from fashion_infer.errors import GalleryError
 
-app = typer.Typer(no_args_is_help=True, help="Look into a gallery, export it, remove rows.")
+app = typer.Typer(no_args_is_help=True, help="Inspect or export a gallery, remove rows, find duplicates.")
 
 WORDS = {"file": "same file", "photo": "same photo, encoded anew", "item": "likely the same item"}
 
@@ -19,10 +19,10 @@ WORDS = {"file": "same file", "photo": "same photo, encoded anew", "item": "like
 @app.command()
 def info(
     gallery: Place,
-    check: Annotated[bool, typer.Option("--check", help="Look for damage; exit code 3 when there is some.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check for damage; exit code 3 if there is any.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a gallery holds, which model it is bound to, and with --check whether it is whole.
+    """Show the contents and the model of a gallery, and with --check whether it is damaged.
 
     Example:
 
@@ -46,7 +46,7 @@ def info(
 @app.command()
 def remove(
     gallery: Place,
-    ids: Annotated[list[str], typer.Argument(help="Of the rows to remove.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of the rows to remove.")],
     as_json: Json = False,
 ) -> None:
     """Remove rows by their ids.
@@ -59,11 +59,11 @@ def remove(
 
     with Gallery(gallery) as opened:
         count = opened.remove(ids)
-        left = len(opened)
+        remaining = len(opened)
     if as_json:
-        typer.echo(json.dumps({"removed": count, "rows": left}))
+        typer.echo(json.dumps({"removed": count, "rows": remaining}))
     else:
-        out.print(f"{count} removed, {left} rows are left", soft_wrap=True)
+        out.print(f"{count} removed, {remaining} rows are left", soft_wrap=True)
 
 
 @app.command()

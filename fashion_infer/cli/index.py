@@ -22,38 +22,39 @@ if TYPE_CHECKING:
     from fashion_infer.gallery import Gallery, Outcome
 
 DEFAULT_MODEL = "fashionnet-lite"
-SHOWN = 10  # names in a list for people
+SHOWN = 10  # names printed of a longer list
 
 
 def index(
     gallery: Place,
     inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="The gallery's own by default; fashionnet-lite for a new one.")
+        str | None,
+        typer.Option(help="The gallery's own model by default; fashionnet-lite for a new gallery."),
     ] = None,
     metadata: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet with columns of your own, joined by its column path or id.")
+        Path | None, typer.Option(help="CSV or Parquet file with your own columns, joined by its column path or id.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Take rows with their embeddings from Parquet, a file or a folder.")
+        Path | None, typer.Option("--from", help="Import rows with their embeddings from a Parquet file or folder.")
     ] = None,
     rebuild: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Make every embedding anew by another model.")
+        str | None, typer.Option(metavar="MODEL", help="Compute every embedding again with another model.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove rows whose photo is no longer in the folders given.")
+        bool, typer.Option("--prune", help="Remove rows whose photo is no longer in the folders.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many rows and minutes, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the expected work; change nothing.")] = False,
     as_json: Json = False,
     device: Device = None,
     backend: Backend = None,
     threads: Threads = None,
-    max_batch: Annotated[int, typer.Option(help="Images through the network at once, at most.")] = 32,
+    max_batch: Annotated[int, typer.Option(help="Largest number of images in one batch.")] = 32,
     max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = MAX_PIXELS,
 ) -> None:
-    """Put photos into a gallery, or bring it up to date: what is unchanged is skipped, so a killed run just goes on.
+    """Add photos to a gallery, or update it. Unchanged photos are skipped, so a killed run can be started again.
 
-    Exit code 4 when some photos could not be used; the others are done.
+    The exit code is 4 if some photos could not be used; the others are indexed.
 
     Examples:
 
@@ -88,17 +89,17 @@ def index(
 
 @dataclass
 class _Result:
-    """What a run did, for people and for programs.
+    """The result of a run, printed as text or JSON.
 
     Attributes:
-        rows: of the gallery afterwards.
-        counts: of each outcome; of a dry run, what would be done.
-        seconds: that it took, or would take.
-        failed: ids and why.
-        vanished: rows whose photo is gone.
-        renamed: old and new path of photos that have another name now.
-        pruned: how many of the two were removed.
-        dry: nothing was done.
+        rows: number of rows in the gallery after the run.
+        counts: number of photos by outcome; in a dry run the expected numbers.
+        seconds: duration of the run; in a dry run the expected duration.
+        failed: id and error message of each photo that could not be used.
+        vanished: paths of rows whose photo no longer exists.
+        renamed: old and new path of each renamed photo.
+        pruned: number of rows removed because their photo was renamed or no longer exists.
+        dry: whether this was a dry run.
     """
 
     rows: int = 0
@@ -118,13 +119,13 @@ class _Result:
             self.counts[outcome.status] += 1
 
     def fail(self, name: str, error: FashionInferError) -> None:
-        """Count and tell of a garment, or an argument, that could not be used."""
+        """Count and print a garment or an argument that could not be used."""
         self.counts["failed"] += 1
         self.failed.append((name, str(error)))
         say(error)
 
     def show(self, as_json: bool) -> None:
-        """Print it."""
+        """Print the result."""
         if as_json:
             facts = {**vars(self), "failed": [{"id": id, "error": error} for id, error in self.failed]}
             typer.echo(json.dumps(facts))
@@ -202,15 +203,15 @@ def _rebuild(place: str, model: str, settings: dict[str, Any], *, prune: bool, d
     from fashion_infer.gallery import Gallery
 
     with Predictor(model, **settings) as predictor, Gallery(place) as gallery:
-        left, seconds = gallery.price_of_rebuild(predictor)
+        missing, seconds = gallery.price_of_rebuild(predictor)
         errors.print(
-            f"{left} of {len(gallery)} rows are to be computed, about {seconds / 60:.1f} minutes", soft_wrap=True
+            f"{missing} of {len(gallery)} rows are to be computed, about {seconds / 60:.1f} minutes", soft_wrap=True
         )
         if dry_run:
-            return _Result(len(gallery), Counter({"replaced": left}), seconds, dry=True)
+            return _Result(len(gallery), Counter({"replaced": missing}), seconds, dry=True)
         result, start = _Result(), monotonic()
         with progress() as bar, closing(gallery.rebuilding(predictor, prune=prune)) as outcomes:
-            task = bar.add_task("rebuilding", total=left)
+            task = bar.add_task("rebuilding", total=missing)
             for outcome in outcomes:
                 result.note(outcome)
                 bar.advance(task)
@@ -221,7 +222,7 @@ def _rebuild(place: str, model: str, settings: dict[str, Any], *, prune: bool, d
 
 @contextmanager
 def opened(place: str, model: str | None, settings: dict[str, Any], *, create: bool = True) -> "Iterator[Gallery]":
-    """A gallery with a Predictor: of the model that is named, of the gallery's own, or of the built-in one."""
+    """Open a gallery with a Predictor: of the named model, of the gallery's own model, or of the built-in one."""
     from fashion_infer.gallery import Gallery
 
     if model is None:
@@ -231,19 +232,19 @@ def opened(place: str, model: str | None, settings: dict[str, Any], *, create: b
         except GalleryError:
             if not create:
                 raise
-            model = DEFAULT_MODEL  # a new gallery; what else is wrong is said below
+            model = DEFAULT_MODEL  # a new gallery; any other fault raises an error below
     with Predictor(model, **settings) as predictor, Gallery(place, predictor, create=create) as gallery:
         yield gallery
 
 
 def progress() -> Progress:
-    """A bar on stderr with the work done and the time left."""
+    """A progress bar on stderr with the finished work and the remaining time."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=errors, transient=True, disable=not errors.is_interactive)
 
 
 def _finish_index(gallery: "Gallery") -> None:
-    """Wait for a graph of a large gallery, which takes minutes."""
+    """Wait for the search graph, which takes minutes for a large gallery."""
     with progress() as bar:
         tasks: list[TaskID] = []
 

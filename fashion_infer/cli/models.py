@@ -1,4 +1,4 @@
-"""The commands `fashion-infer inspect` and `fashion-infer models`: what a model file is, and which are built in."""
+"""The commands `fashion-infer inspect` and `fashion-infer models`."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ def inspect(
     file: Annotated[str, typer.Argument(help="An .onnx file, a .plan, a checkpoint, or a built-in name.")],
     as_json: Json = False,
 ) -> None:
-    """Say what a model file is: its labels, operator sets, sizes, hashes and parity.
+    """Show the labels, operator sets, sizes, hashes and parity of a model file.
 
     Example:
 
@@ -32,7 +32,7 @@ def inspect(
 
 
 def models(as_json: Json = False) -> None:
-    """Say which models are built in.
+    """List the built-in models.
 
     Example:
 
@@ -44,7 +44,7 @@ def models(as_json: Json = False) -> None:
         return
     table = Table(Column("name", no_wrap=True), "what it is", "file")
     for name, model in available.items():
-        knows = f"{model.about} {len(model.categories)} categories, {len(model.attributes)} attributes."
+        description = f"{model.about} {len(model.categories)} categories, {len(model.attributes)} attributes."
         facts = (model.precision, f"{model.image_size} px", f"{model.bytes / 1e6:.1f} MB", model.licence)
-        table.add_row(name, knows, f"{', '.join(facts)}, sha256 {model.sha256[:12]}")
+        table.add_row(name, description, f"{', '.join(facts)}, sha256 {model.sha256[:12]}")
     out.print(table)

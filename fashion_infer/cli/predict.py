@@ -36,7 +36,7 @@ class Format(StrEnum):
 
 @dataclass
 class _Tally:
-    """What went wrong so far: images without a prediction, and pictures that could not be written."""
+    """Failures so far: images without a prediction, and pictures that could not be written."""
 
     failed: int = 0
     unsaved: int = 0
@@ -49,7 +49,7 @@ def predict(
         Format | None,
         typer.Option(
             "--format",
-            help="table (the default), json (a line an image), csv, or coco (one data set with boxes and keypoints).",
+            help="table (the default), json (one line per image), csv, or coco (a data set with boxes and keypoints).",
         ),
     ] = None,
     as_json: Json = False,
@@ -58,11 +58,11 @@ def predict(
     device: Device = None,
     backend: Backend = None,
     threads: Threads = None,
-    max_batch: Annotated[int, typer.Option(help="Images through the network at once, at most.")] = 32,
+    max_batch: Annotated[int, typer.Option(help="Largest number of images in one batch.")] = 32,
     max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = MAX_PIXELS,
     max_bytes: Annotated[int, typer.Option(help="Refuse larger files.")] = MAX_BYTES,
 ) -> None:
-    """Recognise the garment of each image. Exit code 4 when some of them could not be read.
+    """Recognise the garment of each image. Exit code 4 if some of them could not be read.
 
     On a terminal, one image is shown as a card and several as a table.
 
@@ -119,7 +119,7 @@ def _chosen_format(shape: Format | None, as_json: bool, embedding: bool) -> Form
 
 def _with_progress(predictions: Iterable[Prediction], count: int) -> Iterator[Prediction]:
     columns = Progress.get_default_columns()
-    # rich sends what is printed beside a bar to the bar's console, stderr: right only where that is the same terminal
+    # rich redirects printed text to the bar's console, stderr; that is right only if stdout is the same terminal
     with Progress(
         *columns, console=errors, transient=True, redirect_stdout=out.is_terminal, disable=not errors.is_interactive
     ) as progress:
@@ -127,7 +127,7 @@ def _with_progress(predictions: Iterable[Prediction], count: int) -> Iterator[Pr
 
 
 def _watched(predictions: Iterable[Prediction], drawings: PictureFolder | None, tally: _Tally) -> Iterator[Prediction]:
-    """Each prediction; once it was printed, its error is said or its picture written, and faults are counted."""
+    """Yield each prediction; when it has been printed, print its error or write its picture, and count failures."""
     for prediction in predictions:
         yield prediction
         if prediction.error is not None:
@@ -138,7 +138,7 @@ def _watched(predictions: Iterable[Prediction], drawings: PictureFolder | None, 
 
 
 def _print_csv(predictions: Iterable[Prediction], landmarks: tuple[str, ...]) -> None:
-    """One line a prediction, below a line of names; lists are joined by semicolons, and what is missing is empty."""
+    """A line of column names and a line per prediction; lists are joined by semicolons, missing values are empty."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns(landmarks))
     for prediction in predictions:
@@ -150,7 +150,7 @@ def _cell(value: Any) -> Any:
 
 
 def _print_table(predictions: Iterable[Prediction], count: int) -> None:
-    """A table, or a card where a terminal shows one image only."""
+    """Print a table, or a card for a single image on a terminal."""
     table = Table("image", "category", "attributes", "landmarks", "compute ms")
     for prediction in predictions:
         if prediction.error is None:
@@ -172,7 +172,7 @@ def _row(prediction: Prediction) -> list[str]:
 
 
 def _card(prediction: Prediction) -> Table:
-    """The facts of one prediction, a line each: a name at the left, what it is at the right."""
+    """One prediction as lines with a name on the left and its value on the right."""
     card = Table.grid("", "", padding=(0, 2))
     card.columns[0].style = "dim"
     best, *others = (f"{label.name} {label.score:.2f}" for label in prediction.categories[:3])
@@ -194,7 +194,7 @@ def _card(prediction: Prediction) -> Table:
 
 
 def _save(prediction: Prediction, drawings: PictureFolder) -> bool:
-    """Write the picture of a result; an error is printed, so that the other results are not lost."""
+    """Write the picture of a result and return True; print an error and return False, so that the rest goes on."""
     try:
         drawings.save(prediction.plot(), str(prediction.image))
     except OutputError as error:

@@ -20,31 +20,37 @@ if TYPE_CHECKING:
 def search(
     gallery: Place,
     images: Annotated[list[str] | None, typer.Argument(help="Photos to search by.")] = None,
-    ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Search by a row of the gallery, without a model.")
-    ] = None,
-    box: Annotated[str | None, typer.Option(help="The garment in the photo: x1,y1,x2,y2 in pixels.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="The photos show one thing: one search by all.")] = False,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Id of a row to search by, without a model.")] = None,
+    box: Annotated[str | None, typer.Option(help="Box of the garment in the photo: x1,y1,x2,y2 in pixels.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Search once by all photos together; they show the same item.")
+    ] = False,
     like: Annotated[list[str] | None, typer.Option(help="Id of a row that hits should be more like.")] = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Id of a row that hits should be less like.")] = None,
     where: Annotated[
         str | None, typer.Option(help="A filter, such as 'price<=50 and category in (Dress, Skirt)'.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Hits of each query.")] = 10,
-    offset: Annotated[int, typer.Option(help="Hits to leave out before the first, for paging.")] = 0,
-    min_score: Annotated[float | None, typer.Option(help="Leave out hits that score less.")] = None,
-    group_by: Annotated[str | None, typer.Option(help="Only the best row of each value of a column: item.")] = None,
-    diversity: Annotated[float, typer.Option(help="From 0, by likeness alone, to 1, unlike each other.")] = 0.0,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare every row, also of a large gallery.")] = False,
+    limit: Annotated[int, typer.Option(help="Number of hits for each query.")] = 10,
+    offset: Annotated[int, typer.Option(help="Number of hits to skip, for paging.")] = 0,
+    min_score: Annotated[float | None, typer.Option(help="Leave out hits with a lower score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Show only the best row for each value of this column, such as item.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(help="From 0 (by similarity only) to 1 (as different from each other as possible).")
+    ] = 0.0,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every row, even in a large gallery.")] = False,
     as_json: Json = False,
-    only_paths: Annotated[bool, typer.Option("-f", "--files", help="Print the paths of the hits alone.")] = False,
-    save_vis: Annotated[Path | None, typer.Option(help="Write a contact sheet of queries and hits here.")] = None,
-    model: Annotated[str | None, typer.Option(help="The gallery's own by default, or another of its space.")] = None,
+    only_paths: Annotated[bool, typer.Option("-f", "--files", help="Print only the paths of the hits.")] = False,
+    save_vis: Annotated[Path | None, typer.Option(help="Picture file for a contact sheet of queries and hits.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The gallery's own model by default, or another with the same embedding space.")
+    ] = None,
     device: Device = None,
     backend: Backend = None,
     threads: Threads = None,
 ) -> None:
-    """Find the garments of a gallery that are most like a photo. Exit code 4 when some photos could not be read.
+    """Find the garments in a gallery that are most similar to a photo. Exit code 4 if some photos could not be read.
 
     Examples:
 

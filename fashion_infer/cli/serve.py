@@ -18,28 +18,28 @@ MIN_KEY = 16  # characters
 def serve(
     model: Model,
     gallery: Annotated[
-        str | None, typer.Option(help="Search this gallery too: a folder, or http(s)://host:port/collection.")
+        str | None, typer.Option(help="Gallery to search: a folder, or http(s)://host:port/collection.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 means all addresses of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 means any free port.", min=0, max=65535)] = 8000,
     max_wait_ms: Annotated[
-        float, typer.Option(help="Refuse (503) what would wait longer for those before it.", min=0)
+        float, typer.Option(help="Refuse (503) requests that would wait longer than this.", min=0)
     ] = 100.0,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="File with the key that every request must bring, but those for health.")
+        Path | None, typer.Option(help="File with the key that every request except health checks must send.")
     ] = None,
-    root_path: Annotated[
-        str, typer.Option(help="Prefix of all paths, where a proxy in front serves this under one, such as /fashion.")
-    ] = "",
+    root_path: Annotated[str, typer.Option(help="Prefix of all paths behind a proxy, such as /fashion.")] = "",
     device: Device = None,
     backend: Backend = None,
     threads: Threads = None,
 ) -> None:
     """Serve a model over HTTP: a page to drop a photo on, a JSON API with its documentation, KServe v2, metrics.
 
-    One process with one model, and one JSON line a request on stderr. SIGTERM lets it answer what it has accepted, then
-    it ends with exit code 0. It speaks plain HTTP: put a proxy with TLS in front of it where others reach it. Several
-    processes or machines are the business of Ray Serve, which serves the same application.
+    The server is one process with one model and writes one JSON line for each request to stderr. After SIGTERM it
+    answers the accepted requests and ends with exit code 0. It speaks plain HTTP: put a proxy with TLS in front of it
+    if others can reach it. Use Ray Serve, which serves the same application, for several processes or machines.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""What every command shares: its two consoles, and the options that several of them have."""
+"""Consoles and options that several commands share."""
 
 import os
 from typing import Annotated
@@ -20,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def _built_in_names(incomplete: str) -> list[str]:
-    """What the shell completes a model's name to; where no name fits, it completes files."""
+    """The built-in names that the shell offers to complete; without a match it offers files."""
     return [name for name in built_in() if name.startswith(incomplete)]
 
 
@@ -31,13 +31,17 @@ Model = Annotated[
         autocompletion=_built_in_names,
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu (the default), or cuda:0; nothing falls back to another.")]
-Backend = Annotated[str | None, typer.Option(help="onnxruntime, openvino or tensorrt, where the file leaves a choice.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu (the default) or cuda:0; there is no fallback to another device.")
+]
+Backend = Annotated[
+    str | None, typer.Option(help="onnxruntime, openvino or tensorrt; by default chosen for the file and the device.")
+]
 Highres = Annotated[
-    bool | None, typer.Option(help="Whether the photos are the high-resolution ones; by default where only these are.")
+    bool | None, typer.Option(help="Whether to use the high-resolution photos; by default only if there are no others.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads of one batch; by default all cores for a lone image, one each under load.")
+    int | None, typer.Option(help="CPU threads per batch; by default all cores for a batch that runs alone, else one.")
 ]
 
 
@@ -47,6 +51,6 @@ def say(error: FashionInferError) -> None:
 
 
 def hide_progress() -> None:
-    """Let no bar or spinner appear on stderr, neither on our console nor on those that commands make."""
+    """Hide all progress bars and spinners on stderr, also on consoles that commands create."""
     errors.is_interactive = False
-    os.environ["TTY_INTERACTIVE"] = "0"  # rich's name for it
+    os.environ["TTY_INTERACTIVE"] = "0"  # the variable that rich reads

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fashion_infer.training.own_report import Accuracy, OwnReport
 
 OF_BOTH = ("data", "output", "highres", "seed")
-OF_OWN = ("start", "test", "others", "add", "unfreeze")  # options that go with --from
+OF_OWN = ("start", "test", "others", "add", "unfreeze")  # options that need --from
 
 
 def train(
@@ -33,19 +33,21 @@ def train(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Teach this model the classes of --data: a built-in name, an fp32 .onnx, a checkpoint.",
+            help="Model that learns the classes of --data: a built-in name, an fp32 .onnx file or a checkpoint.",
         ),
     ] = None,
-    test: Annotated[Path | None, typer.Option(help="With --from: class folders to judge on, too.")] = None,
+    test: Annotated[Path | None, typer.Option(help="With --from: class folders to test on as well.")] = None,
     others: Annotated[
-        Path | None, typer.Option("--none", help="With --from: a folder of photos of none of the classes.")
+        Path | None, typer.Option("--none", help="With --from: folder of photos that show none of the classes.")
     ] = None,
     add: Annotated[
-        bool, typer.Option("--add", help="With --from: keep the model's categories as they are, and add the new ones.")
+        bool, typer.Option("--add", help="With --from: keep the model's categories and add the new ones.")
     ] = False,
     unfreeze: Annotated[
         bool,
-        typer.Option("--unfreeze", help="With --from: train later layers, too; kept where cross-validation gains."),
+        typer.Option(
+            "--unfreeze", help="With --from: also train later layers; kept only if cross-validation improves."
+        ),
     ] = False,
     arch: Annotated[
         str, typer.Option(help="vgg16 for the paper's network, or a timm backbone.")
@@ -56,30 +58,32 @@ def train(
     highres: Highres = None,
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone; random by default.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the network's input, a multiple of 32.")] = 224,
-    width: Annotated[float, typer.Option(help="Of the heads and of vgg16, 1 is the paper's.")] = 1.0,
+    width: Annotated[float, typer.Option(help="Relative width of the heads and of vgg16; 1 is the paper's.")] = 1.0,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 10,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images in each step.")] = 32,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-4,
-    rounds: Annotated[int, typer.Option(help="Turns of the paper's two stages; 0 trains jointly.")] = 2,
-    pooling: Annotated[str, typer.Option(help="At the predicted landmarks, at a fixed grid, or none.")] = "landmarks",
-    gate: Annotated[bool, typer.Option(help="Whether invisible landmarks are gated.")] = True,
-    pooled_size: Annotated[int, typer.Option(help="Of LandmarkPool, outputs a side.")] = 4,
-    bin_size: Annotated[int, typer.Option(help="Of LandmarkPool, cells a side of each output.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Repetitions of the paper's two stages; 0 trains jointly.")] = 2,
+    pooling: Annotated[
+        str, typer.Option(help="Where local features are pooled: landmarks, grid or none.")
+    ] = "landmarks",
+    gate: Annotated[bool, typer.Option(help="Whether features at invisible landmarks are suppressed.")] = True,
+    pooled_size: Annotated[int, typer.Option(help="Output size of LandmarkPool, values on a side.")] = 4,
+    bin_size: Annotated[int, typer.Option(help="Cells on a side that LandmarkPool reduces to one value.")] = 2,
     losses: Annotated[
-        str, typer.Option(help="Those to train, with commas.")
+        str, typer.Option(help="Losses to train with, separated by commas.")
     ] = "landmarks,visibility,category,attributes,triplet",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or on CUDA fp16.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
 ) -> None:
-    """Train a FashionNet: the paper's losses and its two stages, pooling at predicted landmarks.
+    """Train a FashionNet with the paper's losses and two stages, pooling at predicted landmarks.
 
-    Ctrl-C saves and stops with exit code 130; --resume goes on to the same loss curve.
+    Ctrl-C saves the state and stops with exit code 130; --resume continues on the same loss curve.
 
-    With --from a finished model learns the classes of a folder of class folders, in minutes on a CPU; see
-    docs/own_categories.md. Only --highres and --seed of the other options go with it.
+    With --from, a trained model learns the classes of a folder of class folders, in minutes on a CPU; see
+    docs/own_categories.md. Of the other options only --highres and --seed can be used with it.
 
     Examples:
 
@@ -133,14 +137,14 @@ def train(
 
 
 def _check_options(names: set[str], why: str) -> None:
-    """Refuse options of the other kind of training."""
+    """Raise an error for options of the other kind of training."""
     if names:
         words = ", ".join(f"--{'none' if name == 'others' else name.replace('_', '-')}" for name in sorted(names))
         raise UsageError(f"{words} {why}")
 
 
 def _train_own(model: str, config: "OwnConfig", output: Path) -> None:
-    """Teach a model own categories, and show how well it learnt them."""
+    """Teach a model the user's own categories, and print how well it learnt them."""
     from fashion_infer.export.from_onnx import load_model
     from fashion_infer.training.own_categories import train_own
     from fashion_infer.training.own_report import report_place, sheet_place

@@ -122,10 +122,10 @@ def read_table(path: Path, parse: ParseRow, width: int, *, header: int = 2, repo
     Rows that `parse` refuses and names that come twice go to `report`; they are left out if that returns.
     """
     names: list[str] = []
-    values, seen = array.array("i"), set[str]()
+    values, unique = array.array("i"), set[str]()
     for line, text in read_rows(path, header, report):
         name, *cells = split_cells(text)
-        if name in seen:
+        if name in unique:
             report(path, line, f"{name} has a row already")
             continue
         try:
@@ -133,7 +133,7 @@ def read_table(path: Path, parse: ParseRow, width: int, *, header: int = 2, repo
         except (ValueError, OverflowError) as error:
             report(path, line, str(error))
             continue
-        seen.add(name)
+        unique.add(name)
         names.append(name)
         values.extend(row)
     return Table(path, names, np.array(values, dtype=np.int32).reshape(-1, width))
@@ -283,10 +283,10 @@ def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, 
     A row's thousand cells must not cost a thousand Python objects: whole rows are translated at once.
     """
     names: list[str] = []
-    values, seen = bytearray(), set[str]()
+    values, unique = bytearray(), set[str]()
     for line, text in read_rows(path, header, report):
         name, cells = (*SPACES.split(text.lstrip(), 1), "")[:2] if named else ("", text)
-        if named and name in seen:
+        if named and name in unique:
             report(path, line, f"{name} has a row already")
             continue
         try:
@@ -294,7 +294,7 @@ def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, 
         except ValueError as error:
             report(path, line, str(error))
             continue
-        seen.add(name)
+        unique.add(name)
         names.append(name)
     return Table(path, names, np.frombuffer(values, np.int8).reshape(-1, width))
 

@@ -88,14 +88,14 @@ def find_benchmarks(root: Path) -> list[tuple[Path, str]]:
 
 def benchmarks_in(folder: Path) -> list[str]:
     """The benchmarks whose files lie in this very folder; landmark files alone make the landmark benchmark."""
-    found = [name for name, patterns in MARKERS.items() if any(any(folder.glob(pattern)) for pattern in patterns)]
-    if "category_fine" in found and not any(
+    present = [name for name, patterns in MARKERS.items() if any(any(folder.glob(pattern)) for pattern in patterns)]
+    if "category_fine" in present and not any(
         (folder / anno / "list_category_img.txt").exists() for anno in ("Anno", "Anno_coarse")
     ):
-        found = [name for name in found if name != "category"]
-    if not found:
+        present = [name for name in present if name != "category"]
+    if not present:
         return list(_of_partition_alone(folder))
-    return found if found == ["landmarks"] else [name for name in found if name != "landmarks"]
+    return present if present == ["landmarks"] else [name for name in present if name != "landmarks"]
 
 
 def _of_partition_alone(folder: Path) -> Iterator[str]:
@@ -110,8 +110,8 @@ def _of_partition_alone(folder: Path) -> Iterator[str]:
 def has_official_counts(benchmark: str, counts: dict[str, int]) -> bool:
     """Whether a benchmark counts what the published one does; without attributes their number is not asked for."""
     official = OFFICIAL[benchmark]
-    asked = {name: number for name, number in official.items() if name in counts or name != "attributes"}
-    return "images" in official and all(counts.get(name) == number for name, number in asked.items())
+    expected = {name: number for name, number in official.items() if name in counts or name != "attributes"}
+    return "images" in official and all(counts.get(name) == number for name, number in expected.items())
 
 
 def count(root: Path, benchmark: str, data: FashionData) -> dict[str, int]:

@@ -10,40 +10,40 @@ from fashion_infer.data import annotations
 from fashion_infer.data.annotations import SPLITS
 from fashion_infer.data.fashion_data import UNLABELLED, FashionData
 
-WITHOUT = {  # what follows where a file is missing
+WITHOUT = {  # the consequence of a missing file
     "boxes": "the photos are used whole",
     "landmarks": "landmarks are neither trained nor judged",
     "attributes": "attributes are neither trained nor judged",
 }
 
 
-def are_there(paths: Sequence[Path], column: str, missing: list[str]) -> bool:
-    """Whether all of a column's files are there; of those that are not, `missing` is told, and what follows."""
+def all_exist(paths: Sequence[Path], column: str, missing: list[str]) -> bool:
+    """Whether all files of a column exist; a sentence for each absent file is appended to `missing`."""
     absent = [path for path in paths if not path.exists()]
     missing += [f"{path.parent.name}/{path.name} is not there: {WITHOUT[column]}" for path in absent]
     return not absent
 
 
 def partition_file(root: Path) -> Path:
-    """Every benchmark has its splits at the same place."""
+    """The file with the splits, which has the same place in every benchmark."""
     return root / "Eval" / "list_eval_partition.txt"
 
 
 def image_root(root: Path) -> Path:
-    """The folder that image names start from: `Img/`, or the root where the images were unpacked beside it."""
+    """The folder that image names are relative to: `Img/`, or the root if the images were unpacked there."""
     return root if (root / "img").is_dir() and not (root / "Img" / "img").is_dir() else root / "Img"
 
 
 def read_boxes(path: Path, names: list[str], missing: list[str]) -> NDArray[np.integer] | None:
-    """The boxes of a file of nothing else, [N, 4]; None where there is none."""
-    if not are_there([path], "boxes", missing):
+    """Read the boxes of a file that holds only boxes, [N, 4]; None if there is no such file."""
+    if not all_exist([path], "boxes", missing):
         return None
     return annotations.read_table(path, annotations.integers(4), 4).aligned(names)
 
 
 def read_listed_landmarks(path: Path, names: list[str], missing: list[str]) -> NDArray[np.integer] | None:
     """Clothes types and landmarks, [N, 25] as `parse_landmarks` has them; None where there are none."""
-    if not are_there([path], "landmarks", missing):
+    if not all_exist([path], "landmarks", missing):
         return None
     return annotations.read_table(path, annotations.parse_landmarks, 25).aligned(names)
 

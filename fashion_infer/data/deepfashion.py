@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fashion_infer.data import annotations
 from fashion_infer.data.annotations import SPLITS, TRUNCATED
 from fashion_infer.data.cache import cached
-from fashion_infer.data.columns import are_there, build, partition_file, read_boxes, read_listed_landmarks
+from fashion_infer.data.columns import all_exist, build, partition_file, read_boxes, read_listed_landmarks
 from fashion_infer.data.fashion_data import ABSENT, CONSUMER, SHOP, FashionData
 from fashion_infer.data.highres import IN_SHOP_SIDE, at_true_size, longest_side
 from fashion_infer.errors import DataError
@@ -102,7 +102,7 @@ def read_image_attributes(
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.integer]]:
     """Attribute names, groups, and the labels of the images [N, A]; A is 0 where there are none."""
     files = folder / "list_attr_cloth.txt", folder / "list_attr_img.txt"
-    if not are_there(files, "attributes", missing):
+    if not all_exist(files, "attributes", missing):
         return (), (), np.zeros((len(names), 0), np.int8)
     attribute_names, groups = read_attribute_names(folder, groups_of(folder))
     return attribute_names, groups, annotations.read_labels(files[1], len(attribute_names)).aligned(names)
@@ -143,19 +143,19 @@ def read_fine(root: Path, folder: Path) -> FashionData:
         )
 
     def is_whole(part: str, kind: str) -> bool:
-        return are_there([folder / f"{split}_{part}.txt" for split in images], kind, missing)
+        return all_exist([folder / f"{split}_{part}.txt" for split in images], kind, missing)
 
     attribute_names: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     attributes = boxes = None
-    if are_there([folder / "list_attr_cloth.txt"], "attributes", missing) and is_whole("attr", "attributes"):
+    if all_exist([folder / "list_attr_cloth.txt"], "attributes", missing) and is_whole("attr", "attributes"):
         attribute_names, groups = read_attribute_names(folder, FINE_GROUPS)
         width = len(attribute_names)
         attributes = column("attr", lambda path: annotations.read_labels(path, width, header=0, named=False).values)
     if is_whole("bbox", "boxes"):
         boxes = column("bbox", lambda path: annotations.read_unnamed(path, annotations.integers(4), 4))
     landmarks: NDArray[np.integer] | None = None
-    if are_there([folder / "list_landmarks.txt"], "landmarks", missing):
+    if all_exist([folder / "list_landmarks.txt"], "landmarks", missing):
         listed = annotations.read_table(folder / "list_landmarks.txt", annotations.parse_landmarks, 25)
         landmarks = listed.aligned(names, more=True)
         if all((folder / f"{split}_landmarks.txt").exists() for split in images):
@@ -192,12 +192,12 @@ def same_length(path: Path, read: Callable[[Path], NDArray[np.integer]], images:
 
 
 def with_points(listed: NDArray[np.integer], points: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Rows of `list_landmarks.txt`, [N, 25], with the points of the ready files, [N, 8, 2]; (0, 0) there is cut off."""
+    """Rows of `list_landmarks.txt`, [N, 25], with the points of the ready files, [N, 8, 2]; (0, 0) is truncated."""
     slots = listed[:, 1:].reshape(-1, 8, 3)
     absent = slots[:, :, 0] == ABSENT
-    cut_off = ~absent & ((points == 0).all(axis=2) | (slots[:, :, 0] == TRUNCATED))
-    visibility = np.where(cut_off, TRUNCATED, slots[:, :, 0])
-    places = np.where((absent | cut_off)[:, :, None], 0, points)
+    truncated = ~absent & ((points == 0).all(axis=2) | (slots[:, :, 0] == TRUNCATED))
+    visibility = np.where(truncated, TRUNCATED, slots[:, :, 0])
+    places = np.where((absent | truncated)[:, :, None], 0, points)
     merged = np.concatenate([visibility[:, :, None], places], axis=2)
     return np.concatenate([listed[:, :1], merged.reshape(-1, 24)], axis=1)
 
@@ -226,7 +226,7 @@ def read_inshop_text(root: Path, folder: Path) -> FashionData:
     missing: list[str] = []
     attribute_names, groups, attributes = read_item_attributes(folder, partition.values[:, 0], missing)
     boxes = None
-    if are_there([folder / "list_bbox_inshop.txt"], "boxes", missing):
+    if all_exist([folder / "list_bbox_inshop.txt"], "boxes", missing):
         table = annotations.read_table(folder / "list_bbox_inshop.txt", annotations.integers(6, {0: (1, 3)}), 6)
         boxes = table.aligned(names)[:, 2:]
     return build(
@@ -271,7 +271,7 @@ def read_consumer_to_shop_text(root: Path, folder: Path) -> FashionData:
     missing: list[str] = []
     pairs = annotations.read_pairs(partition_file(root))
     table = None
-    if are_there([folder / "list_bbox_consumer2shop.txt"], "boxes", missing):
+    if all_exist([folder / "list_bbox_consumer2shop.txt"], "boxes", missing):
         limits = {0: (1, 3), 1: (SHOP, CONSUMER)}
         table = annotations.read_table(folder / "list_bbox_consumer2shop.txt", annotations.integers(6, limits), 6)
         names, domains = table.names, table.values[:, 1]
@@ -328,15 +328,15 @@ def unpaired_shop_photos(
     split_of: dict[int, set[int]] = {}
     for item, split in members.values():
         split_of.setdefault(item, set()).add(split)
-    found = {}
+    unpaired = {}
     for name, domain in zip(names, domains.tolist(), strict=True):
         folder = name.split("/")[-2:-1]
         if domain != SHOP or name in members or not (folder and re.fullmatch(r"id_\d{1,9}", folder[0])):
             continue
         item = annotations.item_number(folder[0])
         if len(splits := split_of.get(item, set())) == 1:
-            found[name] = (item, min(splits))
-    return found
+            unpaired[name] = (item, min(splits))
+    return unpaired
 
 
 def read_landmarks(root: Path, *, highres: bool | None = None) -> FashionData:
@@ -410,7 +410,7 @@ def read_item_attributes(
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int8]]:
     """Attribute names, groups, and the labels of the items shown, int8 [N, A]; images of no item have 0 throughout."""
     files = [attribute_folder(folder) / f"list_attr_{name}.txt" for name in ("cloth", "items")]
-    if not are_there(files, "attributes", missing):
+    if not all_exist(files, "attributes", missing):
         return (), (), np.zeros((len(items), 0), np.int8)
     types = files[0].with_name("list_attr_type.txt")
     group_names = annotations.read_type_names(types) if types.exists() else {}

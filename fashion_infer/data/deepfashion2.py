@@ -114,7 +114,7 @@ def read_garments(
                 image = json.loads(path.read_text(encoding="utf-8-sig"))
                 facts = {"image": f"{folder}/image/{path.stem}.jpg", "domain": DOMAINS[image["source"]]}
                 pair = _number(image["pair_id"], "pair_id")
-                found = [
+                garments = [
                     {
                         **facts,
                         **parse_item(name, item),
@@ -130,7 +130,7 @@ def read_garments(
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 report(path, str(error))
             else:
-                yield from found
+                yield from garments
 
 
 def parse_item(name: str, item: dict[str, Any]) -> dict[str, Any]:

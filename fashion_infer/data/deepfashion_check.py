@@ -69,18 +69,20 @@ class BenchmarkReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing is missing or broken; other counts than the official ones are no fault."""
+        """Whether nothing is missing or broken; counts may differ from the official ones."""
         return not (self.missing_files or self.findings or self.missing_images or self.unreadable_images)
 
     @property
     def is_official(self) -> bool:
-        """The counts are those of the published data set."""
+        """Whether the counts are those of the published data set."""
         return has_official_counts(self.benchmark, self.counts)
 
     def lines(self) -> list[str]:
-        """What a person reads; of many findings the first ones."""
-        known = self.official_counts
-        counts = [f"{n} {c:,}" + (f" (official {known[n]:,})" if n in known else "") for n, c in self.counts.items()]
+        """The report as lines of text; of many findings only the first ones."""
+        official = self.official_counts
+        counts = [
+            f"{n} {c:,}" + (f" (official {official[n]:,})" if n in official else "") for n, c in self.counts.items()
+        ]
         findings = [*self.findings, *self.unreadable_images]
         wrong = [f"missing file {name}" for name in self.missing_files]
         wrong += [f"{finding}" for finding in findings[:LISTED]]
@@ -95,18 +97,18 @@ class BenchmarkReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found."""
+    """The result of `check`."""
 
     root: str
     benchmarks: tuple[BenchmarkReport, ...]
 
     @property
     def ok(self) -> bool:
-        """There is a benchmark, and nothing is wrong with any."""
+        """Whether there is a benchmark and none has a fault."""
         return bool(self.benchmarks) and all(benchmark.ok for benchmark in self.benchmarks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON can hold it."""
+        """Plain values, ready for JSON."""
         benchmarks = [
             {**dataclasses.asdict(benchmark), "ok": benchmark.ok, "is_official": benchmark.is_official}
             for benchmark in self.benchmarks
@@ -114,7 +116,7 @@ class CheckReport:
         return {"root": self.root, "ok": self.ok, "benchmarks": benchmarks}
 
     def lines(self) -> list[str]:
-        """What a person reads: each benchmark's counts beside the official ones, then what is wrong with it."""
+        """The report as lines of text: each benchmark's counts beside the official ones, then its faults."""
         if not self.benchmarks:
             return [f"{self.root}: no benchmark of DeepFashion"]
         return [line for benchmark in self.benchmarks for line in benchmark.lines()]

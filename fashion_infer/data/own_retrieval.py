@@ -93,7 +93,7 @@ def read_csv(path: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str,
 
 
 def read_box(path: Path, line: int, row: dict[str, str]) -> list[float]:
-    """The corners of a row's box; NaN where they are empty or there are no such columns."""
+    """The corners of a row's box, NaN if the cells are empty or the columns are missing."""
     cells = [row.get(name, "") for name in CORNERS]
     if not any(cells):
         return [np.nan] * 4
@@ -103,6 +103,6 @@ def read_box(path: Path, line: int, row: dict[str, str]) -> list[float]:
 
 
 def numbered(names: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Each name's number in the order of first appearance, -1 for an empty one; and the names."""
-    known = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name))}
-    return np.array([known.get(name, -1) for name in names], np.int64), tuple(known)
+    """Number the names in the order of first appearance, -1 for an empty name; returns numbers [N] and the names."""
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name))}
+    return np.array([number_of.get(name, -1) for name in names], np.int64), tuple(number_of)

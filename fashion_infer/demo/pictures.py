@@ -90,13 +90,13 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
 
 def examples(predictor: Predictor, count: int) -> list[Example]:
     """Rendered garments of the categories that the model knows, a different one each as far as they go."""
-    known = [item for item, name in enumerate(CUTS) if name in predictor.spec.categories]
-    found: list[Example] = []
-    for place in np.linspace(0, len(known) - 1, count).round().astype(int):
-        garment = render(SEED, known[place] * VIEWS_PER_ITEM + len(found) % VIEWS_PER_ITEM, size=SIZE)
+    items = [item for item, name in enumerate(CUTS) if name in predictor.spec.categories]
+    pictures: list[Example] = []
+    for place in np.linspace(0, len(items) - 1, count).round().astype(int):
+        garment = render(SEED, items[place] * VIEWS_PER_ITEM + len(pictures) % VIEWS_PER_ITEM, size=SIZE)
         prediction = predictor.predict(garment.image, boxes=[garment.box])[0]
-        found.append(Example(garment, tuple(CUTS)[known[place]], prediction))
-    return found
+        pictures.append(Example(garment, tuple(CUTS)[items[place]], prediction))
+    return pictures
 
 
 def _introduction(model: BuiltIn, spec: ModelSpec, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What is to be embedded: photos by path or address, with the user's own columns where they come from a table."""
+"""The photos to embed, by path or address, with the user's columns if they come from a table."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ except ImportError as error:
 
 from fashion_infer.gallery.parquet import KINDS
 
-CHUNK = 1000  # inputs of one file
+CHUNK = 1000  # photos in one file
 TABLES = (".parquet", ".csv")
 
 
@@ -33,9 +33,9 @@ class Item:
     """One photo to embed.
 
     Attributes:
-        id: of its row.
-        path: as it was given, or its address.
-        columns: the user's own, as the table has them.
+        id: id of the photo's row.
+        path: path or address from the arguments.
+        columns: values of the user's columns.
     """
 
     id: str
@@ -48,9 +48,9 @@ class Catalogue:
     """The photos to embed, in an order that follows from the arguments alone.
 
     Attributes:
-        table: their id and path (text), then the user's columns.
-        kinds: of the user's columns, as in `gallery.values.KINDS`.
-        errors: of the arguments that stand for nothing.
+        table: id and path of each photo (text), then the user's columns.
+        kinds: kind of each of the user's columns, a key of `gallery.values.KINDS`.
+        errors: error of each argument without photos.
     """
 
     table: pa.Table
@@ -62,21 +62,21 @@ class Catalogue:
 
     @property
     def chunks(self) -> int:
-        """How many files they make."""
+        """The number of files that hold the catalogue."""
         return -(-len(self) // CHUNK)
 
     def rows_of(self, number: int) -> int:
-        """How many photos a file is of, from 0."""
+        """The number of photos in a file; files are numbered from 0."""
         return min(CHUNK, len(self) - number * CHUNK)
 
     def chunk(self, number: int) -> list[Item]:
-        """The photos of one file, from 0."""
+        """The photos of a file; files are numbered from 0."""
         return [
             Item(row.pop("id"), row.pop("path"), row) for row in self.table.slice(number * CHUNK, CHUNK).to_pylist()
         ]
 
     def fingerprint(self) -> str:
-        """sha256 of every id, path and value, in hexadecimal: another list has another."""
+        """sha256 of every id, path and value, in hexadecimal; it identifies the list of photos."""
         digest = hashlib.sha256(json.dumps([CHUNK, self.kinds]).encode())
         for number in range(self.chunks):
             for item in self.chunk(number):
@@ -85,11 +85,11 @@ class Catalogue:
 
 
 def read_catalogue(arguments: Sequence[str]) -> Catalogue:
-    """The photos that some arguments stand for.
+    """Read the photos that the arguments name.
 
     Args:
         arguments: files, folders, patterns and addresses of pictures; names that end with .parquet or .csv are tables
-            of them, with a column `path`, a column `id` where the path shall not be the id, and columns of the user's.
+            of them, with a column `path`, perhaps a column `id` (by default the path), and the user's columns.
 
     Raises:
         UsageError: a table cannot be read, or has no paths, a column that cannot be kept or an id twice.
@@ -129,7 +129,7 @@ def _expanded(arguments: Sequence[str], errors: dict[str, ImageError]) -> Iterat
 
 
 def _table_of_paths(paths: list[str]) -> pa.Table:
-    """Photos that were named one by one, or by their folder: one that is named twice counts once."""
+    """A table of photos from files and folders, without repetitions."""
     column = pa.array(dict.fromkeys(paths), pa.string())
     return pa.table({"id": column, "path": column})
 
@@ -157,7 +157,7 @@ def _read_table(name: str) -> pa.Table:
 
 
 def _text(name: str, table: pa.Table, column: str) -> pa.ChunkedArray:
-    """A column that names things: each row needs one."""
+    """A text column in which no row may be empty."""
     try:
         values = table[column].cast(pa.string())
     except pa.ArrowException as error:
@@ -200,7 +200,7 @@ def _kind(name: str, arrow: pa.DataType) -> str:
 
 
 def _without_repeats(table: pa.Table) -> pa.Table:
-    """The same table, once it is sure that every id is there once."""
+    """Return the table unchanged, or raise UsageError if an id occurs twice."""
     counts = pc.value_counts(table["id"])
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(twice):

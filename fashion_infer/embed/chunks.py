@@ -1,4 +1,4 @@
-"""From photos to Parquet: one file a chunk, written whole or not at all, and never twice.
+"""Embeddings of photos as Parquet: one file for each chunk, written completely or not at all, and only once.
 
 catalogue -> the chunks that are missing -> a worker (this machine, or a Ray cluster) -> rows -> chunk-000000.parquet
 """
@@ -36,17 +36,17 @@ INPUTS_KEY = "fashion_infer.inputs_sha256"
 
 logger = logging.getLogger("fashion_infer")
 
-Failures = list[tuple[str, str]]  # id of each row without an embedding, and why
+Failures = list[tuple[str, str]]  # id and error of each row without an embedding
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What every chunk of one run has in common.
+    """The facts that all chunks of a run share.
 
     Attributes:
-        kinds: of the user's columns.
+        kinds: kind of each of the user's columns.
         inputs_sha256: `Catalogue.fingerprint`.
-        folder: against which relative paths are meant.
+        folder: folder that relative paths start from.
     """
 
     kinds: dict[str, str]
@@ -55,39 +55,39 @@ class Terms:
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> "Terms":
-        """Those of a catalogue that was read in the current folder."""
+        """The terms of a catalogue that was read in the current folder."""
         return cls(catalogue.kinds, catalogue.fingerprint(), os.getcwd())  # noqa: PTH109
 
 
 class Worker(Protocol):
-    """What computes chunks.
+    """The computation of chunks, on one machine or a cluster.
 
     Attributes:
-        facts: what the embeddings are bound to.
+        facts: the model and embedding space of the embeddings.
     """
 
     facts: Facts
 
     def tables(self, chunks: Iterator[tuple[int, list[Item]]], terms: Terms) -> Iterator[tuple[int, pa.Table]]:
-        """The table of each chunk with its number, as they come."""
+        """Yield each chunk's number and table as they are finished."""
         ...
 
 
 class OneMachine:
-    """The worker that is this process."""
+    """A worker that computes in this process."""
 
     def __init__(self, predictor: Predictor, progress: Callable[[int], None] = lambda rows: None) -> None:
         """Use a Predictor.
 
         Args:
-            predictor: to compute with.
-            progress: called with the number of rows that were done since the last call.
+            predictor: the model.
+            progress: called with the number of rows finished since the last call.
         """
         self.facts = facts_of(predictor)
         self._predictor, self._progress = predictor, progress
 
     def tables(self, chunks: Iterator[tuple[int, list[Item]]], terms: Terms) -> Iterator[tuple[int, pa.Table]]:
-        """Each chunk in order; the photos of the next one are read and decoded while the last ones of this one run."""
+        """Yield the chunks in order; the next one is read and decoded while the end of this one runs."""
         begun: deque[tuple[int, int]] = deque()
 
         def photos() -> Iterator[Photo]:
@@ -107,7 +107,7 @@ class OneMachine:
 
 
 def embedded(predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Row | FailedRow]:
-    """The row of each photo, in order; a bad photo's says why it has no embedding."""
+    """The row of each photo, in order; the row of an unusable photo holds its error."""
 
     def jobs() -> Iterator[Job]:
         for photo in read_ahead(photos):
@@ -129,7 +129,7 @@ def embedded(predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Row | Fa
 
 
 def _photo(folder: str, item: Item) -> Photo:
-    """A photo to read; paths are relative to the folder, in which this process need not be."""
+    """A photo to read; relative paths start from `folder`, which may not be the current one."""
     source = RemoteFile(item.path) if is_address(item.path) else path_of_text(str(Path(folder, item.path)))
     photo = Photo(item.id, source, item.path, None, {})  # type: ignore[arg-type] # a RemoteFile is read, no more
     try:
@@ -140,7 +140,7 @@ def _photo(folder: str, item: Item) -> Photo:
 
 
 def chunk_table(facts: Facts, terms: Terms, rows: Sequence[Row | FailedRow]) -> pa.Table:
-    """The table of one chunk, which says what it was made from."""
+    """The table of one chunk, whose metadata says what it was made from."""
     colors = any(isinstance(row, Row) and row.colors is not None for row in rows)
     schema = schema_of(facts, terms.kinds, colors=colors)
     return table_of(rows, schema.with_metadata({**schema.metadata, INPUTS_KEY: terms.inputs_sha256}))
@@ -152,12 +152,12 @@ def chunk_path(folder: Path, number: int) -> Path:
 
 
 def finished_chunks(folder: Path, facts: Facts, terms: Terms) -> dict[int, Failures]:
-    """The chunks that an earlier run has written, with their rows that have no embedding.
+    """The chunks that an earlier run wrote, with the failures of each.
 
-    A file that cannot be read, as one that a disk has damaged, counts as not written.
+    A file that cannot be read, such as a damaged one, counts as not written.
 
     Raises:
-        UsageError: the folder holds chunks of another list of inputs or another model, or files of something else.
+        UsageError: the folder holds chunks of other inputs or another model, or other files.
     """
     chunks: dict[int, Failures] = {}
     for path in sorted(folder.glob("*.parquet")):
@@ -187,11 +187,11 @@ def finished_chunks(folder: Path, facts: Facts, terms: Terms) -> dict[int, Failu
 def write_chunks(
     catalogue: Catalogue, folder: Path, numbers: Sequence[int], worker: Worker, terms: Terms
 ) -> Iterator[tuple[int, Failures]]:
-    """Compute and write chunks; the number of rows of each, and its failures, come once its file is there.
+    """Compute and write chunks; yield the number of rows and the failures of each when its file is written.
 
     Raises:
-        OutputError: a file cannot be written; those before it are kept.
-        FashionInferError: the worker cannot go on; likewise.
+        OutputError: a file cannot be written; earlier files are kept.
+        FashionInferError: the worker cannot continue; earlier files are kept.
     """
     chunks = ((number, catalogue.chunk(number)) for number in numbers)
     for number, table in worker.tables(chunks, terms):

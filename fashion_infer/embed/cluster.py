@@ -1,7 +1,7 @@
-"""The chunks of a catalogue on a Ray cluster: each node has actors of one Predictor each, given a chunk at a time.
+"""A worker on a Ray cluster: each actor has a Predictor and computes one chunk at a time.
 
-A node may die, and others may join: what a lost actor was given is given to another one. Only the process that
-distributes the chunks writes files, so the nodes need the photos and the model, and nothing of the output's place.
+Nodes may fail or join during a run; the chunk of a lost actor goes to another one. Only the process that distributes
+the chunks writes files, so the nodes need access to the photos and the model but not to the output folder.
 """
 
 import logging
@@ -33,8 +33,8 @@ try:
 except ImportError as error:
     raise missing_extra("ray", "ray", error) from error
 
-LOSSES = 3  # of a chunk's actor, after which the chunk is given up
-LOOK = 2.0  # seconds between two looks at the cluster's nodes
+LOSSES = 3  # a chunk whose actors were lost this often has failed
+LOOK = 2.0  # seconds between two queries for the cluster's nodes
 CONNECT = 10.0  # seconds to wait for an address to answer
 PATIENCE = 60.0  # seconds without a node that has CPUs, after which the run ends
 
@@ -45,27 +45,27 @@ class _Actor:
     """One Predictor in a process of its own, on some node."""
 
     def open(self, model: str, sha256: str, settings: dict[str, Any], version: str) -> Facts:
-        """Load the model, which must be the very file that the run was begun with, and say what it is."""
+        """Load the model, check that it is the file that the run began with, and return its facts."""
         if version != __version__:
             raise DeviceError(f"the node has fashion-infer {__version__}, the run was begun with {version}")
         self._worker = OneMachine(Predictor(model, require_hash=sha256, **settings))
         return self._worker.facts
 
     def embed(self, number: int, items: list[Item], terms: Terms) -> pa.Table:
-        """The table of a chunk."""
+        """Compute the table of a chunk."""
         ((_, table),) = self._worker.tables(iter([(number, items)]), terms)
         return table
 
 
 @dataclass
 class _Place:
-    """An actor and what it is doing.
+    """An actor and its current work.
 
     Attributes:
-        node: id of the node that it is on.
-        actor: its handle.
-        running: the reference of what was asked of it last; None when it is idle.
-        chunk: number and photos of the chunk that it was given; None while it loads the model.
+        node: id of the actor's node.
+        actor: handle of the actor.
+        running: reference of the pending call; None if the actor is idle.
+        chunk: number and photos of the actor's chunk; None while it loads the model.
     """
 
     node: str
@@ -75,19 +75,19 @@ class _Place:
 
 
 class Cluster:
-    """The worker that is a Ray cluster, as a context manager."""
+    """A worker that computes on a Ray cluster; a context manager."""
 
     def __init__(self, model: str, settings: dict[str, Any], address: str) -> None:
-        """Join a cluster and wait for its first actor to have loaded the model.
+        """Join a cluster and wait until its first actor has loaded the model.
 
         Args:
             model: path, the same on every node, or a built-in name.
-            settings: of each actor's Predictor. With a device of CUDA there is an actor for each GPU, else for each
-                node.
-            address: of the cluster as `ray.init` takes it; "local" begins one on this machine, on loopback only.
+            settings: keyword arguments of each actor's Predictor. With a CUDA device there is one actor for each GPU,
+                otherwise one for each node.
+            address: address of the cluster for `ray.init`; "local" starts one on this machine, on loopback only.
 
         Raises:
-            DeviceError: there is no such cluster, or no node of it that could work.
+            DeviceError: there is no such cluster, or none of its nodes can run an actor.
             FashionInferError: the model cannot be loaded on a node.
         """
         path = find_model(model)
@@ -108,10 +108,10 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        ray.shutdown()  # which ends our actors
+        ray.shutdown()  # ends our actors as well
 
     def tables(self, chunks: Iterator[tuple[int, list[Item]]], terms: Terms) -> Iterator[tuple[int, pa.Table]]:
-        """Each chunk as it is done.
+        """Yield each chunk when it is finished.
 
         Raises:
             DeviceError: no node is left; or, once the other chunks are done, chunks that ended their actor three times.
@@ -155,7 +155,7 @@ class Cluster:
                     return result
 
     def _results(self) -> Iterator[tuple[_Place, Any]]:
-        """What was answered since the last call, None of an actor that was lost; waits a little for it."""
+        """Yield the results since the last call, None for a lost actor; wait a short time for them."""
         self._hire()
         by_reference = {place.running: place for place in self._places if place.running is not None}
         if not by_reference:
@@ -172,11 +172,11 @@ class Cluster:
             except RayError as error:
                 logger.warning("an actor on node %s was lost: %s", place.node[:8], type(error).__name__)
                 self._places.remove(place)
-                ray.kill(place.actor)  # where it is alive, and only cannot be reached
+                ray.kill(place.actor)  # in case it is alive but cannot be reached
                 yield place, None
 
     def _hire(self) -> None:
-        """An actor for each node, or each GPU of it, that has none: also in place of lost ones, and on new nodes."""
+        """Start an actor for each node, or each GPU, that has none; this replaces lost actors and uses new nodes."""
         if monotonic() < self._looked + LOOK:
             return
         self._looked = monotonic()
@@ -186,9 +186,9 @@ class Cluster:
             self._alive = self._looked
         elif monotonic() > self._alive + PATIENCE:
             raise DeviceError(f"for {PATIENCE:.0f} s no node of the cluster had a free {self._needed()} to offer")
-        taken = Counter(place.node for place in self._places)
+        actors_on = Counter(place.node for place in self._places)
         for node, count in seats.items():
-            for _ in range(count - taken[node]):
+            for _ in range(count - actors_on[node]):
                 self._places.append(self._actor_on(node, nodes[node]["CPU"] / count))
 
     def _needed(self) -> str:
@@ -196,7 +196,7 @@ class Cluster:
 
     def _actor_on(self, node: str, cpus: float) -> _Place:
         options: dict[str, Any] = {
-            "num_cpus": int(cpus) or cpus,  # all of the node's, since a Predictor uses them
+            "num_cpus": int(cpus) or cpus,  # all cores of the node, because a Predictor uses them
             "num_gpus": int(self._on_gpus),
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
@@ -233,7 +233,7 @@ def _stay_on_loopback() -> None:
 
 
 def _ours(error: RayTaskError, node: str) -> BaseException:
-    """The error that an actor raised, without Ray's copy of its traceback where it is one of ours."""
+    """The error that an actor raised; a FashionInferError comes without Ray's copy of its traceback."""
     cause: BaseException = error.cause
     if isinstance(cause, FashionInferError):
         return type(cause)(f"on node {node[:8]}: {cause}")

@@ -1,4 +1,4 @@
-"""Files elsewhere: addresses such as s3://bucket/shoes/1.jpg, read through the file systems that pyarrow has."""
+"""Remote files: addresses such as s3://bucket/shoes/1.jpg, read through pyarrow's file systems."""
 
 import re
 from functools import lru_cache
@@ -18,12 +18,12 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://[^/]*)(.*)", re.DOTALL)
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is that of a file in a file system of pyarrow's, and no path of this machine."""
+    """Whether a name is an address for pyarrow's file systems and not a local path."""
     return _ADDRESS.fullmatch(name) is not None
 
 
 def open_file(name: str) -> pa.NativeFile:
-    """A file to read, by its path or its address; to be closed.
+    """Open the file at a path or an address for reading; the caller closes it.
 
     Raises:
         OSError: it cannot be opened.
@@ -35,14 +35,14 @@ def open_file(name: str) -> pa.NativeFile:
 
 
 class RemoteFile:
-    """A picture at an address, opened by the thread that reads it and not before."""
+    """A picture at an address; it is opened only when it is read."""
 
     def __init__(self, address: str) -> None:
-        """Note the address."""
+        """Keep the address; nothing is opened."""
         self._address = address
 
     def read(self, size: int) -> bytes:
-        """The first `size` bytes, or all where there are fewer.
+        """Read at most `size` bytes from the start.
 
         Raises:
             OSError: it cannot be read.
@@ -52,10 +52,10 @@ class RemoteFile:
 
 
 def pictures_at(address: str) -> list[str]:
-    """The addresses of the pictures below a folder, sorted; the address itself where it is no folder.
+    """The sorted addresses of the pictures below a folder; for a file its own address.
 
     Raises:
-        ImageError: it cannot be looked at, or is a folder without pictures.
+        ImageError: the address cannot be accessed, or is a folder without pictures.
     """
     try:
         file_system, path = _located(address)
@@ -76,7 +76,7 @@ def pictures_at(address: str) -> list[str]:
 
 
 def _located(address: str) -> tuple[fs.FileSystem, str]:
-    """The file system of an address, and the path in it: every letter after the host stands for itself."""
+    """The file system of an address, and the path in it; no letter of the path is decoded."""
     match = _ADDRESS.fullmatch(address)
     assert match is not None
     file_system, root = _file_system(match[1])
@@ -85,7 +85,7 @@ def _located(address: str) -> tuple[fs.FileSystem, str]:
 
 @lru_cache(maxsize=64)
 def _file_system(root: str) -> tuple[fs.FileSystem, str]:
-    """Opened once a bucket: it costs a connection, and for S3 the search for the region."""
+    """Open a file system once per bucket, because it costs a connection and, for S3, a query for the region."""
     if root.startswith(("http://", "https://")):
         raise OSError("it is a web address: download it first, images are read from files")
     return cast(tuple[fs.FileSystem, str], fs.FileSystem.from_uri(f"{root}/"))

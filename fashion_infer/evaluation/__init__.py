@@ -1,1 +1,1 @@
-"""How good a network is: the paper's measures (numbers only) and the judging of a labelled set."""
+"""Evaluation of networks: the paper's measures, and their use on labelled data sets."""

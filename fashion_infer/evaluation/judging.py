@@ -1,6 +1,6 @@
-"""A network judged on a labelled set: the same code for a checkpoint, an ONNX file and an engine.
+"""Evaluation of a network on a labelled set, with the same code for a checkpoint, an ONNX file and an engine.
 
-images -> the crop that deployment makes of each box -> network -> landmarks brought back to the photo -> `protocols`
+images -> a crop of each box, as in deployment -> network -> landmarks mapped back to the photo -> `protocols`
 """
 
 import os
@@ -27,23 +27,24 @@ Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
 T = TypeVar("T")
 Gallery = Literal["test", "val+test"]
-Progress = Callable[[Sequence[int]], Iterable[int]]  # gives the rows back one by one, and shows how far it is
+Progress = Callable[[Sequence[int]], Iterable[int]]  # yields the rows and shows the progress
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What was measured, and what could not be.
+    """The result of an evaluation.
 
     Attributes:
-        evaluation: by the paper's protocols.
-        images: how many were judged.
-        skipped: the images that could not be used -> why.
-        unknown_categories: in the labels, but not the model's: each such label counts as a miss.
-        unknown_attributes: likewise; where the model has none of them, attributes are not evaluated.
-        missing: what the set does not have, and what therefore was not judged.
-        ranks: of a retrieval set, for every query the image, item and kind of garment, and the ranks of its item's
-            images in the gallery, from 1: hit@k and mAP can be computed from them again.
-        published: FashionNet's row of the paper's tables, where the data are the paper's; keyed as the evaluation.
+        evaluation: the measures of the paper's protocols.
+        images: number of images judged.
+        skipped: error of each image that could not be used.
+        unknown_categories: categories of the labels that the model lacks; each such label counts as a miss.
+        unknown_attributes: attributes of the labels that the model lacks; each such label counts as a miss. If the
+            model has none of the attributes, they are not evaluated.
+        missing: sentences that say what the set lacks and what was therefore not judged.
+        ranks: for each query of a retrieval set the image, item and kind of garment, and the ranks of its item's
+            images in the gallery, from 1. hit@k and mAP can be computed from them.
+        published: FashionNet's row of the paper's tables if the data are the paper's, with the evaluation's keys.
     """
 
     evaluation: Evaluation
@@ -69,7 +70,7 @@ class Judgement:
         ]
 
     def remarks(self) -> list[tuple[str, list[str]]]:
-        """What a reader of the numbers must know -> the images or labels that it is about."""
+        """Remarks that a reader of the numbers needs, each with the images or labels that it concerns."""
         remarks = {
             "images could not be used": self.skipped,
             "categories are not the model's, each label counts as a miss": self.unknown_categories,
@@ -81,7 +82,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Cut:
-    """One row's crop and the size of its photo (width, height), pixels; or why there is none."""
+    """One row's crop and the size of its photo (width, height) in pixels, or its error."""
 
     row: int
     crop: Crop | None = None
@@ -98,18 +99,18 @@ def judge(
     threads: int | None = None,
     progress: Progress = iter,
 ) -> Judgement:
-    """Run a network over a set and measure it by every protocol that the set has labels for.
+    """Run a network on a set and compute the measures of every protocol that the set has labels for.
 
-    Categories and attributes are matched by name. A category of the model that the set does not know takes part in
-    the ranking; an attribute of the model that the set does not know does not, since nobody said it was wrong.
+    Categories and attributes are matched by name. A category of the model that the set lacks takes part in the
+    ranking. An attribute of the model that the set lacks does not, because the labels do not say that it is wrong.
 
     Args:
-        run: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them.
-        spec: of the network.
-        data: the images to judge on, each cropped by its box; of retrieval sets both the queries and the gallery.
-        batch_size: images a call of `run`; twice as many are decoded ahead.
-        threads: that decode; one for each core when None.
-        progress: wraps the sequence of row numbers, to show a bar such as rich's `track`; by default shows nothing.
+        run: function that maps uint8 [N, S, S, 3] RGB to the outputs of `Predictor.run`.
+        spec: the network's specification.
+        data: the images to judge on, each cropped to its box; a retrieval set has both its queries and its gallery.
+        batch_size: images in each call of `run`; twice as many are decoded ahead.
+        threads: number of threads that decode images; None means one for each core.
+        progress: wrapper of the sequence of row numbers that shows a bar, such as rich's `track`; by default none.
 
     Raises:
         DataError: no image can be read, or the set's labelled categories (of a set without items, its attributes)
@@ -131,15 +132,15 @@ def judge(
     outputs["category"] = _with_missing(outputs["category"], len(unknown_categories))
     outputs["attributes"] = _with_missing(outputs["attributes"], 1)[:, columns]
     rows, sizes = [cut.row for cut in good], np.array([cut.size for cut in good], np.float64)
-    known = len(unknown_attributes) < len(columns)
-    labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=known)
+    has_attributes = len(unknown_attributes) < len(columns)
+    labels = _labels(data.select(rows), categories[rows], sizes, keep_attributes=has_attributes)
     evaluation = evaluate(outputs, labels, landmarks=outputs["landmarks"])
     ranks = _ranks(data.select(rows), evaluation)
     return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes, data.missing, ranks)
 
 
 class Told(Protocol):
-    """Something that says itself in plain Python values."""
+    """An object that can be converted to plain Python values."""
 
     def to_dict(self) -> dict[str, Any]: ...
 
@@ -149,18 +150,18 @@ Said = TypeVar("Said", bound=Told)
 
 @dataclass(frozen=True)
 class FolderJudgement(Generic[Said]):
-    """What was found of the benchmarks of a folder.
+    """The results for the benchmarks in a folder.
 
     Attributes:
-        judgements: by the benchmark's name; where several folders hold the same benchmark, `name in folder`.
-        failed: the benchmarks that could not be judged, named likewise -> why.
+        judgements: result by the benchmark's name, or by `name in folder` if several folders hold the same benchmark.
+        failed: error of each benchmark that could not be judged, with the same names.
     """
 
     judgements: dict[str, Said]
     failed: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, ready for JSON; of a benchmark that failed its error."""
+        """Plain Python values, ready for JSON; a benchmark that failed has its error only."""
         judged = {name: judgement.to_dict() for name, judgement in self.judgements.items()}
         return judged | {name: {"error": why} for name, why in self.failed.items()}
 
@@ -178,17 +179,17 @@ def judge_folder(
     threads: int | None = None,
     progress: Progress = iter,
 ) -> FolderJudgement[Judgement]:
-    """Judge a network on the benchmarks that lie in a folder or in the folders in it; one that fails stops no other.
+    """Judge a network on the benchmarks in a folder and its subfolders; a failed one does not stop the others.
 
     Args:
         run: see `judge`.
-        spec: of the network.
+        spec: the network's specification.
         root: the folder.
-        benchmark: the only one to judge on; see `benchmarks.READERS` for the names.
-        split: of the images; "test" of a set with the splits query and gallery are these two.
-        gallery: among which shop photos the Consumer-to-shop benchmark's test queries are looked up: `test`, those of
-            the test items, is the protocol of 2016 and of the published row; `val+test` is that of later papers.
-        highres: which photos go with the labels, see `highres.at_true_size`.
+        benchmark: name of the only benchmark to judge on, a key of `benchmarks.READERS`; None for all.
+        split: name of the split; "test" means query and gallery in a set that has these splits.
+        gallery: the shop photos in which Consumer-to-shop's test queries are looked up. `test`, the photos of the test
+            items, is the protocol of 2016 and of the published row; `val+test` is the protocol of later papers.
+        highres: which photos to use, see `highres.at_true_size`.
         batch_size: see `judge`.
         threads: see `judge`.
         progress: see `judge`.
@@ -208,12 +209,12 @@ def judge_folder(
 
 
 def each_benchmark(root: Path, benchmark: str | None, judge_one: Callable[[Path, str], Said]) -> FolderJudgement[Said]:
-    """Judge every benchmark in a folder or in the folders in it.
+    """Judge every benchmark in a folder and its subfolders.
 
     Args:
         root: the folder.
         benchmark: the name of the only one to judge on.
-        judge_one: takes a benchmark's folder and name; a DataError of it stops no other.
+        judge_one: function of a benchmark's folder and name; its DataError does not stop the others.
 
     Raises:
         DataError: there is no such benchmark, or none of those there are can be judged.
@@ -222,20 +223,20 @@ def each_benchmark(root: Path, benchmark: str | None, judge_one: Callable[[Path,
     if not places:
         raise DataError(f"{root} holds no benchmark {benchmark or 'of DeepFashion'}: fashion-infer data check {root}")
     names = [name for _, name in places]
-    found: FolderJudgement[Said] = FolderJudgement({}, {})
+    judged: FolderJudgement[Said] = FolderJudgement({}, {})
     for folder, name in places:
         title = f"{name} in {folder.relative_to(root)}" if names.count(name) > 1 else name
         try:
-            found.judgements[title] = judge_one(folder, name)
+            judged.judgements[title] = judge_one(folder, name)
         except DataError as error:
-            found.failed[title] = str(error)
-    if not found.judgements:
-        raise DataError("; ".join(found.failed.values()))
-    return found
+            judged.failed[title] = str(error)
+    if not judged.judgements:
+        raise DataError("; ".join(judged.failed.values()))
+    return judged
 
 
 def select_split(data: FashionData, split: str, gallery: Gallery = "test") -> FashionData:
-    """The rows to judge on; see `judge_folder`. Shop photos that are only looked through keep no other labels.
+    """The rows to judge on; see `judge_folder`. Shop photos that only serve as gallery lose their other labels.
 
     Raises:
         DataError: there is no such split.
@@ -256,10 +257,10 @@ def select_split(data: FashionData, split: str, gallery: Gallery = "test") -> Fa
 
 
 def _match_categories(spec: ModelSpec, data: FashionData) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The labels [N] as columns of the model's output, where the ones it lacks are appended in the order returned."""
+    """The labels [N] as columns of the model's output, and the names that the model lacks, as the columns after it."""
     used = [data.category_names[i] for i in np.unique(data.categories[data.categories >= 0])]
     if used and set(data.category_names).isdisjoint(spec.categories):
-        if (data.items >= 0).any():  # a retrieval set, whose categories are by the way
+        if (data.items >= 0).any():  # a retrieval set need not share categories with the model
             return np.full(len(data), -1), tuple(used)
         raise DataError(
             f"the model knows none of the set's categories ({_some(used)}): it has {_some(spec.categories)}"
@@ -271,7 +272,7 @@ def _match_categories(spec: ModelSpec, data: FashionData) -> tuple[NDArray[np.in
 
 
 def _match_attributes(spec: ModelSpec, data: FashionData) -> tuple[list[int], tuple[str, ...]]:
-    """For each attribute of the set the column of the model's output, -1 for those that it lacks."""
+    """The column of the model's output for each attribute of the set, -1 if the model lacks it."""
     names = data.attribute_names
     places = {name: i for i, name in enumerate(spec.attributes)}
     unknown = tuple(name for name in names if name not in places)
@@ -289,13 +290,13 @@ def _some(names: Sequence[str]) -> str:
 def decoded(
     load: Callable[[int], T], count: int, batch_size: int, threads: int | None = None, progress: Progress = iter
 ) -> Iterator[list[T]]:
-    """What `load` gives for the rows 0 to `count` - 1, in order and in batches, while the caller runs the network.
+    """Yield the results of `load` for rows 0 to `count` - 1, in batches, while the caller runs the network.
 
     Args:
-        load: reads one row; called by a pool of threads.
-        count: of rows.
-        batch_size: rows a list; twice as many are read ahead.
-        threads: in the pool; one for each core when None.
+        load: function that reads one row; a pool of threads calls it.
+        count: number of rows.
+        batch_size: rows in each list; twice as many are read ahead.
+        threads: number of threads in the pool; None means one for each core.
         progress: see `judge`.
     """
     waiting: deque[Future[T]] = deque()
@@ -322,19 +323,20 @@ def _cut(data: FashionData, size: int, row: int) -> _Cut:
 
 def _run(run: Run, crops: list[Crop]) -> Outputs:
     """The network's outputs for these crops, its landmarks in pixels of the photos."""
-    outputs = run(np.stack([cut.pixels for cut in crops]))
-    points = [cut.to_image(points) for cut, points in zip(crops, outputs["landmarks"], strict=True)]
+    outputs = run(np.stack([crop.pixels for crop in crops]))
+    points = [crop.to_image(points) for crop, points in zip(crops, outputs["landmarks"], strict=True)]
     return {name: outputs[name] for name in ("category", "attributes", "embedding")} | {"landmarks": np.stack(points)}
 
 
 def _with_missing(scores: Floats, count: int) -> Any:
-    """`count` more columns, of classes that the network lacks: -inf, which is never a hit."""
+    """Append `count` columns for classes that the network lacks: -inf, which is never a hit."""
     return np.pad(scores, ((0, 0), (0, count)), constant_values=-np.inf)
 
 
 def _labels(data: FashionData, categories: NDArray[np.int64], sizes: Floats, keep_attributes: bool) -> Labels:
     """The labels of these rows, whose photos have these widths and heights [N, 2]."""
-    queried = np.isin(data.splits, ("query", "gallery"))  # else consumers' photos are looked up among the shops'
+    # without these splits, consumers' photos are looked up among the shops'
+    queried = np.isin(data.splits, ("query", "gallery"))
     whole = np.isnan(data.boxes).any(axis=1, keepdims=True)
     corners = np.clip(data.boxes.astype(np.float64).reshape(-1, 2, 2), 0, sizes[:, None])
     return Labels(
@@ -353,10 +355,10 @@ def _labels(data: FashionData, categories: NDArray[np.int64], sizes: Floats, kee
 
 
 def _ranks(data: FashionData, evaluation: Evaluation) -> tuple[Mapping[str, Any], ...]:
-    """What `Judgement.ranks` says of every query."""
-    if (found := evaluation.retrieval) is None:
+    """The entries of `Judgement.ranks`, one for each query."""
+    if (retrieval := evaluation.retrieval) is None:
         return ()
-    queries = zip(found.queries.tolist(), found.kinds.tolist(), found.ranks, strict=True)
+    queries = zip(retrieval.queries.tolist(), retrieval.kinds.tolist(), retrieval.ranks, strict=True)
     return tuple(
         {"image": data.images[row], "item": int(data.items[row]), "kind": kind, "ranks": ranks.tolist()}
         for row, kind, ranks in queries

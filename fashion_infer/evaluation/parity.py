@@ -1,4 +1,4 @@
-"""Parity: does the exported file give what the network gives, on real pictures?
+"""Parity: the comparison of an exported file's outputs with the network's, on pictures.
 
 The cell of a landmark is a floor, so a difference far below a pixel can move a pooling window by a whole cell and make
 the pooled features jump. Landmarks and visibility are therefore compared on every picture, the outputs behind the
@@ -20,9 +20,9 @@ from fashion_infer.preprocess import read_inputs
 from fashion_infer.synthetic.rendering import render
 
 BEFORE_POOLING = ("landmarks", "visibility")
-TOLERANCE = 1e-4  # of every output, absolute: all of them lie in [-1, 1]
-MIN_SHARE = 0.5  # of pictures that must be left to compare
-STRIDE = 8  # of the map that LandmarkPool reads
+TOLERANCE = 1e-4  # absolute difference of every output; all of them lie in [-1, 1]
+MIN_SHARE = 0.5  # least share of pictures whose cells agree
+STRIDE = 8  # pixels per cell of LandmarkPool's feature map
 PICTURES = 64
 RENDER_SEED = 1_000_003  # far from the seeds that people train with
 
@@ -32,10 +32,10 @@ class ParityReport:
     """The result of a comparison.
 
     Attributes:
-        images: pictures compared.
-        same_cells: share of them in [0, 1] whose pooling cells and gates agree.
+        images: number of pictures compared.
+        same_cells: share in [0, 1] of the pictures whose pooling cells and gates agree.
         differences: greatest absolute difference of each output.
-        tolerance: that each had to stay within.
+        tolerance: largest difference allowed.
     """
 
     images: int
@@ -49,12 +49,12 @@ class ParityReport:
 
 
 def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDArray[np.uint8]:
-    """Pictures to compare on, as the network sees them: some of a folder, spread over it, or rendered ones.
+    """Pictures for a comparison, as the network's input: some from a folder, spread evenly, or rendered ones.
 
     Args:
         photos: a folder of pictures; rendered garments when None.
         size: side S of the network's input, pixels.
-        count: how many, at most.
+        count: largest number of pictures.
 
     Returns:
         uint8 [N, S, S, 3] RGB, N at most `count`.
@@ -74,31 +74,31 @@ def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDAr
 def check_parity(
     path: Path, images: NDArray[np.uint8], expected: Outputs, tolerance: float = TOLERANCE
 ) -> ParityReport:
-    """Run an ONNX file with ONNX Runtime on the CPU and compare it with outputs that are known to be right.
+    """Run an ONNX file with ONNX Runtime on the CPU and compare it with the expected outputs.
 
     Args:
-        path: of the .onnx file.
+        path: path of the .onnx file.
         images: uint8 [N, S, S, 3] RGB.
-        expected: what the network gives for them, as `Predictor.run` returns it.
+        expected: the network's outputs for these images, as from `Predictor.run`.
         tolerance: greatest absolute difference of any output.
 
     Raises:
         ParityError: an output differs by more than the tolerance, or too few pictures have the same cells.
     """
-    from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # an extra of its own
+    from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend  # needs an extra
 
-    found = OnnxRuntimeBackend(path).run(images)
-    return compare(found, expected, images.shape[1], tolerance)
+    outputs = OnnxRuntimeBackend(path).run(images)
+    return compare(outputs, expected, images.shape[1], tolerance)
 
 
-def compare(found: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
+def compare(outputs: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
     """Compare two runs output by output; raises ParityError as `check_parity` does."""
-    same = (_cells(found, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
+    same = (_cells(outputs, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
     differences = {}
     for name, values in expected.items():
         rows = slice(None) if name in BEFORE_POOLING else same
         # nan_to_num: a NaN on one side must not pass as "no difference"
-        gap = np.nan_to_num(np.abs(found[name][rows] - values[rows]), nan=np.inf)
+        gap = np.nan_to_num(np.abs(outputs[name][rows] - values[rows]), nan=np.inf)
         differences[name] = float(gap.max(initial=0.0))
     report = ParityReport(len(same), float(same.mean()), differences, tolerance)
     worst = max(differences, key=lambda name: differences[name])

@@ -1,4 +1,4 @@
-"""Measures of an embedding: where the right images stand in the ranking of a gallery, and what its neighbours share.
+"""Measures of an embedding: the ranks of the right images in a gallery, and the labels of neighbours.
 
 Distances are Euclidean, computed in float64 after the gallery's mean was subtracted. That changes no distance, but
 embeddings in a narrow cone, of which every pair is nearly alike, keep their differences. Ties never help: what float32
@@ -15,7 +15,7 @@ from fashion_infer.evaluation.measures import Floats, Ints, check, chunks, sure_
 
 RETRIEVAL_KS = (1, 5, 10, 20, 30, 40, 50)
 NEIGHBOURS = 10
-TIE = 5e-7  # four times float32's precision: what rounding the inputs can move in half a squared distance
+TIE = 5e-7  # four times float32's precision: the effect of rounded inputs on half a squared distance
 
 
 def retrieval_ranks(
@@ -61,7 +61,7 @@ def hit_rate(ranks: Sequence[Ints], ks: Sequence[int] = RETRIEVAL_KS) -> dict[in
     """hit@k: the share of the queries with an image of their item among the k nearest; NaN without queries.
 
     Args:
-        ranks: of `retrieval_ranks`; a query whose item is not in the gallery is a miss.
+        ranks: result of `retrieval_ranks`; a query whose item is not in the gallery is a miss.
         ks: each at least 1.
 
     Raises:
@@ -78,7 +78,7 @@ def mean_average_precision(ranks: Sequence[Ints]) -> float:
     The average precision of a query is the mean of i / rank of its item's i-th image; 0 where the gallery has none.
 
     Args:
-        ranks: of `retrieval_ranks`.
+        ranks: result of `retrieval_ranks`.
     """
     precisions = [float((np.arange(1, len(own) + 1) / own).mean()) if len(own) else 0.0 for own in ranks]
     return float(np.mean(precisions)) if precisions else math.nan
@@ -91,17 +91,17 @@ def neighbour_agreement(
     queries: NDArray[np.bool_] | None = None,
     k: int = NEIGHBOURS,
 ) -> float:
-    """Share of the k nearest of each image that have its label, the mean over the images; NaN where there is none.
+    """Mean share of the k nearest neighbours of an image that have its label; NaN without images.
 
-    An image is no neighbour of itself, nor is one of the same source (the sender of the photo, its shop): what comes
-    from one hand looks alike for reasons that have nothing to do with the garment.
+    Neither the image itself nor images of the same source (the sender of the photo, its shop) count as neighbours,
+    because photos from one source look similar for reasons that have nothing to do with the garment.
 
     Args:
         embeddings: [N, D].
-        labels: [N] from 0; images of -1 take no part.
-        sources: [N] from 0, or -1 where it is not said; None where it is said of none.
-        queries: [N], the images whose neighbours are looked at; all when None.
-        k: at least 1.
+        labels: [N] from 0; images with -1 are left out.
+        sources: [N] from 0, or -1 if unknown; None if all are unknown.
+        queries: bool [N], the images whose neighbours are counted; None for all.
+        k: number of neighbours, at least 1.
 
     Raises:
         ValueError: shapes that do not fit together, embeddings that are not finite, or a k below 1.
@@ -128,7 +128,7 @@ def neighbour_agreement(
 
 
 def _centred(queries: Floats, gallery: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Both without the gallery's mean, and the difference in closeness that counts as none."""
+    """Queries and gallery minus the gallery's mean, and the difference in closeness below which they tie."""
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
         raise ValueError("expected finite embeddings, got some with NaN or infinity")
     mean = gallery.mean(axis=0, dtype=np.float64) if len(gallery) else 0.0
@@ -142,6 +142,6 @@ def _longest(vectors: Floats) -> float:
 
 
 def _closeness(queries: NDArray[np.float64], gallery: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[Q, G], (|query|^2 - distance^2) / 2: of one query the order of the distances, nearest highest."""
+    """[Q, G], (|query|^2 - distance^2) / 2: for each query it orders the gallery, the nearest highest."""
     closeness: NDArray[np.float64] = queries @ gallery.T - np.square(gallery).sum(axis=1) / 2
     return closeness

@@ -1,4 +1,4 @@
-"""Photos without item labels: a changed view of each photo must find its original among all, by the embedding.
+"""Evaluation without item labels: a changed view of each photo must find its original among all photos.
 
 Two views are made of each photo that is looked up, by a generator that depends on the seed and the photo's name alone:
 `alike_view`, as a person might take or send the same picture again, and `unlike_view`, hard changes of other kinds, so
@@ -28,33 +28,33 @@ from fashion_infer.model_spec import ModelSpec
 from fashion_infer.preprocess import crop, resize
 
 VIEW_KS = (1, 10)
-SENDERS = ("image", "sender")  # columns of the CSV that says who sent each photo
+SENDERS = ("image", "sender")  # columns of the CSV with the sender of each photo
 SIDE = 512  # pixels; views are made of the photo shrunk to this long side
 
 TURN = 10.0  # degrees either way
-PERSPECTIVE = 0.04  # of a side, by which each corner moves
-KEPT = (0.75, 0.95)  # of each side, by the crop
+PERSPECTIVE = 0.04  # largest movement of each corner, as a share of a side
+KEPT = (0.75, 0.95)  # share of each side that the crop keeps
 BRIGHTNESS, CONTRAST, CAST = (0.7, 1.3), (0.75, 1.25), (0.88, 1.12)
 JPEG_QUALITY = (35, 75)
 
 HARD_KEPT = (0.65, 0.75)
-COVERED = 0.2  # of the area
-GAMMA = (1.4, 1.6)  # or its inverse
+COVERED = 0.2  # share of the area that is covered
+GAMMA = (1.4, 1.6)  # exponent, or its inverse
 SMALL_SIDE = 112  # pixels
 
 
 @dataclass(frozen=True)
 class ViewsJudgement:
-    """How well an embedding finds photos again, and what the neighbours of a photo share with it.
+    """The result: how well an embedding finds photos again, and the labels of their neighbours.
 
     Attributes:
-        photos: how many were looked through.
-        queries: of how many views were looked up.
+        photos: number of photos in the gallery.
+        queries: number of photos whose views were looked up.
         alike: {k: share of the alike views whose original is among the k nearest photos}.
-        unlike: likewise of the unlike views.
-        neighbours: of each query with a label, the share of its ten nearest photos (of other sources, where these are
-            said) that have the same label, the mean; NaN where there are no labels.
-        skipped: the photos that could not be used -> why.
+        unlike: {k: share of the unlike views whose original is among the k nearest photos}.
+        neighbours: mean share of the ten nearest photos of a query (from other sources, if these are known) that have
+            its label; NaN without labels.
+        skipped: error of each photo that could not be used.
     """
 
     photos: int
@@ -69,11 +69,11 @@ class ViewsJudgement:
         return {"photos": self.photos, "queries": self.queries, **dict(self.rows()), "skipped": self.skipped}
 
     def remarks(self) -> list[tuple[str, list[str]]]:
-        """What a reader of the numbers must know -> the photos that it is about."""
+        """Remarks that a reader of the numbers needs, each with the photos that it concerns."""
         return [("photos could not be used", list(self.skipped))] if self.skipped else []
 
     def rows(self) -> list[tuple[str, float]]:
-        """The measures by name; without labels none of the neighbours."""
+        """The measures by name; the neighbours only if there are labels."""
         rows = [(f"views_recall{k}", share) for k, share in self.alike.items()]
         rows += [(f"unlike_views_recall{k}", share) for k, share in self.unlike.items()]
         return rows + ([] if np.isnan(self.neighbours) else [("neighbours_same_category", self.neighbours)])
@@ -95,7 +95,7 @@ def judge_views(
 ) -> ViewsJudgement:
     """Look up changed views of photos among all photos.
 
-    Copies of one file are one photo: either is right.
+    Copies of one file count as the same photo.
 
     Args:
         run: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them; only the embedding is read.
@@ -129,23 +129,23 @@ def judge_views(
         skipped |= {images[photo.row]: photo.error for photo in photos if photo.error}
         rows += [photo.row for photo in photos if not photo.error]
         items += [photo.digest for photo in photos if not photo.error]
-        for name, found in embeddings.items():
+        for name, parts in embeddings.items():
             if batch := [photo.pixels[name] for photo in photos if name in photo.pixels]:
-                found.append(run(np.stack(batch))["embedding"])
+                parts.append(run(np.stack(batch))["embedding"])
     if not rows or not embeddings["alike"]:
         raise DataError(f"no photo to look up can be read: {next(iter(skipped.values()), 'there is none')}")
     gallery = np.concatenate(embeddings["original"])
     numbers = np.unique(items, return_inverse=True)[1]
-    asked = queried[rows]
+    is_query = queried[rows]
     recall = {
-        name: hit_rate(retrieval_ranks(np.concatenate(embeddings[name]), gallery, numbers[asked], numbers), VIEW_KS)
+        name: hit_rate(retrieval_ranks(np.concatenate(embeddings[name]), gallery, numbers[is_query], numbers), VIEW_KS)
         for name in ("alike", "unlike")
     }
     neighbours = float("nan")
     if labels is not None:
         origin = None if sources is None else sources[rows]
-        neighbours = neighbour_agreement(gallery, labels[rows], origin, asked, NEIGHBOURS)
-    return ViewsJudgement(len(rows), int(asked.sum()), recall["alike"], recall["unlike"], neighbours, skipped)
+        neighbours = neighbour_agreement(gallery, labels[rows], origin, is_query, NEIGHBOURS)
+    return ViewsJudgement(len(rows), int(is_query.sum()), recall["alike"], recall["unlike"], neighbours, skipped)
 
 
 def judge_views_folder(
