@@ -7,15 +7,17 @@ timed, in turn, pixels in and arrays out, copies through pinned memory included;
 against one of them. LandmarkPool alone is checked against and timed beside torch's operator (gpu_pooling.py). What
 cannot run is listed with its reason, and never timed.
 
-What is most wanted comes first: fp16. Each section has a time limit of its own, all together at most 8 minutes
-(`--dry-run` prints them), and the JSON is written after every step, so that a run that was cut off keeps what it has.
+fp16, the precision that matters most, comes first. Each section has a time limit of its own, all together at most 8
+minutes. The JSON is written after every step, so that a run that was cut off keeps what it has. `--dry-run` prints the
+limits and goes through all sections without a GPU: the networks, exports, checks and engines (by TensorRT for RTX) are
+real, a stand-in answers for the GPU (gpu_dry.py), and what was not executed is listed.
 """
 
 import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,12 +29,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from gpu_dry import Answers, stand_in_gpu, stopped_at
 from gpu_pooling import bench_pooling
 from gpu_timing import (
     COMPILED,
     GRAPH,
     ORT,
     OURS,
+    ROUND_SECONDS,
     Pixels,
     Run,
     RunSession,
@@ -60,6 +64,7 @@ POOLED_BATCHES = (1, 64)
 PROFILES = ((1, 1, 4), (5, 32, 32), (33, 64, 128))  # each batch that is timed has kernels chosen near it
 TOLERANCES = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.08}
 MOST_SECONDS = 8 * 60  # of all sections together
+DRY_SLOWNESS = 4  # a dry run may take so many times longer: a machine without a GPU may have few and busy cores
 
 
 @dataclass
@@ -71,12 +76,14 @@ class Results:
         deadline: of the section that runs, on the monotonic clock; nothing is begun after it.
         facts: what is in the JSON.
         failed: whether a check failed.
+        answers: in a dry run, what stands in for each network, by its name; None in a run on a GPU.
     """
 
     path: Path
     deadline: float
     facts: dict[str, Any] = field(default_factory=dict)
     failed: bool = False
+    answers: dict[str, Answers] | None = None
 
     def put(self, value: Any, *keys: str) -> None:
         """Set a value under nested keys, and write the file."""
@@ -95,9 +102,20 @@ class Results:
         try:
             return step()
         except Exception as error:  # of torch, ONNX Runtime, CUDA: a contender that cannot run must not stop the others
-            self.put(f"{type(error).__name__}: {error}"[:500], "missing", *keys)
-            self.failed |= isinstance(error, ParityError)
+            self.miss(error, *keys)
             return None
+
+    def miss(self, error: Exception, *keys: str) -> None:
+        """Note why a step has no result. In a dry run only the want of a GPU is no failure."""
+        reason = f"{type(error).__name__}: {error}"[:500]
+        if self.answers is None:
+            self.put(reason, "missing", *keys)
+            self.failed |= isinstance(error, ParityError)
+        elif (place := stopped_at(error)) is not None:
+            self.put(f"stopped at {place}: {reason}", "not_executed", " / ".join(keys))
+        else:
+            self.put(reason, "missing", *keys)
+            self.failed = True
 
     def late(self) -> bool:
         """Whether the time is up."""
@@ -135,12 +153,13 @@ class Section:
     def run(self, results: Results) -> None:
         """Work until it is done or its time is up; the JSON says how long it took."""
         begin = time.monotonic()
-        results.deadline = begin + self.seconds
+        seconds = self.seconds if results.answers is None else DRY_SLOWNESS * self.seconds
+        results.deadline = begin + seconds
         try:
-            with time_limit(self.seconds):
+            with time_limit(seconds):
                 self.work()
         except Exception as error:  # as above: the sections after it have their own time
-            results.put(f"{type(error).__name__}: {error}"[:500], "missing", "section " + self.name)
+            results.miss(error, "section " + self.name)
         results.put(round(time.monotonic() - begin, 1), "seconds", self.name)
 
 
@@ -164,7 +183,7 @@ def main(
     output: Annotated[Path, typer.Option("-o", help="The JSON to write.")] = Path("benchmarks/results/gpu.json"),
     batches: Annotated[str, typer.Option(help="Batch sizes, the most wanted first.")] = "64,1,8,32,128",
     compiled: Annotated[str, typer.Option(help="Those that torch.compile is timed at: each takes long.")] = "64,1",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sections and their time limits only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Go through all of it without a GPU.")] = False,
 ) -> None:
     """Check, then time; exit code 1 when a check failed, 3 when there is no GPU."""
     results = Results(output, time.monotonic())
@@ -172,8 +191,8 @@ def main(
     with TemporaryDirectory(prefix="fashion-infer-gpu-") as folder:
         sections = plan(results, checkpoints or [], Path(folder), sizes, compile_sizes)
         if dry_run:
-            print_plan(sections)
-            return
+            dry(results, sections, Path(folder))
+            sys.exit(1 if results.failed else 0)
         facts = machine()
         print(json.dumps(facts, indent=1))
         if not facts["gpus"]:
@@ -207,13 +226,40 @@ def plan(
     return sections
 
 
-def print_plan(sections: Sequence[Section]) -> None:
-    """The sections and their time limits, on stdout."""
-    table = Table("section", "at most")
+def dry(results: Results, sections: Sequence[Section], folder: Path) -> None:
+    """Run every section against a stand-in for the GPU; print the plan first, and what was not executed at the end."""
+    print_plan(sections, {})
+    results.path = results.path.with_suffix(".dry.json")
+    results.answers = {}
+    results.put("no GPU: a stand-in answered, and the times mean nothing", "dry_run")
+    results.put(machine(), "machine")
+    results.put(sys.argv, "command")
+    with stand_in_gpu(folder, results.answers) as violations:
+        for section in sections:
+            section.run(results)
+    results.put(check_goals(results.facts), "goals")
+    if violations:
+        results.put(violations, "missing", "rules of CUDA that were broken")
+        results.failed = True
+    console.print("[bold]The times below are those of a stand-in and mean nothing.")
+    print_tables(results.facts)
+    print_plan(sections, results.facts["seconds"])
+    print("Not executed, since no GPU is there; up to these lines the code ran:")
+    print("- no kernel of an engine ran: outputs were looked up among those of ONNX Runtime on the CPU")
+    for step, reason in results.facts.get("not_executed", {}).items():
+        print(f"- {step}: {reason}")
+    if "missing" in results.facts:
+        print("Failed: " + json.dumps(results.facts["missing"], indent=1))
+
+
+def print_plan(sections: Sequence[Section], seconds: Mapping[str, float]) -> None:
+    """The sections, their time limits and how long they took, where they have run, on stdout."""
+    table = Table("section", "at most", "took")
     for section in sections:
-        table.add_row(section.name, f"{section.seconds:.0f} s")
+        took = f"{seconds[section.name]:.0f} s" if section.name in seconds else "-"
+        table.add_row(section.name, f"{section.seconds:.0f} s", took)
     total = sum(section.seconds for section in sections)
-    table.add_row("all together", f"{total:.0f} s, of {MOST_SECONDS}")
+    table.add_row("all together", f"{total:.0f} s, of {MOST_SECONDS}", f"{sum(seconds.values()):.0f} s")
     Console().print(table)
 
 
@@ -269,7 +315,15 @@ class Network:
         """What ONNX Runtime gives for them on the CPU."""
         from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(self.fp32).run(self.images)
+        outputs = OnnxRuntimeBackend(self.fp32).run(self.images)
+        if self.results.answers is not None:
+            self.results.answers[self.name] = Answers(self.images, outputs)
+        return outputs
+
+    @property
+    def round_seconds(self) -> float:
+        """How long a contender is timed at a stretch; in a dry run only the few calls that are made at least."""
+        return ROUND_SECONDS if self.results.answers is None else 0.0
 
     @cached_property
     def flops(self) -> float:
@@ -281,6 +335,7 @@ class Network:
     @cached_property
     def ours(self) -> RunSession | None:
         """The fp16 engine with two sessions, once it gives what it should."""
+        _ = self.expected  # before the engine, which answers from it in a dry run
         backend: Any = self.results.attempt(lambda: engine(self.fp32, "fp16"), self.name, OURS)
         if backend is None or self.checked(OURS, lambda: backend.run) is None:
             return None
@@ -292,13 +347,15 @@ class Network:
         from fashion_infer.evaluation.parity import compare
 
         def step() -> Run:
-            run = make()
+            expected, run = self.expected, make()
             tolerance = next(value for precision, value in TOLERANCES.items() if precision in contender)
-            report = compare(run(self.images), self.expected, self.images.shape[1], tolerance)
+            report = compare(run(self.images), expected, self.images.shape[1], tolerance)
             self.results.put(asdict(report), "parity", self.name, contender)
             return run
 
         run: Run | None = self.results.attempt(step, self.name, contender)
+        if run is None and self.results.answers is not None:  # so that what follows is gone through
+            return self.results.answers[self.name].run
         return run
 
     def time_fp16(self) -> None:
@@ -317,7 +374,7 @@ class Network:
         """Those that can run, in turn, at one size of batch."""
         able = {contender: run for contender, run in runs.items() if run is not None}
         pixels = np.resize(self.images, (batch, *self.images.shape[1:]))
-        rounds = self.results.attempt(lambda: interleave(able, pixels), self.name, f"batch {batch}")
+        rounds = self.results.attempt(lambda: interleave(able, pixels, self.round_seconds), self.name, f"batch {batch}")
         if rounds:
             before = self.results.facts.get("times", {}).get(self.name, {}).get(str(batch), {})
             rows = summarise(rounds, batch, self.flops, self.results.facts.get("ceiling_tflops"))
@@ -331,7 +388,9 @@ class Network:
         self.results.attempt(lambda: check_sessions(self.fp32, self.images), self.name, "sessions")
         for batch in OVERLAPPED:
             pixels = np.resize(self.images, (batch, *self.images.shape[1:]))
-            gain = self.results.attempt(partial(overlap, ours, pixels), self.name, f"two sessions at {batch}")
+            gain = self.results.attempt(
+                partial(overlap, ours, pixels, self.round_seconds), self.name, f"two sessions at {batch}"
+            )
             self.results.put(gain, "two_sessions", self.name, str(batch))
 
     def check_others(self) -> None:

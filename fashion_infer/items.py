@@ -167,7 +167,7 @@ def run_items(runner: Runner, spec: ModelSpec, items: list[Garment | Rows]) -> l
         A Prediction for each garment and the outputs of each `Rows`, in order.
     """
     start = perf_counter()
-    outputs = runner.run(items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items]))
+    outputs = runner.run([item.rows for item in items])
     compute_ms = (perf_counter() - start) * 1e3
     results: list[Prediction | Outputs] = []
     end = 0

@@ -51,6 +51,18 @@ class Backend(Protocol):
         """
         ...
 
+    def input_memory(self, count: int, session: int = 0) -> NDArray[np.uint8] | None:
+        """Memory for a batch that `run` reads without a copy of its own.
+
+        Args:
+            count: images in the batch, at least 1.
+            session: the session that will run it. Its memory is overwritten by the session's next run.
+
+        Returns:
+            uint8 [count, S, S, 3]; None when the runtime has no such memory for a batch of this size.
+        """
+        ...
+
     def close(self) -> None:
         """Free the runtime's memory; called once, after the last run."""
         ...
@@ -65,16 +77,24 @@ class Runner:
         self._fits = 0  # the batch size that fitted in memory, used until `_retry_at`
         self._retry_at = 0.0  # when larger batches are tried again, in seconds on the monotonic clock
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Run a batch of at least one image as `Backend.run` does, in parts if it does not fit in memory.
+    def run(self, rows: Sequence[NDArray[np.uint8]]) -> Outputs:
+        """Run one batch that comes in pieces, in parts if it does not fit in memory.
+
+        Args:
+            rows: at least one piece, each uint8 [N, S, S, 3] with at least one image.
+
+        Returns:
+            The outputs of `Backend.run` for the pieces in order.
 
         Raises:
             DeviceError: a single image does not fit in memory, or the device failed.
             ModelError: the runtime failed.
         """
-        size = len(batch) if monotonic() >= self._retry_at else min(len(batch), self._fits)
+        count = sum(map(len, rows))
+        size = count if monotonic() >= self._retry_at else min(count, self._fits)
         while True:
             try:
+                batch = self._batch(rows, count)
                 return run_in_parts(lambda part: self.backend.run(part, self._session), batch, size)
             except MemoryError as error:
                 if size <= 1:
@@ -83,6 +103,12 @@ class Runner:
                 size //= 2
                 self._fits, self._retry_at = size, monotonic() + RETRY_SECONDS
                 logger.warning("%s: going on with batches of %d for %g seconds", error, size, RETRY_SECONDS)
+
+    def _batch(self, rows: Sequence[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+        if len(rows) == 1:
+            return rows[0]
+        # A part of a batch may overwrite pictures that ran before it; after a failure the whole batch is gathered anew
+        return np.concatenate(rows, out=self.backend.input_memory(count, self._session))
 
 
 def run_in_parts(run: Callable[[NDArray[np.uint8]], Outputs], batch: NDArray[np.uint8], size: int) -> Outputs:

@@ -112,6 +112,9 @@ class OnnxRuntimeBackend:
             with self._lock:
                 self._running -= 1
 
+    def input_memory(self, count: int, session: int = 0) -> None:
+        """None: the runtime reads any array without a copy."""
+
     def close(self) -> None:
         """Free the sessions."""
         del self._session, self._lone_session

@@ -67,6 +67,9 @@ class OpenVinoBackend:
             [run_in_parts(partial(self._infer, requests[size]), rows, size) for size, rows in split if len(rows)]
         )
 
+    def input_memory(self, count: int, session: int = 0) -> None:
+        """None: the runtime reads any array without a copy."""
+
     def close(self) -> None:
         """Free the networks."""
         self._requests.clear()

@@ -131,6 +131,25 @@ def recording(trt: Any) -> Iterator[list[str]]:
             log.lines = None
 
 
+def is_out_of_memory(reason: str) -> bool:
+    """Whether TensorRT's message says that memory ran out, in its own words or by the name of an error code."""
+    text = reason.lower().replace("_", "").replace(" ", "")
+    return any(words in text for words in ("outofmemory", "cudaerrormemoryallocation", "insufficientgpumemory"))
+
+
+def create(trt: Any, kind: str) -> Any:
+    """A new Builder or Runtime of TensorRT.
+
+    Raises:
+        DeviceError: it cannot be made. Its constructor then gives nothing, for example because the driver is missing,
+            and its Python module makes a TypeError of that.
+    """
+    try:
+        return getattr(trt, kind)(log_of(trt))
+    except TypeError as error:
+        raise DeviceError(f"TensorRT cannot start its {kind}, is the driver too old? {log_of(trt).reason()}") from error
+
+
 def errors_in(lines: list[str]) -> str:
     """The errors among recorded messages, in one line; the last message where there are none."""
     found = [line.partition(": ")[2] for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]

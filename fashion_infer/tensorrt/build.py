@@ -23,7 +23,7 @@ from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import INPUT_NAME
 from fashion_infer.onnx_file import load_onnx, precision_of
 from fashion_infer.precision import NARROW, convert_file
-from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.api import create, errors_in, load_tensorrt, log_of, recording
 from fashion_infer.tensorrt.build_checks import check_precision, check_quantizers
 from fashion_infer.tensorrt.engine_file import (
     PORTABLE,
@@ -263,7 +263,7 @@ def _build(
 ) -> tuple[bytes, dict[str, str]]:
     """Parse and build; returns the serialized engine and the types of its products. `source` is what errors name."""
     trt = target.trt
-    builder = trt.Builder(log_of(trt))
+    builder = create(trt, "Builder")
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
     parser = trt.OnnxParser(network, log_of(trt))
     if not parser.parse(model.SerializeToString()):

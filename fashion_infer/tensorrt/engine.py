@@ -9,7 +9,7 @@ from typing import Any
 from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraError, ModelError
 from fashion_infer.files import cache_folder, write_atomically
 from fashion_infer.model_spec import INPUT_NAME
-from fashion_infer.tensorrt.api import errors_in, load_tensorrt, log_of, recording
+from fashion_infer.tensorrt.api import create, errors_in, is_out_of_memory, load_tensorrt, log_of, recording
 from fashion_infer.tensorrt.cuda import Gpu
 from fashion_infer.tensorrt.engine_file import EngineFile
 
@@ -36,7 +36,7 @@ class Engine:
             DeviceError: it does not fit in the GPU's memory.
         """
         self.file, self.trt, self.lock = file, trt, threading.Lock()
-        self._runtime = trt.Runtime(log_of(trt))
+        self._runtime = create(trt, "Runtime")
         self.loaded = _deserialize(path, trt, self._runtime, plan, file)
         self._configs: list[Any] = []
         self._kernels: Any = None
@@ -44,7 +44,8 @@ class Engine:
         if file.flavour == "rtx":
             capability = "{}{}".format(*gpu.compute_capability)
             self._kernel_path = cache_folder() / "kernels" / f"{file.plan_sha256}.sm{capability}.kernels"
-            self._kernels = self.loaded.create_runtime_config().create_runtime_cache()
+            self._kernels = self._new_config().create_runtime_cache()
+            self.must(self._kernels is not None, "create_runtime_cache")
             self._load_kernels()
 
     def new_context(self) -> Any:
@@ -59,7 +60,7 @@ class Engine:
         """
         how: Any = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._kernels is not None:
-            config = self.loaded.create_runtime_config()
+            config = self._new_config()
             config.set_execution_context_allocation_strategy(how)
             # LAZY would compile the right kernels behind the first runs, and a capture would hold the slow ones
             eager = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
@@ -68,22 +69,35 @@ class Engine:
             self._configs.append(config)
             how = config
         context = self.loaded.create_execution_context(how)
-        if context is None:
-            reason = log_of(self.trt).reason()
-            kind = MemoryError if "memory" in reason.lower() else ModelError
-            raise kind(f"TensorRT could not make an execution context: {reason}")
+        self.must(context is not None, "create_execution_context")
         return context
 
     def must(self, done: bool, what: str) -> None:
-        """Raise ModelError where a call of TensorRT says that it failed; its reason is in the message."""
+        """Turn the answer of a call of TensorRT into an error when the call failed.
+
+        Args:
+            done: what the call answered.
+            what: name of the call, for the message.
+
+        Raises:
+            MemoryError: TensorRT's log says that memory ran out. A run can do that too: it loads kernels, and RTX
+                compiles them.
+            ModelError: the call failed otherwise; the reason is in the message.
+        """
         if not done:
-            raise ModelError(f"TensorRT refused {what}: {log_of(self.trt).reason()}")
+            reason = log_of(self.trt).reason()
+            kind = MemoryError if is_out_of_memory(reason) else ModelError
+            raise kind(f"TensorRT refused {what}: {reason}")
 
     def keep_kernels(self) -> None:
         """Write what was compiled since it was last written; where that cannot be, the next start compiles again."""
         if self._kernels is None:
             return
-        data = bytes(self._kernels.serialize())
+        memory = self._kernels.serialize()
+        if memory is None:
+            logger.warning("TensorRT does not give its compiled kernels out, the next start compiles them again")
+            return
+        data = bytes(memory)
         if data == self._kept:
             return
         self._kept = data
@@ -97,6 +111,11 @@ class Engine:
         self._configs.clear()
         self._kernels = self.loaded = None
         self._runtime = None
+
+    def _new_config(self) -> Any:
+        config = self.loaded.create_runtime_config()
+        self.must(config is not None, "create_runtime_config")
+        return config
 
     def _load_kernels(self) -> None:
         try:
@@ -133,7 +152,7 @@ def _deserialize(path: Path, trt: Any, runtime: Any, plan: bytes, file: EngineFi
             _check_validity(path, trt, runtime, plan, file)
         engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        if any("out of memory" in line.lower() or "outofmemory" in line.lower() for line in lines):
+        if any(map(is_out_of_memory, lines)):
             raise DeviceError(f"{path} does not fit in the memory of this GPU: {errors_in(lines)}")
         raise EngineMismatchError(f"TensorRT cannot load {path}: {errors_in(lines)}; run {file.rebuild_command}")
     found = {

@@ -125,6 +125,12 @@ class TensorRTBackend:
                 self._dead = f"{self.device}: {error}"
             raise
 
+    def input_memory(self, count: int, session: int = 0) -> NDArray[np.uint8] | None:
+        """The session's pinned memory, uint8 [count, S, S, 3]; None for a batch that runs in parts."""
+        if self._dead or split(count, self._sizes) != [count]:
+            return None
+        return self._sessions[session].rows(count)
+
     def close(self) -> None:
         """Free everything, in the order in which it depends on each other. Nothing may run any more.
 
@@ -208,13 +214,18 @@ class _Session:
             self._settle()
             raise
 
+    def rows(self, count: int) -> NDArray[np.uint8]:
+        """The first `count` pictures of the pinned input memory: uint8 [count, S, S, 3]."""
+        return self._pixels[: count * prod(self._row)].reshape(count, *self._row)
+
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
         """Run 1 to the greatest size of images; what fills the batch up to a size are pictures of earlier runs."""
         count = len(batch)
         size = next(size for size in self._sizes if size >= count)
         try:
             bucket = self._buckets.get(size) or self._prepare(size)
-            bucket.rows[:count] = batch
+            if batch.ctypes.data != bucket.rows.ctypes.data:  # else the caller wrote it there already
+                bucket.rows[:count] = batch
             if bucket.graph is not None:
                 cuda.launch_graph(bucket.graph, self._stream)
             else:
@@ -259,13 +270,12 @@ class _Session:
             context = self._contexts[size]
             self._set_up(context, size)
             layout, nbytes = self._layout(size)
-            rows = self._pixels[: size * prod(self._row)].reshape(size, *self._row)
             outputs = {}
             for name, (offset, shape, dtype) in layout.items():
                 end = offset + prod(shape) * dtype.itemsize
                 outputs[name] = self._results[offset:end].view(dtype).reshape(shape)
                 self._engine.must(context.set_tensor_address(name, self._output + offset), "set_tensor_address")
-            bucket = _Bucket(context, rows, outputs, nbytes)
+            bucket = _Bucket(context, self.rows(size), outputs, nbytes)
             # The first run after a change of shape does work that must not be captured: TensorRT's documents ask for it
             self._enqueue(bucket)
             cuda.wait(self._stream)
@@ -279,7 +289,7 @@ class _Session:
         engine = self._engine
         # Set even where it is 0: by TensorRT's header only the first context of an engine has that from the start
         profile = profile_of(size, engine.file.profiles)
-        engine.must(context.set_optimization_profile_async(profile, int(self._stream)), "the profile")
+        engine.must(_choose_profile(context, profile, self._stream), "set_optimization_profile_async")
         context.set_device_memory(self._activations, self._activation_bytes)
         engine.must(context.set_input_shape(INPUT_NAME, (size, *self._row)), "set_input_shape")
         engine.must(context.set_tensor_address(INPUT_NAME, self._input), "set_tensor_address")
@@ -307,6 +317,14 @@ class _Session:
         if not can:
             logger.warning("this engine cannot be captured as a CUDA graph: batches take longer to launch")
         return bool(can)
+
+
+def _choose_profile(context: Any, profile: int, stream: Any) -> bool:
+    """Whether the profile could be set: TensorRT's Python module raises where its other calls return False."""
+    try:
+        return bool(context.set_optimization_profile_async(profile, int(stream)))
+    except RuntimeError:
+        return False
 
 
 def batch_sizes(profiles: tuple[Profile, ...], max_batch: int | None = None) -> list[int]:

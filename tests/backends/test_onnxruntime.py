@@ -148,10 +148,10 @@ from fashion_infer.backends.onnxruntime import Layout, OnnxRuntimeBackend
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 runner = Runner(OnnxRuntimeBackend(Path(sys.argv[1]), layout=Layout(1, 1, 1)))
 images = np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), dtype=np.uint8)
-expected = runner.run(images[:3])
+expected = runner.run([images[:3]])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
-outputs = runner.run(images)
+outputs = runner.run([images])
 assert all(len(values) == 512 for values in outputs.values())
 assert all(np.allclose(outputs[name][:3], values, atol=1e-5) for name, values in expected.items())
 """
@@ -190,7 +190,7 @@ def test_a_batch_is_halved_until_it_fits_and_the_next_one_starts_there(
     for count in (11, 2, 7):
         batch = images(count)
         for name, expected in backend.run(batch).items():
-            np.testing.assert_allclose(runner.run(batch)[name], expected, atol=1e-5)
+            np.testing.assert_allclose(runner.run([batch])[name], expected, atol=1e-5)
     assert narrow.asked[:4] == [11, 5, 2, 2]
     assert max(narrow.asked[3:]) == 2
     assert [record.message for record in caplog.records] == [
@@ -199,17 +199,25 @@ def test_a_batch_is_halved_until_it_fits_and_the_next_one_starts_there(
     ]
 
 
+def test_a_batch_that_comes_in_pieces_is_one_batch(backend: OnnxRuntimeBackend) -> None:
+    whole = images(6)
+    runner = Runner(backend)
+    outputs = runner.run([whole[:1], whole[1:4], whole[4:]])
+    for name, expected in backend.run(whole).items():
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
+
+
 def test_one_batch_that_did_not_fit_does_not_lower_the_size_for_good(
     onnx_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fashion_infer.backends, "RETRY_SECONDS", 0.05)
     narrow = Narrow(onnx_model)
     runner = Runner(narrow)
-    runner.run(images(4))
+    runner.run([images(4)])
     narrow.room = 100
     sleep(0.06)
     narrow.asked.clear()
-    runner.run(images(4))
+    runner.run([images(4)])
     assert narrow.asked == [4]
 
 
@@ -217,7 +225,7 @@ def test_no_memory_for_a_single_image(onnx_model: Path) -> None:
     narrow = Narrow(onnx_model)
     narrow.room = 0
     with pytest.raises(DeviceError, match="cpu has too little memory free for one image of this model"):
-        Runner(narrow).run(images(4))
+        Runner(narrow).run([images(4)])
 
 
 def test_a_batch_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:

@@ -62,13 +62,40 @@ def test_without_a_gpu_it_lists_what_there_is(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_prints_the_sections_and_their_time(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--dry-run", "-o", str(tmp_path / "gpu.json")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    assert "vgg16: fp16 checked and timed" in result.stdout
+def test_a_dry_run_goes_through_everything(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    output = tmp_path / "gpu.json"
+    command = [sys.executable, str(SCRIPT), str(checkpoint), "--dry-run", "-o", str(output), "--batches", "2,1"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    name = checkpoint.stem
+    assert f"{name}: fp16 checked and timed" in result.stdout
     assert "of 480" in result.stdout
-    assert not list(tmp_path.iterdir())
+    assert "Not executed" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.dry.json"]
+    facts = json.loads((tmp_path / "gpu.dry.json").read_text())
+    assert facts["dry_run"].startswith("no GPU")
+    assert "missing" not in facts
+    assert len(facts["seconds"]) == 6
+    assert set(facts["parity"][name]) == {"tensorrt fp16", "tensorrt fp32", "tensorrt bf16"}
+    assert {f"{name} / torch fp16 graph", f"{name} / onnxruntime cuda fp16"} <= set(facts["not_executed"])
+    assert set(facts["times"][name]) == {"2", "1", "64"}
+    assert set(facts["two_sessions"][name]) == {"32", "64"}
+
+
+def test_what_is_no_want_of_a_gpu_fails_a_dry_run(gpu: ModuleType, tmp_path: Path) -> None:
+    from fashion_infer.errors import DeviceError
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    results = gpu.Results(tmp_path / "gpu.json", math.inf, answers={})
+    results.attempt(lambda: fail(DeviceError("no GPU")), "a", "b")
+    assert "stopped at test_gpu.py:" in results.facts["not_executed"]["a / b"]
+    assert not results.failed
+    results.attempt(lambda: fail(KeyError("a mistake")), "c")
+    assert results.facts["missing"] == {"c": "KeyError: 'a mistake'"}
+    assert results.failed
 
 
 def test_the_sections_take_eight_minutes_at_most_and_fp16_comes_first(gpu: ModuleType, tmp_path: Path) -> None:

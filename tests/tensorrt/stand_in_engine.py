@@ -29,7 +29,9 @@ class Context:
         def choose() -> None:
             self.profile, self.shape = profile, None
 
-        return self.answer("set_optimization_profile_async", choose)
+        if not self.answer("set_optimization_profile_async", choose):
+            raise RuntimeError("Error in set optimization profile async.")  # as TensorRT's Python module does
+        return True
 
     def set_device_memory(self, address: int, nbytes: int) -> None:
         self._cuda.inside("device", address, nbytes)
@@ -84,11 +86,7 @@ class Context:
                 cuda.breach("work of a context that is gone")
                 return
             context.warm = True
-            pixels = engine.array("images", addresses, rows)
-            for name in engine.shapes:
-                if name != "images":
-                    out = engine.array(name, addresses, rows)
-                    out[...] = pixels.reshape(rows, -1)[:, :1].reshape(rows, *[1] * (out.ndim - 1))
+            engine.compute({name: engine.array(name, addresses, rows) for name in engine.shapes})
 
         cuda.put(stream, compute, id(self))
 
@@ -123,6 +121,13 @@ class LoadedEngine:
         count = rows * int(np.prod(self.shapes[name]))
         raw = (ctypes.c_byte * (count * self.dtypes[name].itemsize)).from_address(addresses[name])
         return np.frombuffer(raw, self.dtypes[name]).reshape(rows, *self.shapes[name])
+
+    def compute(self, arrays: dict[str, np.ndarray]) -> None:
+        """Fill the outputs, each [N, ...], from "images", uint8 [N, S, S, 3]."""
+        first_bytes = arrays["images"].reshape(len(arrays["images"]), -1)[:, 0]
+        for name, array in arrays.items():
+            if name != "images":
+                array[...] = first_bytes.reshape(-1, *[1] * (array.ndim - 1))
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.shapes)[index]

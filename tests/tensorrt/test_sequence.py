@@ -5,12 +5,14 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fashion_infer import Predictor
+from fashion_infer.backends import Outputs, Runner
 from fashion_infer.errors import DeviceError, EngineMismatchError, FashionInferError, ModelError
 
 pytest.importorskip("tensorrt_rtx")
@@ -20,6 +22,7 @@ from fashion_infer.tensorrt.session import TensorRTBackend  # noqa: E402
 
 CODES = rt.cudaError_t
 COUNTS = (1, 3, 33, 1, 8)
+FREES = {"cudaFree", "cudaFreeHost", *(f"cuda{kind}Destroy" for kind in ("Stream", "Event", "Graph", "GraphExec"))}
 
 
 def _pictures(rows: int, first: int = 0) -> np.ndarray:
@@ -241,17 +244,66 @@ def test_eight_threads_and_a_pool_keep_every_rule(stand_in: Any) -> None:
     assert stand_in.stack == []
 
 
+def _is_pinned(cuda: Any, array: np.ndarray) -> bool:
+    return any(memory.address <= array.ctypes.data < memory.end for memory in cuda.memory["pinned"])
+
+
+def test_pieces_of_a_batch_go_straight_into_pinned_memory(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = TensorRTBackend(stand_in.plan, sessions=2)
+    batches: list[np.ndarray] = []
+    run = backend.run
+
+    def record(batch: np.ndarray, session: int = 0) -> Outputs:
+        batches.append(batch)
+        return run(batch, session)
+
+    monkeypatch.setattr(backend, "run", record)
+    for session in range(2):
+        runner = Runner(backend, session)
+        for first in (0, 50):  # the second batch finds the pictures of the first one in the memory
+            rows = _pictures(7, first)
+            _check(runner.run([rows[:1], rows[1:5], rows[5:]]), rows)
+        rows = _pictures(33)
+        _check(runner.run([rows[:20], rows[20:]]), rows)
+        _check(runner.run([rows]), rows)
+    assert [_is_pinned(stand_in, batch) for batch in batches] == [True, True, False, False] * 2
+    memory = [backend.input_memory(3, session) for session in range(2)]
+    assert memory[0] is not None
+    assert memory[1] is not None
+    assert memory[0].shape == (3, 8, 8, 3)
+    assert not np.shares_memory(memory[0], memory[1])
+    assert backend.input_memory(33) is None
+    backend.close()
+    assert stand_in.violations == []
+
+
+def test_a_batch_in_pinned_memory_survives_that_it_did_not_fit(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a MemoryError the batch runs again in parts, which must not overwrite each other's pictures."""
+    backend = TensorRTBackend(stand_in.plan, sessions=1)
+    run, counts = backend.run, []
+
+    def run_short_of_memory(batch: np.ndarray, session: int = 0) -> Outputs:
+        counts.append(len(batch))
+        outputs = run(batch, session)
+        if len(counts) in (1, 3):
+            raise MemoryError("no memory")
+        return outputs
+
+    monkeypatch.setattr(backend, "run", run_short_of_memory)
+    rows = _pictures(7)
+    _check(Runner(backend).run([rows[:3], rows[3:]]), rows)
+    assert counts == [7, 3, 3, *[1] * 7]
+    backend.close()
+    assert stand_in.violations == []
+    assert stand_in.left == []
+
+
 def test_errors_among_eight_threads_reach_their_callers_only(stand_in: Any) -> None:
     with Predictor(stand_in.plan, device="cuda:0", max_batch=32, sessions=2) as predictor:
         predictor.run(_pictures(32))
         now = len(stand_in.calls)
         # two failures in a row of a wait are the end of the GPU, and what CUDA refuses to free stays
-        frees = {
-            "cudaFree",
-            "cudaFreeHost",
-            *(f"cuda{kind}Destroy" for kind in ("Stream", "Event", "Graph", "GraphExec")),
-        }
-        stand_in.spared = {"cudaStreamSynchronize", *frees}
+        stand_in.spared = {"cudaStreamSynchronize", *FREES}
         stand_in.fail = {now + 13 * i: CODES.cudaErrorInvalidValue for i in range(40)}
         answers: list[str] = []
         lock = threading.Lock()
@@ -287,6 +339,67 @@ def test_what_rtx_says_of_an_engine_is_passed_on(stand_in: Any, caplog: pytest.L
         TensorRTBackend(stand_in.plan, sessions=1)
     trt.validity = (trt.EngineValidity.INVALID, int(trt.EngineInvalidityDiagnostics.INSUFFICIENT_GPU_MEMORY))
     with pytest.raises(DeviceError, match="does not fit in the memory"):
+        TensorRTBackend(stand_in.plan, sessions=1)
+    assert stand_in.violations == []
+    assert stand_in.left == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("[engine.cpp] Error Code 1: Cuda Runtime (out of memory)", MemoryError),
+        ("CUDA failure cudaErrorMemoryAllocation", MemoryError),
+        ("[genericReformat.cpp] Error Code 3: API Usage Error", ModelError),
+    ],
+)
+def test_memory_that_runs_out_in_a_run_is_a_memory_error(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
+    from fashion_infer.tensorrt.api import log_of
+
+    backend = TensorRTBackend(stand_in.plan, sessions=1, graphs=False)
+
+    def refuse(context: Any, stream: int) -> bool:
+        log_of(stand_in.trt).log(stand_in.trt.ILogger.ERROR, text)
+        return False
+
+    (context,) = stand_in.contexts
+    with monkeypatch.context() as patch:
+        patch.setattr(type(context), "execute_async_v3", refuse)
+        del context
+        with pytest.raises(kind, match="TensorRT refused execute_async_v3"):
+            backend.run(_pictures(1))
+    _check(backend.run(_pictures(1)), _pictures(1))
+    backend.close()
+    assert stand_in.violations == []
+
+
+def test_a_runtime_that_cannot_start_is_a_device_error(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(log: Any) -> Any:
+        log.log(stand_in.trt.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(stand_in.trt, "Runtime", fail)
+    with pytest.raises(DeviceError, match=r"cannot start its Runtime.*initialization failure with error: 35"):
+        TensorRTBackend(stand_in.plan, sessions=1)
+    assert stand_in.violations == []
+    assert stand_in.left == []
+
+
+def test_kernels_that_rtx_does_not_give_out_are_no_error(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if "rtx" not in stand_in.plan.with_suffix(".plan.json").read_text():
+        pytest.skip("only flavour rtx compiles kernels when it loads")
+    caplog.set_level(logging.WARNING, "fashion_infer")
+    loaded = stand_in.trt.Runtime(None).deserialize_cuda_engine(b"")
+    config = loaded.create_runtime_config()
+    config.create_runtime_cache = lambda: SimpleNamespace(serialize=lambda: None, deserialize=lambda data: True)
+    monkeypatch.setattr(loaded, "create_runtime_config", lambda: config)
+    _use(stand_in)
+    assert "does not give its compiled kernels out" in caplog.text
+    monkeypatch.setattr(loaded, "create_runtime_config", lambda: None)
+    with pytest.raises(ModelError, match="TensorRT refused create_runtime_config"):
         TensorRTBackend(stand_in.plan, sessions=1)
     assert stand_in.violations == []
     assert stand_in.left == []
