@@ -282,6 +282,7 @@ class Network:
         results: where the findings go.
         batches: sizes that are timed.
         compiled: those that torch.compile is timed at.
+        opened: the engines that are still to be closed.
     """
 
     name: str
@@ -290,6 +291,7 @@ class Network:
     results: Results
     batches: Sequence[int]
     compiled: Sequence[int]
+    opened: list[Any] = field(default_factory=list)
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -337,7 +339,10 @@ class Network:
         """The fp16 engine with two sessions, once it gives what it should."""
         _ = self.expected  # before the engine, which answers from it in a dry run
         backend: Any = self.results.attempt(lambda: engine(self.fp32, "fp16"), self.name, OURS)
-        if backend is None or self.checked(OURS, lambda: backend.run) is None:
+        if backend is None:
+            return None
+        self.opened.append(backend)
+        if self.checked(OURS, lambda: backend.run) is None:
             return None
         run: RunSession = backend.run
         return run
@@ -394,9 +399,18 @@ class Network:
             self.results.put(gain, "two_sessions", self.name, str(batch))
 
     def check_others(self) -> None:
-        """The engines in the other precisions, for parity alone."""
+        """The engines in the other precisions, for parity alone; then every engine of the network is closed."""
         for precision in ("fp32", "bf16"):
-            self.checked(f"tensorrt {precision}", lambda p=precision: engine(self.fp32, p, sessions=1).run)  # type: ignore[misc]
+            self.checked(f"tensorrt {precision}", partial(self.opened_engine, precision))
+        while self.opened:
+            self.opened.pop().close()
+
+    def opened_engine(self, precision: str) -> Run:
+        """An engine with one session, which `check_others` closes."""
+        backend = engine(self.fp32, precision, sessions=1)
+        self.opened.append(backend)
+        run: Run = backend.run
+        return run
 
 
 def engine(fp32: Path, precision: str, sessions: int = 2) -> Any:
