@@ -12,8 +12,6 @@ from fashion_infer.cli.shared import Backend, Device, Model, Threads
 from fashion_infer.errors import UsageError, missing_extra
 from fashion_infer.predictor import Predictor
 
-MIN_KEY = 16  # characters
-
 
 def serve(
     model: Model,
@@ -49,10 +47,11 @@ def serve(
     """
     try:
         from fashion_infer.serve.app import application
+        from fashion_infer.serve.keys import read_key
         from fashion_infer.serve.server import serve as run
     except ImportError as error:
         raise missing_extra("fastapi", "serve", error) from error
-    key = None if api_key_file is None else _read_key(api_key_file)
+    key = None if api_key_file is None else read_key(api_key_file)
     if root_path and not (root_path.startswith("/") and not root_path.endswith("/")):
         raise UsageError(f"--root-path must begin with / and not end with one, got {root_path!r}")
     if key is None and not _is_loopback(host):
@@ -66,16 +65,6 @@ def serve(
             opened = stack.enter_context(Gallery(gallery, predictor, create=False))
         app = application(predictor, opened, max_wait_ms=max_wait_ms, api_key=key, root_path=root_path)
         run(app, host, port, {"model": model, "gallery": gallery})
-
-
-def _read_key(path: Path) -> str:
-    try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if len(key) < MIN_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"{path} must hold one key of at least {MIN_KEY} visible ASCII characters")
-    return key
 
 
 def _is_loopback(host: str) -> bool:

@@ -30,11 +30,11 @@ async def docs(request: Request) -> Response:
     ]
     schemas = document.get("components", {}).get("schemas", {})
     shapes = "".join(f"<details><summary>{escape(n)}</summary>{_json(s)}</details>" for n, s in schemas.items())
-    about = document["info"]
+    info = document["info"]
     html = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(about['title'])}</title><style>{STYLE}</style>"
-        f"<h1>{escape(about['title'])} {escape(about['version'])}</h1><p>{escape(about['summary'])} "
+        f"<title>{escape(info['title'])}</title><style>{STYLE}</style>"
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['summary'])} "
         f'The same as JSON: <a href="openapi.json">openapi.json</a>.</p>{"".join(parts)}<h2>Schemas</h2>{shapes}</html>'
     )
     return HTMLResponse(html, headers={"Content-Security-Policy": policy(styles=[STYLE])})

@@ -9,7 +9,7 @@ which refuses what would wait too long: a replica accepts as many requests as th
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.errors import UsageError, missing_extra
+from fashion_infer.errors import missing_extra
 from fashion_infer.gallery import Gallery
 from fashion_infer.predictor import Predictor
 
@@ -83,6 +83,7 @@ def build(arguments: Arguments) -> serve.Application:
 def _application(options: Arguments) -> Any:
     """The application of one replica, made in its process."""
     from fashion_infer.serve.app import application
+    from fashion_infer.serve.keys import read_key
 
     predictor = Predictor(
         options.model, device=options.device, backend=options.backend, threads=options.threads, max_queue=QUEUE
@@ -92,16 +93,6 @@ def _application(options: Arguments) -> Any:
         predictor,
         gallery,
         max_wait_ms=options.max_wait_ms,
-        api_key=None if options.api_key_file is None else _key_in(options.api_key_file),
+        api_key=None if options.api_key_file is None else read_key(options.api_key_file),
         root_path=options.root_path,
     )
-
-
-def _key_in(path: Path) -> str:
-    try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not key:
-        raise UsageError(f"{path} holds no key")
-    return key

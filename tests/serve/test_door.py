@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from time import monotonic, sleep
 from urllib.parse import quote
 
 import pytest
@@ -58,9 +59,13 @@ def test_with_the_key(locked, photo, headers) -> None:
 
 
 def test_posting_without_the_key_runs_nothing(locked, photo) -> None:
-    before = len(locked.lines)
-    assert locked.post("/v1/predict", photo).status == 401
-    assert all("bytes" not in line or line["bytes"] == 0 for line in locked.lines[before:])
+    headers = {"X-Request-Id": "without-key", "Content-Type": "image/jpeg"}
+    assert locked.ask("POST", "/v1/predict", photo, headers).status == 401
+    until = monotonic() + 20  # the line is written after the answer, and read by another thread
+    while not (logged := [line for line in list(locked.lines) if line.get("request_id") == "without-key"]):
+        assert monotonic() < until
+        sleep(0.01)
+    assert [line["bytes"] for line in logged] == [0]
 
 
 def test_the_request_id_is_the_clients_or_a_new_one(server) -> None:
