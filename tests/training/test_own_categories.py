@@ -124,7 +124,7 @@ def test_a_class_beside_the_models_own(
     network, spec, _ = teach(tmp_path / "own", tmp_path / "own.safetensors", add=True)
     assert spec.categories == ("Tee", "Dress", "Hat")
     torch.testing.assert_close(outputs(network)["category"][:, :2], outputs(source[0])["category"])
-    assert "no photos of 1 of the model's classes (as Dress)" in caplog.text
+    assert "no photos of 1 of the model's classes (for example Dress)" in caplog.text
 
 
 @pytest.mark.parametrize(
