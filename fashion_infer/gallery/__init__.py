@@ -1,4 +1,4 @@
-"""Retrieval: garments kept with the embeddings of one model, and those most like a query among them."""
+"""Retrieval: a gallery stores garments with their embeddings and finds those that are most similar to a query."""
 
 from fashion_infer.gallery.adding import AddReport, Outcome
 from fashion_infer.gallery.gallery import Gallery

@@ -1,6 +1,6 @@
-"""Adding photos: what is unchanged is skipped, the rest goes through the network and is written in transactions.
+"""Adding photos to a gallery: unchanged photos are skipped, the others are predicted and written in transactions.
 
-photos -> read ahead, hashed -> compared with the rows there are -> network -> rows, written some hundred at once
+photos -> read ahead and hashed -> compared with the stored rows -> network -> rows, written a few hundred at a time
 """
 
 from collections import Counter, deque
@@ -18,27 +18,27 @@ from fashion_infer.gallery.store import Store
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
-ROWS, SECONDS = 500, 2.0  # of one transaction, at most
-LOOKED_UP = 32  # photos compared with the store at once
-SKIPPED_IN_A_ROW = 500  # photos without work for the network, after which it is let run empty and they are reported
+ROWS, SECONDS = 500, 2.0  # largest size and longest time of one transaction
+LOOKED_UP = 32  # photos that are compared with the store at once
+SKIPPED_IN_A_ROW = 500  # after so many photos that need no network, its stream ends and they are reported
 
 
 class Outcome(NamedTuple):
-    """What became of one garment; `error` says why it failed."""
+    """The result of adding one garment; `error` says why it failed."""
 
     id: str
-    status: str  # added, replaced, unchanged or failed
+    status: str  # "added", "replaced", "unchanged" or "failed"
     error: FashionInferError | None = None
 
 
 @dataclass
 class AddReport:
-    """What became of the garments of one call, in their order."""
+    """The results of one call, one for each garment, in their order."""
 
     outcomes: list[Outcome] = field(default_factory=list)
 
     def count(self, status: str) -> int:
-        """How many were added, replaced, unchanged or failed."""
+        """Number of garments with this status: "added", "replaced", "unchanged" or "failed"."""
         return self._counts[status]
 
     @property
@@ -47,22 +47,22 @@ class AddReport:
 
     @property
     def added(self) -> int:
-        """Rows that are new."""
+        """Number of new rows."""
         return self.count("added")
 
     @property
     def replaced(self) -> int:
-        """Rows that took the place of an earlier one of their id."""
+        """Number of rows that replaced an earlier row with the same id."""
         return self.count("replaced")
 
     @property
     def unchanged(self) -> int:
-        """Rows that were there already."""
+        """Number of rows that were already stored and did not change."""
         return self.count("unchanged")
 
     @property
     def failed(self) -> list[Outcome]:
-        """Those that could not be added, each with its error."""
+        """Garments that could not be added, each with its error."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     def __repr__(self) -> str:
@@ -71,14 +71,14 @@ class AddReport:
 
 @dataclass
 class Job:
-    """A photo and what is to be done about it.
+    """A photo and the work that it needs.
 
     Attributes:
-        photo: read and hashed.
-        before: its rows so far.
-        outcomes: set when nothing needs the network.
-        rows: to be written in place of `before`; None where nothing is to be written.
-        numbers: the marks of the rows of `before`, for a rebuild.
+        photo: the photo, read and hashed.
+        before: the photo's rows that are stored now.
+        outcomes: the results; None while the photo has to go through the network.
+        rows: rows that replace `before`; None if nothing has to be written.
+        numbers: For a rebuild, the identifiers of the rows in `before` (see `Store.numbered`).
     """
 
     photo: Photo
@@ -89,16 +89,16 @@ class Job:
 
 
 def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator[Outcome]:
-    """Add photos; an outcome comes once its row is safe on the disk. To be used inside `store.writing()`.
+    """Add photos, inside `store.writing()`; each outcome is yielded once its row is safe on the disk.
 
-    When the photos, the network or the caller break off, what was computed so far is written before the error goes on.
+    If the photos, the network or the caller raise an error, the rows computed so far are written before it propagates.
     """
     broken: list[Exception] = []
 
     def until_broken() -> Iterator[Photo]:
         try:
             yield from photos
-        except Exception as error:  # of the caller's iterable: what it gave before is added first
+        except Exception as error:  # from the caller's iterable: the photos that it yielded before are added first
             broken.append(error)
 
     pending: list[Job] = []
@@ -108,45 +108,45 @@ def add(store: Store, predictor: Predictor, photos: Iterable[Photo]) -> Iterator
             pending.append(job)
             rows += len(job.rows or ())
             if rows >= ROWS or monotonic() > deadline:
-                yield from _written(store, pending)
+                yield from _write_and_report(store, pending)
                 pending, rows, deadline = [], 0, monotonic() + SECONDS
     except BaseException:
         _write(store, pending)
         raise
-    yield from _written(store, pending)
+    yield from _write_and_report(store, pending)
     if broken:
         raise broken[0]
 
 
 def planned(store: Store, photos: Iterable[Photo]) -> Iterator[Job]:
-    """The photos, read and compared with the store: what has `outcomes` needs no network."""
+    """Read the photos and compare them with the store; a job that has `outcomes` needs no network."""
     seen: set[int] = set()
     kinds = dict(store.kinds)
     photos = read_ahead(photos)
-    while some := list(islice(photos, LOOKED_UP)):
+    while batch := list(islice(photos, LOOKED_UP)):
         before: dict[str, list[Row]] = {}
-        for row in store.get([photo.id for photo in some], by="record"):
+        for row in store.get([photo.id for photo in batch], by="record"):
             before.setdefault(row.record, []).append(row)
-        for photo in some:
+        for photo in batch:
             job = Job(photo, before.get(photo.id, []))
             try:
                 if photo.error is not None:
                     raise photo.error
-                if (key := hash(photo.id)) in seen:  # 64 bits of it: a million ids in a hundredth of a gigabyte
+                if (key := hash(photo.id)) in seen:  # 64-bit hashes take much less memory than a million ids
                     raise UsageError(f"the id {photo.id!r} came before in the same call: give each photo its own")
                 seen.add(key)
                 kinds = joined_kinds(kinds, [photo.columns or {}])
             except FashionInferError as error:
                 job.outcomes = failures(job, error)
             else:
-                _skip_known(job)
+                _reuse_rows(job)
             if job.outcomes is not None:
-                photo.source = None  # the bytes are not needed any more
+                photo.source = None  # frees the bytes
             yield job
 
 
-def _skip_known(job: Job) -> None:
-    """Take the rows there are where photo and boxes are the same, with the user's columns as they are now."""
+def _reuse_rows(job: Job) -> None:
+    """If photo and boxes are unchanged, reuse the stored rows with the user's new columns, without the network."""
     photo, before = job.photo, job.before
     asked = [None] if photo.boxes is None else list(photo.boxes)
     if [row.asked for row in before] != asked or any(row.content_hash != photo.content_hash for row in before):
@@ -159,10 +159,10 @@ def _skip_known(job: Job) -> None:
 
 
 def finished(predictor: Predictor, jobs: Iterator[Job]) -> Iterator[Job]:
-    """The jobs in order with their outcomes; those that need the network go through it as one stream.
+    """Complete the jobs and yield them in order; those that need the network go through it as one stream.
 
-    The stream reads ahead of its results, so a long stretch of photos without work ends it: they are reported, and the
-    next stream begins after them.
+    The stream reads ahead of its results. A long run of photos that need no network therefore ends the stream, so that
+    they are reported without delay; the next stream begins after them.
     """
     waiting: deque[Job] = deque()
 
@@ -210,7 +210,7 @@ def _finish(job: Job, predictions: list[Prediction]) -> None:
             )
         except (FashionInferError, ValueError) as error:
             job.outcomes.append(Outcome(id, "failed", _named(photo, error)))
-            if id in earlier:  # what could be read once is better than nothing
+            if id in earlier:  # a failure must not lose the stored row
                 job.rows.append(earlier[id])
         else:
             job.rows.append(row)
@@ -219,11 +219,12 @@ def _finish(job: Job, predictions: list[Prediction]) -> None:
 
 
 def failures(job: Job, error: FashionInferError) -> list[Outcome]:
-    """The outcomes of a photo that cannot be used."""
+    """Return a failed outcome for each row of a photo that cannot be used."""
     return [Outcome(id, "failed", _named(job.photo, error)) for id in job.photo.row_ids()]
 
 
 def _named(photo: Photo, error: Exception) -> FashionInferError:
+    """Make the error's message name the photo."""
     name = photo.path or photo.id
     text = str(error)
     if isinstance(error, FashionInferError) and (not name or name in text):
@@ -232,7 +233,7 @@ def _named(photo: Photo, error: Exception) -> FashionInferError:
     return kind(f"{name}: {text.removeprefix('the image ')}")
 
 
-def _written(store: Store, jobs: list[Job]) -> list[Outcome]:
+def _write_and_report(store: Store, jobs: list[Job]) -> list[Outcome]:
     _write(store, jobs)
     return [outcome for job in jobs for outcome in job.outcomes or ()]
 
@@ -244,11 +245,16 @@ def _write(store: Store, jobs: list[Job]) -> None:
 
 
 def estimate(predictor: Predictor, jobs: Iterable[Job], sample: int = 32) -> tuple[Counter[str], float]:
-    """What adding would do, without doing it.
+    """Estimate what adding would do, without doing it.
+
+    Args:
+        predictor: predictor that would compute the embeddings.
+        jobs: jobs as `planned` yields them.
+        sample: greatest number of photos in the timed run.
 
     Returns:
-        How many garments are "new", "changed", "unchanged" and "failed", and about how many seconds the network would
-        take, from a timed run over the first few of them.
+        The numbers of garments that are "new", "changed", "unchanged" and "failed", and roughly the seconds that the
+        network would take for the new and changed ones, from a timed run over the first few of them.
     """
     counts: Counter[str] = Counter()
     tried: list[Photo] = []

@@ -1,4 +1,4 @@
-"""What a gallery of one machine is, and whether all of it is well."""
+"""Describing a gallery, and checking a gallery on one machine for damage."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,12 @@ from fashion_infer.gallery.match import META
 from fashion_infer.gallery.store import Store
 from fashion_infer.gallery.tables import FILE
 
-QUERIES = 200  # rows that the index is tried with
-RECALL = 0.99  # of their ten nearest, at least
+QUERIES = 200  # rows that are searched to measure the recall of the index
+RECALL = 0.99  # lowest recall of their ten nearest rows that counts as undamaged
 
 
 def facts_about(store: Store) -> dict[str, Any]:
-    """What a gallery holds and is bound to, in plain values."""
+    """Return what a gallery holds and which model it is bound to, as values that JSON can hold."""
     facts: dict[str, Any] = {
         "rows": len(store),
         "space": store.facts.space,
@@ -45,30 +45,27 @@ def facts_about(store: Store) -> dict[str, Any]:
 
 
 def check(store: Store) -> tuple[list[str], float]:
-    """Look for damage.
+    """Check a gallery for damage.
 
     Returns:
-        What is wrong, in sentences, and the share of the ten nearest that a search finds, in [0, 1].
+        The problems as sentences, and the share in [0, 1] of the ten nearest rows that a search finds.
 
     Raises:
-        UsageError: the store is a cluster's, which checks itself.
+        UsageError: the store is on a cluster, which checks itself.
     """
     if not isinstance(store, LocalStore):
         raise UsageError("a gallery on a cluster is checked by the cluster itself")
-    if wrong := _wrong_in_database(store):
-        return wrong, 0.0
-    if wrong := _wrong_in_index(store):
-        return wrong, 0.0
+    if problems := _database_problems(store) or _index_problems(store):
+        return problems, 0.0
     recall = _recall(store)
     return ([] if recall >= RECALL else [f"the index finds {recall:.1%} of the ten nearest rows"]), recall
 
 
-def _wrong_in_database(store: LocalStore) -> list[str]:
-    wrong: list[str] = []
+def _database_problems(store: LocalStore) -> list[str]:
     with store.reading() as connection:
         rows, vectors = f"rows_{store.epoch}", f"vectors_{store.epoch}"
-        problems = [text for (text,) in connection.execute("PRAGMA integrity_check(10)")]
-        wrong += [f"SQLite reports: {text}" for text in problems if text != "ok"]
+        reports = [text for (text,) in connection.execute("PRAGMA integrity_check(10)")]
+        problems = [f"SQLite reports: {text}" for text in reports if text != "ok"]
         counts = {
             "rows have no vector": f"{rows} WHERE number NOT IN (SELECT number FROM {vectors})",
             "vectors have no row": f"{vectors} WHERE number NOT IN (SELECT number FROM {rows})",
@@ -76,21 +73,21 @@ def _wrong_in_database(store: LocalStore) -> list[str]:
         }
         for what, where in counts.items():
             (count,) = connection.execute(f"SELECT count(*) FROM {where}").fetchone()
-            wrong += [f"{count} {what}"] if count else []
-    return wrong
+            problems += [f"{count} {what}"] if count else []
+    return problems
 
 
-def _wrong_in_index(store: LocalStore) -> list[str]:
-    wrong: list[str] = []
+def _index_problems(store: LocalStore) -> list[str]:
+    problems: list[str] = []
     snapshot = store.snapshot()
     bad = 0
     for vectors in portions(snapshot, np.flatnonzero(snapshot.alive)):
         bad += int((~(np.abs((vectors * vectors).sum(axis=1) - 1) < 1e-2)).sum())
     if bad:
-        wrong.append(f"{bad} embeddings are not of unit length")
+        problems.append(f"{bad} embeddings are not of unit length")
     if len(snapshot) != len(store):
-        wrong.append(f"the index holds {len(snapshot)} rows, the gallery {len(store)}")
-    return wrong
+        problems.append(f"the index holds {len(snapshot)} rows, the gallery {len(store)}")
+    return problems
 
 
 def _recall(store: LocalStore) -> float:

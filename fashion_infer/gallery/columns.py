@@ -1,4 +1,4 @@
-"""Columns of a gallery in memory, as typed arrays that a filter is tested on: one value a position of the Snapshot."""
+"""Columns of a gallery in memory, on which filters are evaluated: arrays with a value for each Snapshot position."""
 
 import json
 import operator
@@ -27,122 +27,127 @@ class Column(Protocol):
     """The values of one column."""
 
     def extend(self, length: int, positions: Positions, values: Sequence[Any]) -> None:
-        """Grow to `length` positions and fill in values as they are stored; None and what is left out is missing."""
+        """Grow to `length` positions and set the stored values at `positions`; None and unset positions are missing."""
         ...
 
     def present(self) -> Mask:
-        """Where there is a value."""
+        """Return a mask of the positions that have a value."""
         ...
 
     def meets(self, sign: str, value: Value) -> Mask:
-        """Where there is a value and it compares so (=, !=, <, <=, >, >=) with another that is not None."""
+        """Return a mask of the positions whose value satisfies a comparison; a missing value satisfies none.
+
+        Args:
+            sign: one of =, !=, <, <=, >, >=.
+            value: value to compare with, not None.
+        """
         ...
 
 
 class Numbers:
-    """Whole numbers or floats."""
+    """A column of whole numbers or floats."""
 
     def __init__(self, dtype: type[np.int64] | type[np.float64]) -> None:
         self._values = np.empty(0, dtype)
         self._present = np.empty(0, np.bool_)
 
     def extend(self, length: int, positions: Positions, values: Sequence[Any]) -> None:
-        self._values = _grown(self._values, length, 0)
-        self._present = _grown(self._present, length, False)
-        there = np.array([value is not None for value in values], np.bool_)
-        self._values[positions[there]] = [value for value in values if value is not None]
-        self._present[positions[there]] = True
+        self._values = _padded(self._values, length, 0)
+        self._present = _padded(self._present, length, False)
+        has_value = np.array([value is not None for value in values], np.bool_)
+        self._values[positions[has_value]] = [value for value in values if value is not None]
+        self._present[positions[has_value]] = True
 
     def present(self) -> Mask:
         return self._present
 
     def meets(self, sign: str, value: Value) -> Mask:
-        met: Mask = COMPARE[sign](self._values, value) & self._present
-        return met
+        mask: Mask = COMPARE[sign](self._values, value) & self._present
+        return mask
 
 
 class Words:
-    """Texts, dates, times and yes or no: each different value is compared once."""
+    """A column of texts, dates, times or booleans, stored as codes, so that each distinct value is compared once."""
 
     def __init__(self) -> None:
-        self._codes = np.empty(0, np.int32)
-        self._known: dict[Any, int] = {}
+        self._codes = np.empty(0, np.int32)  # -1 where the value is missing
+        self._code_of: dict[Any, int] = {}
 
     def extend(self, length: int, positions: Positions, values: Sequence[Any]) -> None:
-        self._codes = _grown(self._codes, length, -1)
+        self._codes = _padded(self._codes, length, -1)
         self._codes[positions] = [
-            -1 if value is None else self._known.setdefault(value, len(self._known)) for value in values
+            -1 if value is None else self._code_of.setdefault(value, len(self._code_of)) for value in values
         ]
 
     def present(self) -> Mask:
-        there: Mask = self._codes >= 0
-        return there
+        mask: Mask = self._codes >= 0
+        return mask
 
     def meets(self, sign: str, value: Value) -> Mask:
         plain = to_json(value)
         if sign == "=":
-            met: Mask = self._codes == self._known.get(plain, -2)
-            return met
-        met_by_code = [bool(COMPARE[sign](word, plain)) for word in self._known]
-        lookup = np.array([*met_by_code, False], np.bool_)  # the code -1 of a missing value is the last
+            mask: Mask = self._codes == self._code_of.get(plain, -2)  # no position has the code -2
+            return mask
+        result_by_code = [bool(COMPARE[sign](word, plain)) for word in self._code_of]
+        lookup = np.array([*result_by_code, False], np.bool_)  # the code -1 selects the last entry
         return lookup[self._codes]
 
 
 class Lists:
-    """Lists of texts: a list equals a text that is one of its items."""
+    """A column of lists of texts; a list equals a text if the text is one of its items."""
 
     def __init__(self) -> None:
-        self._items = np.empty(0, np.int32)  # the codes of the items of all lists,
-        self._owners = np.empty(0, np.int64)  # and the position of the list that each belongs to
+        self._items = np.empty(0, np.int32)  # the codes of the items of all lists
+        self._owners = np.empty(0, np.int64)  # for each item, the position of its list
         self._present = np.empty(0, np.bool_)
-        self._known: dict[str, int] = {}
+        self._code_of: dict[str, int] = {}
 
     def extend(self, length: int, positions: Positions, values: Sequence[Any]) -> None:
-        self._present = _grown(self._present, length, False)
+        self._present = _padded(self._present, length, False)
         lists = [None if value is None else json.loads(value) for value in values]
         self._present[positions] = [items is not None for items in lists]
-        items = [self._known.setdefault(item, len(self._known)) for items in lists for item in items or ()]
+        codes = [self._code_of.setdefault(item, len(self._code_of)) for items in lists for item in items or ()]
         counts = np.array([len(items or ()) for items in lists], np.int64)
-        self._items = np.concatenate([self._items, np.array(items, np.int32)])
+        self._items = np.concatenate([self._items, np.array(codes, np.int32)])
         self._owners = np.concatenate([self._owners, np.repeat(positions, counts)])
 
     def present(self) -> Mask:
         return self._present
 
     def meets(self, sign: str, value: Value) -> Mask:
-        met = np.zeros(len(self._present), np.bool_)
-        met[self._owners[self._items == self._known.get(str(value), -2)]] = True
-        return met if sign == "=" else self._present & ~met
+        contains = np.zeros(len(self._present), np.bool_)
+        contains[self._owners[self._items == self._code_of.get(str(value), -2)]] = True
+        return contains if sign == "=" else self._present & ~contains
 
 
 def column_of(kind: str) -> Column:
-    """An empty column of a kind."""
+    """Return an empty column of a kind (see `values.KINDS`)."""
     if kind in ("int", "float"):
         return Numbers(np.int64 if kind == "int" else np.float64)
     return Lists() if kind == "list" else Words()
 
 
 def mask_of(node: Filter, column: Callable[[str], Column], length: int) -> Mask:
-    """Which positions meet a typed filter.
+    """Return a mask of the positions that satisfy a filter.
 
     Args:
-        node: from `typed_filter`.
-        column: gives the column of a name.
-        length: positions.
+        node: filter from `typed_filter`.
+        column: function that returns the column with a name.
+        length: number of positions.
     """
     if isinstance(node, Compare):
-        return _tested(node, column(node.column))
+        return _compared(node, column(node.column))
     parts = (mask_of(part, column, length) for part in node.parts)
-    together = np.logical_and if isinstance(node, All) else np.logical_or
+    combine = np.logical_and if isinstance(node, All) else np.logical_or
     mask = np.full(length, isinstance(node, All))
     for part in parts:
-        mask = together(mask, part)
+        mask = combine(mask, part)
     return mask
 
 
-def _tested(test: Compare, column: Column) -> Mask:
+def _compared(test: Compare, column: Column) -> Mask:
     if test.operator == "in":
-        return _any(_tested(Compare(test.column, "=", value), column) for value in test.value)
+        return _any(_compared(Compare(test.column, "=", value), column) for value in test.value)
     if test.value is None:
         return ~column.present() if test.operator == "=" else column.present()
     return column.meets(test.operator, test.value)
@@ -153,5 +158,5 @@ def _any(masks: Iterable[Mask]) -> Mask:
     return result
 
 
-def _grown(values: NDArray[Any], length: int, fill: Any) -> NDArray[Any]:
+def _padded(values: NDArray[Any], length: int, fill: Any) -> NDArray[Any]:
     return np.concatenate([values, np.full(length - len(values), fill, values.dtype)])
