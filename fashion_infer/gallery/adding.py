@@ -78,7 +78,7 @@ class Job:
         before: the photo's rows that are stored now.
         outcomes: the results; None while the photo has to go through the network.
         rows: rows that replace `before`; None if nothing has to be written.
-        numbers: For a rebuild, the identifiers of the rows in `before` (see `Store.numbered`).
+        numbers: for a rebuild, the identifiers of the rows in `before` (see `Store.numbered`).
     """
 
     photo: Photo

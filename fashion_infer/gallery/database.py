@@ -1,9 +1,9 @@
-"""A gallery's truth: one SQLite file with its rows, their float16 vectors, and what it is bound to.
+"""The SQLite file of a gallery: its rows, their float16 vectors, and the model that it is bound to.
 
-Every row has a number that is never given twice, also when it is replaced, so whoever holds vectors in memory needs
-only the rows above the last number it has seen and the list of those that were removed since. The rows of one embedding
-space lie in tables of their own, an *epoch*; a rebuild fills the next epoch while this one serves, and switches at the
-end.
+Every row has a number that is never used again, even if the row is replaced. A process that holds vectors in memory can
+therefore catch up by reading the rows above the last number that it has seen and the list of rows removed since. The
+rows of one embedding space are stored in tables of their own, called an *epoch*. A rebuild fills the next epoch while
+the present one still serves searches, and switches to it at the end.
 """
 
 import json
@@ -27,9 +27,9 @@ from fashion_infer.gallery.tables import (
     TABLES,
     connect_to_read,
     fields_of,
-    marks,
+    placeholders,
     row_of_fields,
-    told,
+    sqlite_errors,
 )
 from fashion_infer.gallery.values import Value, joined_kind, kind_of
 
@@ -38,31 +38,33 @@ class Database:
     """The SQLite file of a gallery; safe to use from many threads.
 
     Attributes:
-        folder: of the gallery.
-        epoch: the one that serves.
-        facts: what it is bound to.
+        folder: the gallery's folder.
+        epoch: number of the epoch that serves searches.
+        facts: embedding space and model that the gallery is bound to.
+        kinds: kind of each of the user's columns.
+        meta: further values that are stored with the gallery, by name.
     """
 
     def __init__(self, folder: Path, create: Facts | None = None) -> None:
         """Open the file, or create it in an empty or new folder.
 
         Args:
-            folder: of the gallery.
-            create: what a new gallery is bound to; None to open only.
+            folder: the gallery's folder.
+            create: embedding space and model for a new gallery; None to open an existing one only.
 
         Raises:
-            GalleryError: no gallery, damaged, of a newer release, or one that cannot be opened.
+            GalleryError: there is no gallery, it is damaged, a newer release wrote it, or it cannot be opened.
         """
         self.folder = folder
         self._lock = WriterLock(folder)
-        self._mutex = threading.RLock()  # of the reading connection
+        self._mutex = threading.RLock()  # guards the reading connection
         self._writing: sqlite3.Connection | None = None
         path = folder / FILE
         if not path.is_file():
             if create is None or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
                 raise GalleryError(_not_a_gallery(folder))
             self._create(create)
-        with told(folder):
+        with sqlite_errors(folder):
             self._reading = connect_to_read(path)
             self._seen_version = -1
             self.refresh()
@@ -72,10 +74,10 @@ class Database:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GalleryError(f"the gallery {self.folder} cannot be created: {error.strerror}") from error
-        with self._lock, told(self.folder):
+        with self._lock, sqlite_errors(self.folder):
             if (self.folder / FILE).is_file():
-                return  # another process was faster
-            temporary = self.folder / f".{FILE}.new"  # a kill in here leaves no half-made gallery
+                return  # another process created it first
+            temporary = self.folder / f".{FILE}.new"  # renamed at the end: a kill leaves no half-made gallery
             temporary.unlink(missing_ok=True)
             with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.executescript(TABLES + EPOCH_TABLES.format(1))
@@ -85,7 +87,7 @@ class Database:
             temporary.rename(self.folder / FILE)
 
     def close(self) -> None:
-        """Close the file; SQLite folds its log into it."""
+        """Close the file; SQLite then merges its log into it."""
         with self._mutex:
             self._reading.close()
 
@@ -93,8 +95,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose statements all see the same state."""
-        with self._mutex, told(self.folder):
+        """Yield a connection whose statements all see the same state."""
+        with self._mutex, sqlite_errors(self.folder):
             self.refresh()
             self._reading.execute("BEGIN")
             try:
@@ -103,8 +105,8 @@ class Database:
                 self._reading.execute("COMMIT")
 
     def refresh(self) -> bool:
-        """Notice what other connections wrote; says whether anything changed since the last call."""
-        with self._mutex, told(self.folder):
+        """Read what other connections wrote, and return whether anything changed since the last call."""
+        with self._mutex, sqlite_errors(self.folder):
             (version,) = self._reading.execute("PRAGMA data_version").fetchone()
             if version == self._seen_version:
                 return False
@@ -135,32 +137,32 @@ class Database:
             return int(count)
 
     def get(self, ids: Sequence[Any], *, by: str = "id") -> list[Row]:
-        """The rows with these ids, or of these photos (`by="record"`), in the order of their numbers."""
+        """Return the rows with these ids, or of these photos (`by="record"`), in the order of their numbers."""
         rows: list[Row] = []
         with self.reading() as connection:
             for start in range(0, len(ids), CHUNK):
                 part = ids[start : start + CHUNK]
-                rows += self._select(connection, f"{by} IN ({marks(part)})", part)
+                rows += self._select(connection, f"{by} IN ({placeholders(part)})", part)
         return rows
 
     def by_number(self, numbers: Sequence[int], epoch: int) -> dict[int, Row]:
-        """The rows with these numbers, without their vectors; those removed meanwhile are not there."""
+        """Return the rows with these numbers, without their vectors; rows that were removed are left out."""
         rows: dict[int, Row] = {}
         with self.reading() as connection:
             for start in range(0, len(numbers), CHUNK):
                 part = numbers[start : start + CHUNK]
-                statement = f"SELECT number, {FIELDS} FROM rows_{epoch} WHERE number IN ({marks(part)})"
+                statement = f"SELECT number, {FIELDS} FROM rows_{epoch} WHERE number IN ({placeholders(part)})"
                 for number, *fields in connection.execute(statement, part):
                     rows[number] = row_of_fields(fields, b"", self.kinds)
         return rows
 
     def __iter__(self) -> Iterator[Row]:
-        """Every row in the order of the numbers, in portions: rows written meanwhile may be among them."""
+        """Yield every row in the order of the numbers. Rows written in the meantime may be among them."""
         for _, row in self.numbered():
             yield row
 
     def paths(self) -> Iterator[tuple[str, str | None, str]]:
-        """Id, path and content hash of every row."""
+        """Yield id, path and content hash of every row."""
         last = 0
         while True:
             with self.reading() as connection:
@@ -176,7 +178,7 @@ class Database:
             last = batch[-1][0]
 
     def numbered(self) -> Iterator[tuple[int, Row]]:
-        """Number and row of each, in the order of the numbers."""
+        """Yield number and row of every row, in the order of the numbers."""
         above = 0
         while True:
             with self.reading() as connection:
@@ -202,13 +204,13 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one writer for the length of a `with` block.
+        """Hold the right to write for the length of a `with` block.
 
         Raises:
-            GalleryLockedError: another process, or another thread of this one, writes.
+            GalleryLockedError: another process, or another thread of this one, is writing.
             GalleryError: the folder cannot be written.
         """
-        with self._lock, told(self.folder):
+        with self._lock, sqlite_errors(self.folder):
             connection = sqlite3.connect(self.folder / FILE, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000"):
@@ -218,8 +220,8 @@ class Database:
             finally:
                 self._writing = None
                 connection.execute("PRAGMA busy_timeout = 0")
-                with suppress(sqlite3.OperationalError):  # a full disk: the log goes on holding what was written
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or a read-only folder could not be read
+                with suppress(sqlite3.OperationalError):  # on a full disk the rows stay in the log
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a read-only folder with a log is unreadable
                 connection.close()
                 self.refresh()
 
@@ -237,16 +239,16 @@ class Database:
             raise
 
     def write(self, records: Iterable[str], rows: Iterable[Row]) -> None:
-        """Put rows in place of all rows that these photos had, in one transaction."""
+        """Replace all rows of these photos by `rows`, in one transaction."""
         rows = list(rows)
         self._write(self.epoch, list(records), rows, [None] * len(rows))
 
     def write_epoch(self, epoch: int, origins: Sequence[int], rows: Sequence[Row]) -> None:
-        """Put rows into an epoch, each with the number of the row that it stands for, in one transaction."""
+        """Write rows into an epoch, each with the number of the row that it will replace, in one transaction."""
         self._write(epoch, [], rows, origins)
 
     def _write(self, epoch: int, records: Sequence[str], rows: Sequence[Row], origins: Sequence[int | None]) -> None:
-        with told(self.folder), self._transaction() as connection:
+        with sqlite_errors(self.folder), self._transaction() as connection:
             change = self._next_change(connection)
             for column, values in (("record", records), ("id", [row.id for row in rows])):
                 self._delete(connection, column, values, change, epoch)
@@ -255,7 +257,7 @@ class Database:
                 "SELECT seq FROM sqlite_sequence WHERE name = ?", (f"rows_{epoch}",)
             ).fetchone()
             numbers = range((counted[0] if counted else 0) + 1, 2**63)
-            places = marks(FIELDS.split(", "))
+            places = placeholders(FIELDS.split(", "))
             connection.executemany(
                 f"INSERT INTO rows_{epoch} (number, {FIELDS}, origin) VALUES (?, {places}, ?)",
                 ((n, *fields_of(row), origin) for n, row, origin in zip(numbers, rows, origins, strict=False)),
@@ -267,15 +269,15 @@ class Database:
         self.refresh()
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove rows in one transaction; says how many there were."""
-        with told(self.folder), self._transaction() as connection:
+        """Remove rows in one transaction, and return how many there were."""
+        with sqlite_errors(self.folder), self._transaction() as connection:
             count = self._delete(connection, "id", ids, self._next_change(connection), self.epoch)
         self.refresh()
         return count
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Keep a value, as JSON."""
-        with told(self.folder), self._transaction() as connection:
+        """Store a value with the gallery, as JSON."""
+        with sqlite_errors(self.folder), self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
         self.refresh()
 
@@ -288,10 +290,10 @@ class Database:
         count = 0
         for start in range(0, len(values), CHUNK):
             part = values[start : start + CHUNK]
-            chosen = f"SELECT number FROM rows_{epoch} WHERE {by} IN ({marks(part)})"
+            chosen = f"SELECT number FROM rows_{epoch} WHERE {by} IN ({placeholders(part)})"
             connection.execute(f"INSERT INTO removed_{epoch} SELECT number, ? FROM ({chosen})", (change, *part))
             connection.execute(f"DELETE FROM vectors_{epoch} WHERE number IN ({chosen})", part)
-            count += connection.execute(f"DELETE FROM rows_{epoch} WHERE {by} IN ({marks(part)})", part).rowcount
+            count += connection.execute(f"DELETE FROM rows_{epoch} WHERE {by} IN ({placeholders(part)})", part).rowcount
         return count
 
     def _widen_kinds(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
@@ -303,8 +305,8 @@ class Database:
     # a new epoch
 
     def begin_epoch(self, facts: Facts) -> int:
-        """The epoch that a rebuild for this space fills: an unfinished one, or a new one."""
-        with told(self.folder), self._transaction() as connection:
+        """Return the epoch that a rebuild for this space fills: an unfinished one, or a new one."""
+        with sqlite_errors(self.folder), self._transaction() as connection:
             for epoch, text in connection.execute("SELECT epoch, facts FROM epochs").fetchall():
                 if epoch != self.epoch and Facts(**json.loads(text)).space == facts.space:
                     return int(epoch)
@@ -317,19 +319,19 @@ class Database:
             return epoch
 
     def switch_epoch(self, epoch: int) -> None:
-        """Let another epoch serve from now on, and drop the one that did, in one transaction."""
-        with told(self.folder), self._transaction() as connection:
+        """Serve searches from another epoch, and drop the previous one, in one transaction."""
+        with sqlite_errors(self.folder), self._transaction() as connection:
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (json.dumps(epoch),))
-            connection.execute("DELETE FROM meta WHERE key = 'match'")  # measured on the old embeddings
+            connection.execute("DELETE FROM meta WHERE key = 'match'")  # it was measured on the old embeddings
             self._next_change(connection)
             self._drop_epoch(connection, self.epoch)
         self.refresh()
 
     def origins(self, epoch: int) -> set[int]:
-        """The numbers of the rows that an epoch has done; what stands for rows that are gone is removed from it."""
-        with told(self.folder), self._transaction() as connection:
-            gone = f"SELECT number FROM rows_{epoch} WHERE origin NOT IN (SELECT number FROM rows_{self.epoch})"
-            numbers = [number for (number,) in connection.execute(gone).fetchall()]
+        """Remove an epoch's rows whose original row no longer exists, and return the numbers of the other originals."""
+        with sqlite_errors(self.folder), self._transaction() as connection:
+            stale = f"SELECT number FROM rows_{epoch} WHERE origin NOT IN (SELECT number FROM rows_{self.epoch})"
+            numbers = [number for (number,) in connection.execute(stale).fetchall()]
             self._delete(connection, "number", numbers, self._next_change(connection), epoch)
             return {origin for (origin,) in connection.execute(f"SELECT origin FROM rows_{epoch}")}
 
@@ -340,10 +342,14 @@ class Database:
 
 
 def joined_kinds(kinds: dict[str, str], columns: Iterable[dict[str, Value]]) -> dict[str, str]:
-    """The kinds of the user's columns once these rows are in.
+    """Return the kinds of the user's columns after rows with these columns are added.
+
+    Args:
+        kinds: kind of each column so far.
+        columns: the user's columns of each new row, {name: value}.
 
     Raises:
-        UsageError: a value does not go with the kind of its column.
+        UsageError: a value does not fit the kind of its column.
     """
     kinds = dict(kinds)
     for row in columns:

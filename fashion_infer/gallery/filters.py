@@ -1,10 +1,10 @@
-"""Filters: `price<=50 and category in (Dress, Skirt)`, or the same as a dict, as a small tree of typed tests.
+"""Filters such as `price<=50 and category in (Dress, Skirt)`, as text or dict, read into a tree of typed comparisons.
 
-    {"category": "Dress", "price": {"lte": 50}}       all of them
-    {"or": [{"size": ["S", "M"]}, {"price": {"lt": 10}}]}
+    {"category": "Dress", "price": {"lte": 50}}               both conditions must hold
+    {"or": [{"size": ["S", "M"]}, {"price": {"lt": 10}}]}     one of the two must hold
 
-A row without a value in a column meets no test of that column, save `column=null`; rows with one meet `column!=null`. A
-column of lists (attributes, colors) equals a text that is one of its items.
+A row without a value in a column satisfies no condition on it except `column=null`; a row with a value satisfies
+`column!=null`. A list (attributes, colors) equals a text if the text is one of its items.
 """
 
 import re
@@ -23,7 +23,7 @@ NUMBERS = ("int", "float")
 
 @dataclass(frozen=True)
 class Compare:
-    """One comparison; `value` is a tuple for `in`, and None asks whether a value is missing."""
+    """One comparison; `value` is a tuple for `in`, and None tests whether the row has no value."""
 
     column: str
     operator: str
@@ -32,14 +32,14 @@ class Compare:
 
 @dataclass(frozen=True)
 class All:
-    """Every part holds."""
+    """A condition that holds if every part holds."""
 
     parts: tuple["Filter", ...]
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """At least one part holds."""
+    """A condition that holds if at least one part holds."""
 
     parts: tuple["Filter", ...]
 
@@ -48,23 +48,23 @@ Filter = Compare | All | AnyOf
 
 
 class Word(str):
-    """A value that stood in a filter's text without quotes: what it means is the column's to say."""
+    """A value that was written without quotes in a filter's text; the column's kind decides how it is read."""
 
 
 class Operator(str):
-    """A sign in a filter's text."""
+    """A sign in a filter's text, such as <= or a bracket."""
 
 
 def typed_filter(where: "str | Mapping[str, Any] | None", kinds: Mapping[str, str]) -> Filter | None:
-    """Read a filter and bring its values to the kinds of their columns.
+    """Read a filter and convert its values to the kinds of their columns.
 
     Args:
-        where: text, a dict as above, or None for no filter.
-        kinds: of the user's columns; the gallery's own are known.
+        where: filter as text or as a dict (see above); None for no filter.
+        kinds: kind of each of the user's columns; those of the gallery's own columns are added.
 
     Raises:
-        UsageError: it cannot be read, names an unknown column (the message has those there are), or compares a column
-            with a value of another kind.
+        UsageError: the filter cannot be read, names an unknown column (the message lists the columns), or compares a
+            column with a value of another kind.
     """
     if where is None:
         return None
@@ -93,13 +93,13 @@ def _typed_value(column: str, value: Any, kind: str) -> Value:
         return None
     if isinstance(value, Word) or (isinstance(value, str) and kind.startswith("date")):
         if kind == "int" and not re.fullmatch(r"[+-]?\d+", value):
-            kind = "float"  # price<=49.5 of a column of whole numbers
+            kind = "float"  # such as price<=49.5 for a column of whole numbers
         return from_text(column, str(value), kind)
     plain = clean({"value": value}).get("value")
     actual = kind_of(plain)
     numbers = actual in NUMBERS and kind in NUMBERS
     if not (actual in (None, kind) or numbers or (actual, kind) == ("text", "list")):
-        joined_kind(column, kind, str(actual))  # raises, and says both
+        joined_kind(column, kind, str(actual))  # raises an error that names both kinds
     return plain
 
 
@@ -136,7 +136,7 @@ _TOKEN_TYPES: dict[str, type[str]] = {"operator": Operator, "word": Word, "singl
 
 
 class _Parser:
-    """Recursive descent over `or`, `and`, brackets and comparisons."""
+    """A recursive-descent parser for `or`, `and`, brackets and comparisons."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -200,16 +200,16 @@ class _Parser:
         return self.tokens.pop(0)
 
     def accept(self, token: str) -> bool:
-        """Step over the next token if it is this operator or, in capitals too, this bare word."""
-        same = bool(self.tokens) and type(self.tokens[0]) is type(token) and self.tokens[0].lower() == token
-        if same:
+        """If the next token is this operator or this bare word (in any case), step over it and return True."""
+        matches = bool(self.tokens) and type(self.tokens[0]) is type(token) and self.tokens[0].lower() == token
+        if matches:
             self.tokens.pop(0)
-        return same
+        return matches
 
     def expect(self, operator: str) -> None:
         if not self.accept(Operator(operator)):
             raise self.error(f"{self.next()} stands where {operator!r} was expected")
 
     def next(self) -> str:
-        """The next token, for a message."""
+        """Return the next token for an error message."""
         return repr(str(self.tokens[0])) if self.tokens else "the end"

@@ -1,4 +1,4 @@
-"""Photos that a gallery knows and that are no longer where they were."""
+"""Photos that a gallery has rows of but that are no longer at their path."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from fashion_infer.gallery.store import Store
 
 
 class Gone(NamedTuple):
-    """A row whose photo is no longer there; `now` is the path of the same photo, where the gallery has it."""
+    """A row whose photo is no longer at its `path`; `now` is another path of the same file in the gallery, or None."""
 
     id: str
     path: str
@@ -16,11 +16,11 @@ class Gone(NamedTuple):
 
 
 def gone(store: Store, folders: Iterable[str]) -> list[Gone]:
-    """The rows whose photos lay in these folders and are not there any more, vanished or renamed.
+    """Return the rows whose photos were in these folders and were deleted, moved or renamed.
 
     Args:
-        store: of the gallery.
-        folders: paths as they were given to `index`; rows that were added from elsewhere are left alone.
+        store: the gallery's store.
+        folders: paths of folders as they were passed to `index`; rows of other folders are ignored.
     """
     prefixes = tuple(text_of_path(folder).rstrip("/") + "/" for folder in folders)
     missing: list[tuple[str, str, str]] = []

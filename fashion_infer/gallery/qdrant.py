@@ -1,7 +1,8 @@
-"""The store of more than one machine: a collection of a Qdrant cluster, whose payload holds the rows.
+"""A store on a cluster: the rows are the points of a Qdrant collection and their payload.
 
-A gallery NAME is an alias of the collection NAME.1 (or .2 after a rebuild), whose metadata holds what it is bound to. A
-point's id is a UUID made from the row's id. Scores are the cluster's, of vectors that it keeps as float16.
+A gallery NAME is an alias of the collection NAME.1 (NAME.2 after a rebuild). The collection's metadata holds the
+embedding space and the model that the gallery is bound to. A point's id is a UUID made from the row's id. The cluster
+stores the vectors as float16 and computes the scores.
 """
 
 import json
@@ -32,15 +33,15 @@ except ImportError as error:
     raise missing_extra("qdrant-client", "cluster", error) from error
 
 FACTS, KINDS, META = "fashion_infer.facts", "fashion_infer.kinds", "fashion_infer.meta"
-PREFIX = "u_"  # of the keys of the user's own columns
-PORTION = 256  # points of one request
-SPARE = 8  # rows fetched beyond those asked for, to see whether the last ones tie
-SECONDS = 30
+PREFIX = "u_"  # prefix of the payload keys of the user's columns
+PORTION = 256  # points in one request
+SPARE = 8  # rows that are fetched beyond the requested ones, to see whether the last ones tie
+SECONDS = 30  # time limit of a request
 
 
 @contextmanager
-def told(place: str) -> Iterator[None]:
-    """Turn the client's errors into ours."""
+def client_errors(place: str) -> Iterator[None]:
+    """Raise the client's errors as GalleryErrors."""
     try:
         yield
     except (ApiException, ConnectionError, OSError, ValueError) as error:
@@ -54,8 +55,8 @@ class ClusterStore:
         """Open or create a gallery.
 
         Args:
-            place: http(s)://host:port/collection; the cluster's key is read from QDRANT_API_KEY.
-            create: what a new gallery is bound to; None to open only.
+            place: address http(s)://host:port/collection; the cluster's key is read from QDRANT_API_KEY.
+            create: embedding space and model for a new gallery; None to open an existing one only.
 
         Raises:
             GalleryError: the cluster cannot be reached, or there is no such gallery.
@@ -64,7 +65,7 @@ class ClusterStore:
         self.place, self._name = place, url.path.strip("/")
         if not self._name or "/" in self._name:
             raise GalleryError(f"{place} names no collection: it is http(s)://host:port/collection")
-        with told(place):
+        with client_errors(place):
             self._client = QdrantClient(
                 url=f"{url.scheme}://{url.netloc}", api_key=os.environ.get("QDRANT_API_KEY"), timeout=SECONDS
             )
@@ -78,7 +79,7 @@ class ClusterStore:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read again what the collection says of itself."""
+        """Read the collection's metadata again."""
         metadata = self._client.get_collection(self._collection).config.metadata or {}
         self.facts = Facts(**metadata[FACTS])
         self.kinds: dict[str, str] = metadata.get(KINDS, {})
@@ -102,7 +103,7 @@ class ClusterStore:
             yield fields["id"], fields["path"], fields["content_hash"]
 
     def sample(self, count: int) -> list[Row]:
-        return list(islice(self, count))  # in the order of hashed ids, which is as good as random
+        return list(islice(self, count))  # the order of the points' ids, which are hashes, is as good as random
 
     def get(self, ids: Sequence[str], *, by: str = "id") -> list[Row]:
         chosen = q.Filter(must=[q.FieldCondition(key=by, match=q.MatchAny(any=list(ids)))])
@@ -122,7 +123,7 @@ class ClusterStore:
                 )
                 for query in queries
             ]
-            with told(self.place):
+            with client_errors(self.place):
                 answers = self._client.query_batch_points(self._collection, requests)
             ranked = [self._candidates(answer.points) for answer in answers]
             tied = any(len(c) == fetched > count > 0 and c[count - 1][0] == c[-1][0] for c in ranked)
@@ -131,7 +132,7 @@ class ClusterStore:
             fetched *= 4
 
     def count(self, where: Filter | None) -> int:
-        with told(self.place):
+        with client_errors(self.place):
             chosen = None if where is None else condition(where)
             return int(self._client.count(self._collection, count_filter=chosen, exact=True).count)
 
@@ -142,7 +143,7 @@ class ClusterStore:
     def write(self, records: Iterable[str], rows: Iterable[Row]) -> None:
         rows = list(rows)
         self._widen_kinds(rows)
-        # first what is new, then what it replaces is left: a break in between loses nothing
+        # stale rows are removed after the new ones are written, so that an interruption loses nothing
         self._upsert(self._collection, rows, [None] * len(rows))
         kept = {row.id for row in rows}
         stale = [row.id for row in self.get(list(records), by="record") if row.id not in kept]
@@ -150,7 +151,7 @@ class ClusterStore:
 
     def remove(self, ids: Sequence[str]) -> int:
         count = len(self.get(ids))
-        with told(self.place):
+        with client_errors(self.place):
             for start in range(0, len(ids), PORTION):
                 points: list[Any] = [_point_id(id) for id in ids[start : start + PORTION]]
                 self._client.delete(self._collection, q.PointIdsList(points=points), wait=True)
@@ -158,15 +159,15 @@ class ClusterStore:
 
     def set_meta(self, key: str, value: Any) -> None:
         self.meta = self.meta | {key: value}
-        self._keep({META: self.meta})
+        self._update_metadata({META: self.meta})
 
     def settle(self, *, wait: bool = False, progress: Callable[[int, int], None] | None = None) -> None:
-        """Nothing to do: the cluster indexes by itself."""
+        """Do nothing: the cluster keeps its index up to date itself."""
 
     def begin_epoch(self, facts: Facts) -> str:
         number = int(self._collection.rpartition(".")[2]) + 1
         collection = f"{self._name}.{number}"
-        with told(self.place):
+        with client_errors(self.place):
             if self._client.collection_exists(collection):
                 metadata = self._client.get_collection(collection).config.metadata or {}
                 if metadata.get(FACTS, {}).get("space") == facts.space:
@@ -189,7 +190,7 @@ class ClusterStore:
         self._upsert(epoch, rows, origins)
 
     def switch_epoch(self, epoch: str) -> None:
-        with told(self.place):
+        with client_errors(self.place):
             old = self._collection
             self._point_alias(epoch, old)
             self._client.delete_collection(old)
@@ -215,15 +216,15 @@ class ClusterStore:
             changes.insert(0, q.DeleteAliasOperation(delete_alias=q.DeleteAlias(alias_name=self._name)))
         self._client.update_collection_aliases(change_aliases_operations=changes)
 
-    def _keep(self, metadata: dict[str, Any]) -> None:
-        with told(self.place):
+    def _update_metadata(self, metadata: dict[str, Any]) -> None:
+        with client_errors(self.place):
             self._client.update_collection(self._collection, metadata=metadata)
 
     def _widen_kinds(self, rows: Sequence[Row]) -> None:
         wider = joined_kinds(self.kinds, [row.columns for row in rows])
         if wider != self.kinds:
             self.kinds = wider
-            self._keep({KINDS: wider})
+            self._update_metadata({KINDS: wider})
 
     def _upsert(self, collection: str, rows: Sequence[Row], origins: Sequence[str | None]) -> None:
         points = [
@@ -234,7 +235,7 @@ class ClusterStore:
             )
             for row, origin in zip(rows, origins, strict=True)
         ]
-        with told(self.place):
+        with client_errors(self.place):
             for start in range(0, len(points), PORTION):
                 self._client.upsert(collection, points[start : start + PORTION], wait=True)
 
@@ -243,7 +244,7 @@ class ClusterStore:
     ) -> Iterator[q.Record]:
         offset: Any = None
         while True:
-            with told(self.place):
+            with client_errors(self.place):
                 records, offset = self._client.scroll(
                     collection or self._collection,
                     scroll_filter=where,
@@ -279,7 +280,11 @@ class ClusterStore:
 
 
 def condition(node: Filter) -> q.Filter:
-    """A typed filter as Qdrant's."""
+    """Convert a filter from `typed_filter` into Qdrant's form.
+
+    Raises:
+        UsageError: the filter compares the order of texts, which Qdrant does not support.
+    """
     if isinstance(node, All):
         return q.Filter(must=[condition(part) for part in node.parts])
     if not isinstance(node, Compare):
@@ -306,7 +311,7 @@ def condition(node: Filter) -> q.Filter:
 
 
 def _key(column: str) -> str:
-    """The payload's key of a user's column: dots and brackets would lead into nested values."""
+    """Return the payload key of a user's column. Dots and brackets are escaped, since Qdrant reads them as paths."""
     return PREFIX + column.replace("%", "%25").replace(".", "%2E").replace("[", "%5B")
 
 
@@ -315,7 +320,7 @@ def _name(key: str) -> str:
 
 
 def _keyed(value: Any) -> Any:
-    """Truth as a keyword: Qdrant's own booleans cannot be filtered by value everywhere."""
+    """Return a boolean as a keyword, since not every Qdrant can filter by a boolean's value."""
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
 
 
@@ -346,7 +351,7 @@ def _payload(row: Row, origin: str | None) -> dict[str, Any]:
 
 
 def _fields(point: Any) -> dict[str, Any]:
-    """A copy of a point's payload."""
+    """Return a copy of a point's payload."""
     return dict(point.payload)
 
 

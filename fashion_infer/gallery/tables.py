@@ -1,4 +1,4 @@
-"""How a gallery's rows lie in SQLite: its tables, a row's fields, and what SQLite's errors mean to a user."""
+"""A gallery's rows in SQLite: the tables, the fields of a row, and what SQLite's errors mean to a user."""
 
 import json
 import sqlite3
@@ -14,12 +14,12 @@ from fashion_infer.gallery.rows import Row, columns_to_json
 from fashion_infer.gallery.values import from_json
 
 FILE = "gallery.sqlite"
-FORMAT = 1  # of the tables
+FORMAT = 1  # version of the tables
 FIELDS = (
     "id, record, path, asked, box, is_garment, category, category_score, attributes, colors, landmarks, content_hash, "
     "columns"
 )
-CHUNK = 500  # parameters of one statement
+CHUNK = 500  # most parameters of one statement
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -37,12 +37,12 @@ CREATE TABLE removed_{0} (number INTEGER PRIMARY KEY, change INTEGER NOT NULL);
 
 
 class EpochGoneError(GalleryError):
-    """The rows of an epoch are no longer there: another one serves."""
+    """The rows of an epoch no longer exist, because a rebuild has switched to another epoch."""
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+def sqlite_errors(folder: Path) -> Iterator[None]:
+    """Raise SQLite's errors as GalleryErrors that say what to do."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -63,7 +63,7 @@ def told(folder: Path) -> Iterator[None]:
 
 
 def row_of_fields(fields: Sequence[Any], vector: bytes, kinds: Mapping[str, str]) -> Row:
-    """A row from its `FIELDS` and its vector."""
+    """Return the row with these `FIELDS` and this vector (the bytes of its float16 numbers)."""
     (
         id,
         record,
@@ -98,7 +98,7 @@ def row_of_fields(fields: Sequence[Any], vector: bytes, kinds: Mapping[str, str]
 
 
 def fields_of(row: Row) -> tuple[Any, ...]:
-    """The `FIELDS` of a row."""
+    """Return the `FIELDS` of a row."""
     return (
         row.id,
         row.record,
@@ -116,13 +116,13 @@ def fields_of(row: Row) -> tuple[Any, ...]:
     )
 
 
-def marks(values: Sequence[Any]) -> str:
-    """A question mark for each parameter."""
+def placeholders(values: Sequence[Any]) -> str:
+    """Return SQL with a question mark for each parameter."""
     return ", ".join("?" * len(values))
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A reading connection; in a folder that cannot be written, one that needs no shared memory there."""
+    """Open a connection for reading; in a read-only folder, one that needs no shared-memory file there."""
     uri = path.resolve().as_uri()
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     try:
