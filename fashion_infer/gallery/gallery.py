@@ -1,4 +1,4 @@
-"""The gallery: garments that were seen, and those most like a query among them."""
+"""The Gallery class: it stores garments and finds those that are most similar to a query."""
 
 import os
 from collections import Counter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class SearchOptions(TypedDict, total=False):
-    """The keywords of `Gallery.search`."""
+    """The keyword arguments of `Gallery.search`."""
 
     ids: str | Sequence[str] | None
     vectors: NDArray[Any] | None
@@ -50,26 +50,27 @@ class SearchOptions(TypedDict, total=False):
 
 
 class Gallery:
-    """Garments, kept with the embeddings of one model, searched by photo, id or vector.
+    """Garments stored with the embeddings of one model, searched by photo, id or vector.
 
-    It may be used from many threads at once, and as a context manager. One process writes at a time; others read beside
-    it and see what it has written.
+    A Gallery may be used from many threads at once, and as a context manager. Only one process can write at a time.
+    Others can read meanwhile, and they see what has been written.
     """
 
     def __init__(
         self, place: str | os.PathLike[str], predictor: Predictor | None = None, *, create: bool = True
     ) -> None:
-        """Open a gallery, or make one.
+        """Open a gallery, or create one.
 
         Args:
-            place: a folder, or http(s)://host:port/collection of a Qdrant cluster (its key in QDRANT_API_KEY).
-            predictor: of the model that the gallery is bound to; without one a gallery can be read, exported, cut and
-                searched by vectors and ids.
-            create: make it where there is none; that needs a predictor.
+            place: a folder, or the address http(s)://host:port/collection of a Qdrant cluster, whose key is read from
+                QDRANT_API_KEY.
+            predictor: predictor with the model that the gallery is bound to. Without one, a gallery can be read,
+                exported and searched by vectors and ids, and rows can be removed.
+            create: whether to create a gallery if there is none; this needs a predictor.
 
         Raises:
-            GalleryError: no gallery, damaged, of another release, or one that cannot be opened.
-            GalleryMismatchError: the predictor's embeddings are of another space.
+            GalleryError: there is no gallery, it is damaged, another release wrote it, or it cannot be opened.
+            GalleryMismatchError: the predictor's embeddings belong to another embedding space.
             MissingExtraError: faiss, or for a cluster qdrant-client, is not installed.
         """
         self.place = os.fspath(place)
@@ -84,7 +85,7 @@ class Gallery:
 
     @property
     def facts(self) -> Facts:
-        """What it is bound to: embedding space and model."""
+        """The embedding space and the model that the gallery is bound to."""
         return self._store.facts
 
     @property
@@ -96,11 +97,11 @@ class Gallery:
         return len(self._store)
 
     def __iter__(self) -> Iterator[Row]:
-        """Every row, in an order that stays the same."""
+        """Yield every row, always in the same order."""
         return iter(self._store)
 
     def get(self, id: str) -> Row | None:
-        """The row of an id, None where there is none."""
+        """Return the row with this id, or None."""
         return next(iter(self._store.get([id])), None)
 
     def add(
@@ -110,22 +111,23 @@ class Gallery:
         payloads: Iterable[Mapping[str, Any] | None] | None = None,
         boxes: Iterable[Sequence[Box] | None] | None = None,
     ) -> AddReport:
-        """Add garments; what is there already and unchanged is skipped, so adding again is the update.
+        """Add garments. Photos that are stored already and have not changed are skipped, so call it again to update.
 
         Args:
-            images: any number of them, as `read_image` takes them; read lazily, with bounded memory.
-            ids: of each; by default the path as given. An id that is there already is replaced.
-            payloads: the user's own columns of each, {name: value}; None keeps those that are stored.
-            boxes: the garments of each, x1 y1 x2 y2 in pixels of the upright photo; each box is a row of its own, whose
-                id has "#n" for the n-th at its end. None is the whole photo.
+            images: images of any kind that `read_image` accepts, in any number; they are read lazily, with bounded
+                memory.
+            ids: id of each image; by default its path as passed. A row that already has this id is replaced.
+            payloads: the user's columns of each image, {name: value}; None keeps the stored columns.
+            boxes: boxes of the garments in each image, x1 y1 x2 y2 in pixels of the upright image, or None for the
+                whole image. Each box becomes a row, and "#n" for the n-th box is appended to its id.
 
         Returns:
-            What became of each garment, in order. A bad image or box fails alone.
+            The result for each garment, in order. A bad image or box does not affect the others.
 
         Raises:
             GalleryLockedError: another process is writing.
-            GalleryError: the gallery cannot be written; what was reported is kept.
-            UsageError: without a predictor, or ids, payloads or boxes that are fewer or more than the images.
+            GalleryError: the gallery cannot be written; rows that were reported before are kept.
+            UsageError: there is no predictor, or ids, payloads or boxes are not as many as the images.
         """
         return AddReport(list(self.adding(images, ids, payloads, boxes)))
 
@@ -136,14 +138,14 @@ class Gallery:
         payloads: Iterable[Mapping[str, Any] | None] | None = None,
         boxes: Iterable[Sequence[Box] | None] | None = None,
     ) -> Generator[Outcome, None, None]:
-        """`add`, lazily: each outcome comes once its row is safe on the disk. Close or exhaust the iterator."""
+        """Add lazily: each outcome is yielded once its row is safe on the disk. Close or exhaust the iterator."""
         predictor = self._needed_predictor()
         with self._store.writing():
             yield from add(self._store, predictor, photos_of(images, ids, payloads, boxes))  # type: ignore[arg-type]
             self._settle()
 
     def remove(self, ids: str | Sequence[str]) -> int:
-        """Remove rows by their ids; says how many there were.
+        """Remove rows by their ids, and return how many there were.
 
         Raises:
             GalleryLockedError: another process is writing.
@@ -180,46 +182,50 @@ class Gallery:
         diversity: float = 0.0,
         exact: bool = False,
     ) -> Any:
-        """The garments most like a query.
+        """Find the garments that are most similar to a query.
 
         Args:
-            images: a photo, or the Prediction that the gallery's model made of one; a list of photos or of Predictions.
-            ids: a row's id, or a list of them; the row itself is no hit.
-            vectors: float [D], or [N, D] for N queries.
-            box: of the garment in the photo, pixels of the upright photo.
-            together: the queries show one thing: one search by their mean.
-            like: ids that the hits should be more like; alone, they are the query.
-            unlike: ids that the hits should be less like.
-            where: a filter, as text ("price<=50 and category in (Dress, Skirt)") or dict ({"price": {"lte": 50}}).
-            limit: hits (or groups), so many as long as there are that many.
-            offset: hits before the first one given, for paging.
-            min_score: hits that score less are left out; `dropped` says how many.
-            group_by: a column, such as "item": only the best row of each value; its `views` counts the others too.
-            diversity: 0 is by likeness alone; towards 1 the hits also differ from each other.
-            exact: compare every row, also where the gallery has a graph to search.
+            images: a photo, a Prediction that the gallery's model made of one, or a list of photos or of Predictions.
+            ids: id of a row, or a list of ids; the row itself is not among its hits.
+            vectors: float [D] for one query, or [N, D] for N queries.
+            box: box of the garment in the only photo, x1 y1 x2 y2 in pixels of the upright photo.
+            together: whether all queries show one thing; their mean is then searched.
+            like: ids of rows that the hits should resemble; without another query, these rows are the query.
+            unlike: ids of rows that the hits should not resemble.
+            where: filter as text ("price<=50 and category in (Dress, Skirt)") or dict ({"price": {"lte": 50}}).
+            limit: greatest number of hits, or of groups; it is reached if at least as many rows satisfy the filter.
+            offset: number of hits to skip before the first one, for paging.
+            min_score: cosine similarity below which hits are left out; `Hits.dropped` counts them.
+            group_by: a column, such as "item"; only the best row of each value is a hit, and its `views` is the number
+                of rows with that value.
+            diversity: number in [0, 1]. 0 ranks by similarity to the query alone; the higher it is, the more the hits
+                differ from each other.
+            exact: whether to compare every row even if the gallery has a graph.
 
         Returns:
-            The Hits of a query; for a list, or [N, D], a list of Hits in that order, in which a bad query has `error`.
+            The Hits of a single query. For a list or for [N, D], a list of Hits in the same order, in which the Hits
+            of a bad query have an `error`.
 
         Raises:
-            ImageError: the only photo is bad.
-            UsageError: an unknown column, an option out of range, no query, or photos without a predictor.
-            GalleryError: the only id is not there.
+            ImageError: the only photo cannot be used.
+            UsageError: a column is unknown, an option is out of range, there is no query, or a photo is the query and
+                there is no predictor.
+            GalleryError: the only id is not in the gallery.
         """
         options = Options(limit, offset, typed_filter(where, self._store.kinds), exact, group_by, min_score, diversity)
-        asked, alone = self._queries(images, ids, vectors, box)
-        if together and asked:
-            asked, alone = [queries.together(asked)], True
-        if like or unlike or not asked:
-            alone = alone or not asked
-            asked = queries.refined_by(self._store, self.place, asked, like, unlike)
-        if alone and (error := asked[0].facts.get("error")) is not None:
+        parsed, is_single = self._queries(images, ids, vectors, box)
+        if together and parsed:
+            parsed, is_single = [queries.together(parsed)], True
+        if like or unlike or not parsed:
+            is_single = is_single or not parsed
+            parsed = queries.refined_by(self._store, self.place, parsed, like, unlike)
+        if is_single and (error := parsed[0].facts.get("error")) is not None:
             raise error
-        results = search(self._store, asked, options)
-        return results[0] if alone else results
+        results = search(self._store, parsed, options)
+        return results[0] if is_single else results
 
     def export(self, path: str | os.PathLike[str]) -> int:
-        """Write every row to a Parquet file (columns as in docs/gallery.md); says how many.
+        """Write every row to a Parquet file (docs/gallery.md lists its columns), and return the number of rows.
 
         Raises:
             GalleryError: the file cannot be written.
@@ -230,15 +236,15 @@ class Gallery:
 
     @classmethod
     def taking(cls, place: str | os.PathLike[str], source: str | os.PathLike[str]) -> Generator[Outcome, None, None]:
-        """Add rows with their embeddings from Parquet, to a gallery that is made where there is none.
+        """Add rows with their embeddings from Parquet to a gallery, which is created if there is none.
 
         Args:
-            place: of the gallery.
-            source: a file that `export` or `fashion-infer embed` wrote, or a folder of them.
+            place: folder or address of the gallery.
+            source: a file that `export` or `fashion-infer embed` wrote, or a folder of such files.
 
         Raises:
-            UsageError: it holds no embeddings of ours.
-            GalleryMismatchError: they are of another space than the gallery's.
+            UsageError: the source is no file of embeddings.
+            GalleryMismatchError: the embeddings belong to another space than the gallery's.
         """
         from fashion_infer.gallery.parquet import facts_in
         from fashion_infer.gallery.taking import take
@@ -252,26 +258,26 @@ class Gallery:
             store.close()
 
     def rebuilding(self, predictor: Predictor, *, prune: bool = False) -> Generator[Outcome, None, None]:
-        """Make every embedding anew by another model, from the photos; the old ones serve until the last is done.
+        """Compute every embedding again with another model, from the photos; until the end the old ones are searched.
 
-        A rebuild that was broken off goes on where it stopped. Close or exhaust the iterator.
+        A rebuild that was interrupted continues where it stopped. Close or exhaust the iterator.
 
         Args:
-            predictor: of the new model; the gallery is bound to it from the end on.
-            prune: leave out rows whose photo can no longer be read, instead of staying with the old ones.
+            predictor: predictor with the new model, to which the gallery is bound once the rebuild is complete.
+            prune: whether to leave out rows whose photo can no longer be read, instead of keeping all old embeddings.
 
         Raises:
-            GalleryError: photos cannot be read, and not `prune`.
+            GalleryError: some photos cannot be read, and `prune` is False.
         """
         with self._store.writing():
             yield from rebuild(self._store, predictor, facts_of(predictor), prune=prune)
             settle(self._store)
 
     def duplicates(self, progress: Callable[[int], None] | None = None) -> "Iterator[Pair]":
-        """Pairs of rows that show the same file, the same photo or the same item; nothing is dropped.
+        """Yield pairs of rows that show the same file, the same photo or the same item; no row is removed.
 
         Args:
-            progress: called with the number of rows looked at.
+            progress: called with the number of rows that have been compared.
         """
         from fashion_infer.gallery.duplicates import duplicates
 
@@ -282,53 +288,58 @@ class Gallery:
         images: Iterable[ImageSource],
         payloads: Iterable[Mapping[str, Any] | None] | None = None,
     ) -> tuple[Counter[str], float]:
-        """What adding whole photos would do, without doing it.
+        """Estimate what adding whole photos would do, without doing it.
+
+        Args:
+            images: images as `add` accepts them.
+            payloads: the user's columns of each image, as `add` accepts them.
 
         Returns:
-            How many rows are "new", "changed", "unchanged" and "failed", and the seconds that they would take about.
+            The numbers of rows that are "new", "changed", "unchanged" and "failed", and roughly the seconds that the
+            network would take.
         """
         photos = photos_of(images, None, payloads, None)  # type: ignore[arg-type]
         return estimate(self._needed_predictor(), planned(self._store, photos))
 
     def price_of_rebuild(self, predictor: Predictor) -> tuple[int, float]:
-        """How many rows `rebuilding` has yet to compute, and about how many seconds that takes."""
+        """Estimate a rebuild: the number of rows still to compute, and roughly the seconds that they take."""
         with self._store.writing():
             return price(self._store, predictor, facts_of(predictor))
 
     def info(self) -> dict[str, Any]:
-        """What it holds and is bound to, in plain values."""
-        from fashion_infer.gallery.checking import facts_about  # below an extra
+        """Return what the gallery holds and which model it is bound to, as values that JSON can hold."""
+        from fashion_infer.gallery.checking import facts_about  # needs faiss
 
         return facts_about(self._store)
 
     def check(self) -> tuple[list[str], float]:
-        """Look for damage.
+        """Check the gallery for damage.
 
         Returns:
-            What is wrong, in sentences, and the share of the ten nearest that a search finds, in [0, 1].
+            The problems as sentences, and the share in [0, 1] of the ten nearest rows that a search finds.
 
         Raises:
-            UsageError: the gallery lies on a cluster, which checks itself.
+            UsageError: the gallery is on a cluster, which checks itself.
         """
-        from fashion_infer.gallery.checking import check  # below an extra
+        from fashion_infer.gallery.checking import check  # needs faiss
 
         return check(self._store)
 
     def settle(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Wait until the index is up to date, which `add` leaves to the background for a large gallery.
+        """Wait until the index is up to date. For a large gallery, `add` lets a background thread build it.
 
         Args:
-            progress: called with the rows done, and all of them.
+            progress: called with the number of rows done and the number of all rows.
         """
         with self._store.writing():
             settle(self._store, wait=True, progress=progress)
 
     def gone(self, folders: Iterable[str]) -> list[Gone]:
-        """Rows whose photos lay in these folders, as they were given, and are not there any more."""
+        """Return the rows whose photos were in these folders, as passed to `index`, and are no longer there."""
         return gone(self._store, folders)
 
     def close(self) -> None:
-        """Let go of the files; a graph that is being built comes to its end first."""
+        """Close the files, after waiting for a graph that is being built."""
         self._store.close()
 
     def __enter__(self) -> "Gallery":
@@ -340,7 +351,7 @@ class Gallery:
         self.close()
 
     def _settle(self) -> None:
-        """After writing: keep index and match levels in step with the rows."""
+        """Bring the index and the match levels up to date after writing."""
         settle(self._store)
 
     def _needed_predictor(self) -> Predictor:
@@ -349,18 +360,18 @@ class Gallery:
         return self.predictor
 
     def _check_bound(self, predictor: Predictor) -> None:
-        held, offered = self.facts, facts_of(predictor)
-        if held.space != offered.space:
+        bound, new = self.facts, facts_of(predictor)
+        if bound.space != new.space:
             raise GalleryMismatchError(
-                f"gallery {self.place} holds embeddings of {held.model} (space {held.space}), and {offered.model} "
-                f"gives others (space {offered.space}): use {held.model}, or make all embeddings anew with "
-                f"fashion-infer index {self.place} --rebuild {offered.model}"
+                f"gallery {self.place} holds embeddings of {bound.model} (space {bound.space}), and {new.model} "
+                f"gives others (space {new.space}): use {bound.model}, or compute all embeddings again with "
+                f"fashion-infer index {self.place} --rebuild {new.model}"
             )
 
     def _queries(self, images: Any, ids: Any, vectors: Any, box: Box | None) -> tuple[list[Query], bool]:
-        """The queries, and whether there is but one, that was not in a list."""
-        kinds = [what for what in (images, ids, vectors) if what is not None]
-        if len(kinds) > 1:
+        """Return the queries, and whether the caller passed a single one outside a list."""
+        sources = [source for source in (images, ids, vectors) if source is not None]
+        if len(sources) > 1:
             raise UsageError("give images, ids or vectors, one of them")
         if box is not None and (images is None or isinstance(images, list | tuple | Prediction)):
             raise UsageError("a box goes with one photo")
@@ -378,7 +389,7 @@ class Gallery:
 
 
 def facts_of(predictor: Predictor) -> Facts:
-    """What a gallery made with a predictor is bound to."""
+    """Return the embedding space and the model that a gallery made with this predictor is bound to."""
     spec = predictor.spec
     groups = dict(zip(spec.attributes, spec.attribute_groups, strict=True))
     path = predictor.path
@@ -387,7 +398,11 @@ def facts_of(predictor: Predictor) -> Facts:
 
 
 def open_store(place: str, create: Facts | None) -> Store:
-    """The store of a place; the extra that it needs is named when it is missing."""
+    """Open the store at a folder or an address; `create` is None, or what a new gallery is bound to.
+
+    Raises:
+        MissingExtraError: the extra that the store needs is not installed.
+    """
     if place.startswith(("http://", "https://")):
         from fashion_infer.gallery.qdrant import ClusterStore
 
@@ -398,7 +413,7 @@ def open_store(place: str, create: Facts | None) -> Store:
 
 
 def settle(store: Store, *, wait: bool = False, progress: Any = None) -> None:
-    """After writing: bring the index up to date and measure anew what a score means, where that is due."""
+    """Bring the index up to date after writing, and measure the match levels again if that is due."""
     store.settle(wait=wait, progress=progress)
     if match.is_due(store):
         store.set_meta(match.META, match.measure(store, store.sample(match.QUERIES)))

@@ -1,4 +1,4 @@
-"""What a search gives back."""
+"""The results of a search: Hit and Hits."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,17 +8,18 @@ from fashion_infer.errors import FashionInferError
 
 @dataclass(frozen=True)
 class Hit:
-    """A garment of the gallery that was found.
+    """One garment that a search found.
 
     Attributes:
-        id: of the row.
+        id: id of the row.
         score: cosine similarity to the query, in [-1, 1].
-        payload: path, box, category, category_score, attributes, is_garment, content_hash, colors where the model gives
-            them, and the user's own columns.
-        match: "likely" to be the same item, "possible" or "unlikely", by how often other items of this gallery score as
-            high; None where the gallery is too small to measure that.
-        why: {"same": [...], "differs": [...]}, what query and hit share in category, attributes and colours.
-        views: of a grouped search, how many rows its group has (of those that meet the filter); else 1.
+        payload: path, box, category, category_score, attributes, is_garment, content_hash, colors if the model predicts
+            them, and the user's columns.
+        match: "likely" to be the same item, "possible" or "unlikely", judged by how often other items of this gallery
+            reach such a score; None if the gallery is too small to measure that.
+        why: {"same": [...], "differs": [...]}, what query and hit have in common, and where they differ, in category,
+            attributes and colours.
+        views: in a grouped search, the number of rows in the hit's group that satisfy the filter; otherwise 1.
     """
 
     id: str
@@ -30,17 +31,17 @@ class Hit:
 
     @property
     def item(self) -> Any:
-        """The value of the user's column "item", None without one."""
+        """The value of the user's column "item", or None."""
         return self.payload.get("item")
 
     @property
     def image(self) -> str | None:
-        """The path of the photo."""
+        """The path of the photo, or None if it was not added as a path."""
         path: str | None = self.payload.get("path")
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "id": self.id,
             "item": plain(self.item),
@@ -57,13 +58,13 @@ class Hits(list[Hit]):
     """The hits of one query, best first.
 
     Attributes:
-        box: of the query's garment, pixels; None where the query was no photo.
-        category: that the model saw in the query, None likewise.
-        searched: rows that were searched.
-        exact: True where every one of them was compared, False where a graph led the way.
-        dropped: hits that `min_score` left out.
-        took_ms: milliseconds of the search, shared by the queries of one call.
-        error: None, or why this query could not be searched; there are no hits then.
+        box: box of the query's garment, x1 y1 x2 y2 in pixels; None if the query was no photo.
+        category: category that the model predicted for the query; None if the query was no photo.
+        searched: number of rows that were searched.
+        exact: True if all of these rows were compared, False if a graph was used.
+        dropped: number of hits that `min_score` left out.
+        took_ms: duration of the search in milliseconds, for all queries of the call together.
+        error: None, or why this query could not be searched; there are then no hits.
     """
 
     def __init__(self, hits: "list[Hit] | tuple[Hit, ...]" = (), **facts: Any) -> None:
@@ -76,7 +77,7 @@ class Hits(list[Hit]):
             setattr(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """One object of a search's JSON; `search_to_dict` makes the whole."""
+        """Return the object of one query in a search's JSON; `search_to_dict` returns the whole."""
         box = None if self.box is None else list(self.box)
         described: dict[str, Any] = {"box": box, "category": self.category, "hits": [hit.to_dict() for hit in self]}
         if self.dropped:
@@ -87,7 +88,12 @@ class Hits(list[Hit]):
 
 
 def search_to_dict(results: list[Hits], space: str) -> dict[str, Any]:
-    """The JSON of a search: an object for each query, in their order."""
+    """Return the JSON of a search, with an object for each query, in their order.
+
+    Args:
+        results: the Hits of each query.
+        space: the gallery's embedding space.
+    """
     return {
         "objects": [hits.to_dict() for hits in results],
         "searched": max((hits.searched for hits in results), default=0),
@@ -98,5 +104,5 @@ def search_to_dict(results: list[Hits], space: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a column as JSON can hold it."""
+    """Return a column's value in a form that JSON can hold: dates and times as ISO text, others as they are."""
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,7 +1,7 @@
-"""The vectors of a gallery in memory, searched by faiss: what a cache file maps, and the rows that are newer than it.
+"""The vectors of a gallery in memory, searched by faiss: those of the mapped cache file, and those of newer rows.
 
-A Snapshot never changes, so searches need no lock; `advance` makes the next one when the database has moved on. Rows
-that were removed stay in it, marked as dead, until a cache is built without them.
+A Snapshot never changes, so searches need no lock. `advance` makes the next one when the database has changed. Removed
+rows stay in it, marked as dead, until a cache is built without them.
 """
 
 import os
@@ -25,14 +25,12 @@ Float32s = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-GATHER_SHARE = (
-    0.05  # of the rows: fewer than this are copied out and multiplied, which is faster than to skip the others
-)
+GATHER_SHARE = 0.05  # up to this share of the rows, copying them out is faster than a scan that skips the others
 READ_ROWS = 50_000  # vectors read from the database at once
 
 
 class Part(NamedTuple):
-    """An index of the rows at the positions from `start` on."""
+    """A faiss index of the rows at consecutive positions from `start` on."""
 
     start: int
     index: Any
@@ -40,19 +38,19 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The vectors of one state of a gallery; a row's position is its place in `numbers`.
+    """The vectors of one state of a gallery; a row's position is its index in `numbers`.
 
     Attributes:
-        epoch: of the rows.
-        change: the last change of the database that is in it.
-        last: the highest row number seen, removed ones too.
-        numbers: int64 [N], of the rows, ascending.
+        epoch: epoch of the rows.
+        change: number of the last change of the database that the snapshot includes.
+        last: highest row number seen so far, including removed rows.
+        numbers: int64 [N], the row numbers, ascending.
         alive: bool [N], False for rows that were removed.
-        parts: the indexes, that of the cache first.
-        cached: rows of the cache, 0 without one.
-        removed_from: the change up to which removed rows are missing from the cache.
-        ef_search: how far the cache's HNSW graph is to be searched, None where the cache has none that is good enough.
-        folder: of the cache.
+        parts: the faiss indexes; the one of the cache comes first.
+        cached: number of rows in the cache, 0 without a cache.
+        removed_from: number of the change up to which removed rows are no longer in the cache.
+        ef_search: width of a search in the cache's HNSW graph; None if there is no graph with enough recall.
+        folder: folder of the cache, or None.
     """
 
     epoch: int
@@ -70,18 +68,18 @@ class Snapshot:
         return int(self.alive.sum())
 
     def has_graph(self) -> bool:
-        """Whether the cache has an HNSW graph."""
+        """Tell whether the cache has an HNSW graph."""
         return bool(self.cached) and hasattr(self.parts[0].index, "hnsw")
 
     def positions(self, numbers: NDArray[np.int64]) -> Positions:
-        """The positions of the row numbers that it holds."""
+        """Return the positions of these row numbers; numbers that the snapshot does not have are left out."""
         places = np.searchsorted(self.numbers, numbers)
         places[places == len(self.numbers)] = 0
-        held: Positions = places[self.numbers[places] == numbers] if len(self.numbers) else places[:0]
-        return held
+        positions: Positions = places[self.numbers[places] == numbers] if len(self.numbers) else places[:0]
+        return positions
 
     def vectors(self, positions: Positions) -> Float32s:
-        """float32 [P, D] of the rows at these positions."""
+        """Return the vectors at P positions, float32 [P, D]."""
         result = np.empty((len(positions), self.parts[0].index.d if self.parts else 0), np.float32)
         for start, index in self.parts:
             inside = (positions >= start) & (positions < start + index.ntotal)
@@ -92,17 +90,17 @@ class Snapshot:
     def search(
         self, queries: Float32s, count: int, chosen: Mask | None = None, *, exact: bool = False
     ) -> tuple[Float32s, Positions]:
-        """The nearest rows of each query.
+        """Find the nearest rows of each query.
 
         Args:
             queries: float32 [Q, D] of unit length.
-            count: how many of each, at most.
-            chosen: bool [N], the rows to search in, always exactly; all that are alive when None.
-            exact: scan, also where there is a graph.
+            count: greatest number of rows for each query.
+            chosen: bool [N], the rows to search, which are then all compared; None to search all rows.
+            exact: whether to compare all rows even if there is a graph.
 
         Returns:
-            Cosine similarities [Q, K] and positions [Q, K], best first, K at most `count`; -inf and -1 where a row is
-            missing, at the end.
+            Cosine similarities [Q, K] and positions [Q, K], best first; K is at most `count`. If fewer than K rows are
+            found, a query's last entries are -inf and -1.
         """
         mask = self.alive if chosen is None else chosen & self.alive
         partial = []
@@ -120,12 +118,12 @@ class Snapshot:
 
 
 def empty(epoch: int) -> Snapshot:
-    """The snapshot before the first row."""
+    """Return a snapshot without rows."""
     return Snapshot(epoch, 0, 0, np.empty(0, np.int64), np.empty(0, np.bool_), ())
 
 
 def advance(snapshot: Snapshot, database: Database) -> Snapshot:
-    """The snapshot of the database's present state, from one of an earlier state of the same epoch."""
+    """Return the snapshot of the database's present state, made from one of an earlier state of the same epoch."""
     dim = database.facts.dim
     parts = list(snapshot.parts)
     rows, last = len(snapshot.numbers), snapshot.last
@@ -154,23 +152,23 @@ def advance(snapshot: Snapshot, database: Database) -> Snapshot:
 
 
 def flat_index(dim: int) -> Any:
-    """An empty index for exact scans of float16 vectors by inner product."""
+    """Return an empty index for exact scans of float16 vectors by inner product."""
     return faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
 
 def portions(snapshot: Snapshot, positions: Positions) -> Iterator[Float32s]:
-    """The vectors at many positions, some thousand at a time."""
+    """Yield the vectors at many positions, float32 [P, D] with P up to 10,000 at a time."""
     for start in range(0, len(positions), 10_000):
         yield snapshot.vectors(positions[start : start + 10_000])
 
 
 def search_threads() -> int:
-    """Cores that faiss may use: those of this process."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def _with_part(parts: list[Part], start: int, vectors: Float32s, cached: int) -> list[Part]:
-    """The parts and one more, merged with those before it that are hardly larger: a few dozen at most, ever."""
+    """Append a part, after merging it with the earlier parts less than twice as large; so the parts stay few."""
     while parts and parts[-1].start >= cached and parts[-1].index.ntotal < 2 * len(vectors):
         earlier = parts.pop()
         start = earlier.start
@@ -181,7 +179,7 @@ def _with_part(parts: list[Part], start: int, vectors: Float32s, cached: int) ->
 
 
 def _flat(index: Any) -> Any:
-    """The vectors of an index without its graph."""
+    """Return the vectors of an index without its graph."""
     return faiss.downcast_index(index.storage) if hasattr(index, "hnsw") else index
 
 

@@ -1,4 +1,4 @@
-"""The store of one machine: rows in SQLite, their vectors in a faiss index that is kept in step with it."""
+"""A store on one machine: rows in SQLite, and a faiss index of their vectors that follows every change."""
 
 import logging
 import threading
@@ -19,8 +19,8 @@ from fashion_infer.gallery.store import Candidates, Float32s, Nearest
 from fashion_infer.gallery.tables import EpochGoneError
 from fashion_infer.gallery.values import OWN
 
-SPARE = 8  # rows fetched beyond those asked for, to see whether the last ones tie
-READ_ROWS = 50_000
+SPARE = 8  # rows that are fetched beyond the requested ones, to see whether the last ones tie
+READ_ROWS = 50_000  # values of a column read from the database at once
 
 logger = logging.getLogger("fashion_infer")
 
@@ -29,16 +29,16 @@ class LocalStore(Database):
     """A `Store` in a folder; safe to use from many threads."""
 
     def __init__(self, folder: Path, create: Facts | None = None) -> None:
-        """Open or create it; the arguments and errors are those of `Database`."""
+        """Open or create the store; arguments and errors are those of `Database`."""
         super().__init__(folder, create)
-        self._state = threading.Lock()  # of the two below
+        self._state_lock = threading.Lock()  # guards the snapshot and the columns
         self._snapshot: Snapshot | None = None
-        self._columns: dict[str, tuple[Column, int]] = {}  # and the highest row number that each has seen
+        self._columns: dict[str, tuple[Column, int]] = {}  # each column with the highest row number that it includes
         self._builder: threading.Thread | None = None
         self._stop = threading.Event()
 
     def close(self) -> None:
-        """Let a graph that is being built come to its end, and close the file."""
+        """Wait for a graph that is being built, and close the file."""
         if self._builder is not None:
             self._builder.join()
         super().close()
@@ -50,16 +50,16 @@ class LocalStore(Database):
                 rows = _alive(snapshot, chosen)
                 scores, positions = _scan(snapshot, queries, count, rows, chosen, exact)
                 numbers = np.where(positions < 0, -1, snapshot.numbers[positions]) if positions.size else positions
-                asked = [int(number) for number in np.unique(numbers) if number >= 0]
-                batch = self.by_number(asked, snapshot.epoch)
+                hit_numbers = [int(number) for number in np.unique(numbers) if number >= 0]
+                batch = self.by_number(hit_numbers, snapshot.epoch)
             except EpochGoneError:
                 if last_try:
                     raise
                 continue
-            if len(batch) == len(asked) or last_try:
+            if len(batch) == len(hit_numbers) or last_try:
                 scanned = exact or chosen is not None or snapshot.ef_search is None
                 return Nearest(_candidates(scores, numbers, batch, count), rows, scanned)
-            # rows were removed between the scan and the look-up: see what there is now
+            # rows were removed between the scan and the look-up: search the new state
         raise AssertionError  # the last try returned or raised
 
     def count(self, where: Filter | None) -> int:
@@ -73,15 +73,15 @@ class LocalStore(Database):
         return self.get(numbers[places].tolist(), by="number")
 
     def snapshot(self) -> Snapshot:
-        """The vectors of the present state."""
+        """Return the vectors of the present state."""
         return self._present(None)[0]
 
     def settle(self, *, wait: bool = False, progress: cache.Progress | None = None) -> None:
-        """Bring the cache up to date where that pays: an exact one now, a graph in the background.
+        """Bring the cache up to date if that is worth it: one without a graph at once, a graph in the background.
 
         Args:
-            wait: for the graph too.
-            progress: of the graph: rows done, and all of them.
+            wait: whether to wait for the graph too.
+            progress: called during the graph's build with the number of rows done and the number of all rows.
         """
         cache.clean(self)
         snapshot = self.snapshot()
@@ -101,12 +101,12 @@ class LocalStore(Database):
     def _rebuild(self, *, graph: bool, progress: cache.Progress | None = None) -> None:
         built = cache.build(self.snapshot(), self, graph=graph, progress=progress, stop=self._stop)
         if built is not None:
-            with self._state:
-                self._snapshot, self._columns = advance(built, self), {}  # positions are others now
+            with self._state_lock:
+                self._snapshot, self._columns = advance(built, self), {}  # the rows have other positions now
 
     def _present(self, where: Filter | None) -> tuple[Snapshot, Mask | None]:
-        """The present state, and which of its positions meet a filter."""
-        with self._state:
+        """Return the present state and a mask of its positions that satisfy a filter."""
+        with self._state_lock:
             self.refresh()
             if self._snapshot is None or self._snapshot.epoch != self.epoch:
                 self._snapshot, self._columns = self._loaded(), {}
@@ -121,7 +121,7 @@ class LocalStore(Database):
             return snapshot, mask
 
     def _loaded(self) -> Snapshot:
-        """The present state; a cache that is missing or old is built now, or every start would be as slow as this."""
+        """Return the present state; build a missing or old cache now, since otherwise every start would be slow."""
         snapshot = cache.load(self)
         if not cache.is_due(snapshot):
             return snapshot
@@ -149,10 +149,10 @@ class LocalStore(Database):
 
 
 def _stored(name: str, kind: str) -> tuple[str, tuple[str, ...]]:
-    """The SQL expression of a column's stored value, and its parameters."""
+    """Return the SQL expression of a column's stored value, and its parameters."""
     if name in OWN:
-        return name, ()  # one of ours, by a name of ours
-    # a float as it is written: SQLite's own reading of decimals may be off in the last bit
+        return name, ()  # a fixed name of ours, so it is safe inside SQL
+    # `->` returns a float as it is written, since SQLite's own reading of decimals may be off in the last bit
     return ("columns -> ?" if kind == "float" else "json_extract(columns, ?)"), (f'$."{name}"',)
 
 
@@ -179,7 +179,7 @@ def _alive(snapshot: Snapshot, chosen: Mask | None) -> int:
 def _scan(
     snapshot: Snapshot, queries: Float32s, count: int, rows: int, chosen: Mask | None, exact: bool
 ) -> tuple[Float32s, NDArray[np.int64]]:
-    """Scores and positions of the nearest, so many that those who tie with the last one asked for are among them."""
+    """Return scores and positions of the nearest rows, including all that tie with the last requested one."""
     fetched = count + SPARE
     while True:
         fetched = min(fetched, rows)

@@ -49,7 +49,7 @@ def test_a_port_that_is_taken(run: Run, fails: Run, model: Path) -> None:
 
 def test_a_gallery_of_another_model_is_refused(run: Run, fails: Run, model: Path, tmp_path: Path) -> None:
     LocalStore(tmp_path / "g", Facts("0123456789abcdef", 256, "other.onnx", "00", {})).close()
-    fails(run("serve", model, "--threads", "1", "--gallery", tmp_path / "g"), 3, "make all embeddings anew")
+    fails(run("serve", model, "--threads", "1", "--gallery", tmp_path / "g"), 3, "compute all embeddings again")
 
 
 def test_the_examples_of_its_help_serve(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
