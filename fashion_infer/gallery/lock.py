@@ -1,4 +1,4 @@
-"""One writer for a gallery: a lock file that the system frees when its holder ends, however it ends."""
+"""A lock that lets only one process write to a gallery; the system releases it when that process ends in any way."""
 
 import fcntl
 import json
@@ -15,7 +15,7 @@ NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "gluste
 
 
 class WriterLock:
-    """The lock of a gallery's folder, as a context manager; a block inside another of the same thread is fine."""
+    """The lock of a gallery's folder, as a context manager; a thread may nest its `with` blocks."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,7 +27,7 @@ class WriterLock:
         self._mutex.acquire()
         try:
             if self._depth == 0:
-                self._file = self._take()
+                self._file = self._acquire()
             self._depth += 1
         except BaseException:
             self._mutex.release()
@@ -40,7 +40,7 @@ class WriterLock:
             self._file.close()
         self._mutex.release()
 
-    def _take(self) -> IO[str]:
+    def _acquire(self) -> IO[str]:
         if (kind := file_system_of(self._folder)) in NETWORK:
             raise GalleryError(
                 f"gallery {self._folder} lies on a network file system ({kind}), where SQLite's log cannot be shared "
@@ -70,15 +70,15 @@ def _holder(text: str) -> str:
         facts = json.loads(text)
         return f"process {facts['process']} on {facts['host']}"
     except (ValueError, KeyError, TypeError):
-        return "another process"  # between taking the lock and writing its name
+        return "another process"  # it has locked the file but not written its name yet
 
 
 def file_system_of(folder: Path) -> str:
-    """The kind of file system that a folder lies on, empty where the machine does not tell."""
+    """Return the type of the file system that holds a folder, such as "ext4"; empty if the machine does not tell."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return ""
-    place = folder.resolve()
-    above = [(point, kind) for point, kind in mounts if place.is_relative_to(point)]
-    return max(above, key=lambda mount: len(mount[0]))[1] if above else ""
+    path = folder.resolve()
+    parents = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(parents, key=lambda mount: len(mount[0]))[1] if parents else ""

@@ -1,8 +1,9 @@
-"""How much a score means in one gallery, and what two garments share.
+"""What a score means in one gallery, and what two garments have in common.
 
-Equal scores mean different things in a gallery of white shirts and in one of everything. So some of the gallery's
-rows are searched in it, and the scores of the rows of *other* items say how often a score as high is a false alarm.
-Where rows have no items, every other photo counts as another item, which is too strict where one has several photos.
+The same score means different things in a gallery of white shirts and in a gallery of all kinds of clothes. Some of the
+gallery's rows are therefore searched in the gallery itself. The scores of the rows of *other* items show how often such
+a high score is a false alarm. Without a column `item`, every other photo counts as another item; this is too strict if
+an item has several photos.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,29 +16,30 @@ from fashion_infer.gallery.rows import Facts, Row, colors_of
 from fashion_infer.gallery.store import Store
 from fashion_infer.prediction import Prediction
 
-META = "match"  # the name under which the levels are kept
-LIKELY, POSSIBLE = 0.02, 0.5  # false alarms a query among its first ten, at most
-QUERIES = 1000  # rows tried, at most
-MIN_ROWS = 50  # below, a rate cannot be measured
-GROWN = 1.25  # times as many rows as at the last measuring: time for the next
-NEIGHBOURS = 10
+META = "match"  # name under which the levels are stored in the gallery's meta
+LIKELY, POSSIBLE = 0.02, 0.5  # most false alarms per query among its first ten hits
+QUERIES = 1000  # greatest number of rows that are searched
+MIN_ROWS = 50  # with fewer rows, the rate of false alarms cannot be measured
+GROWN = 1.25  # measure again if the gallery is larger or smaller by this factor
+NEIGHBOURS = 10  # hits of a query that are examined
 
 
 def is_due(store: Store) -> bool:
-    """Whether the levels were never measured, or on a much smaller or larger gallery."""
+    """Tell whether the levels have not been measured yet, or were measured on a much smaller or larger gallery."""
     rows, measured = len(store), store.meta.get(META, {}).get("rows", 0)
     return rows >= MIN_ROWS and not measured / GROWN <= rows <= measured * GROWN
 
 
 def measure(store: Store, sample: list[Row]) -> dict[str, Any]:
-    """The scores from which on a hit is a likely or a possible match.
+    """Measure the scores from which on a hit is a likely or a possible match.
 
     Args:
-        store: of the gallery.
+        store: the gallery's store.
         sample: some of its rows, with their vectors.
 
     Returns:
-        {"likely": score, "possible": score, "rows": of the gallery, "queries", "by": "items" or "rows"}
+        {"likely": score, "possible": score, "rows": number of rows in the gallery, "queries": number of rows searched,
+        "by": "items" or "rows"}
     """
     queries = np.stack([row.vector for row in sample]).astype(np.float32)
     nearest_rows = store.nearest(queries, NEIGHBOURS + 1, None)
@@ -51,7 +53,7 @@ def measure(store: Store, sample: list[Row]) -> dict[str, Any]:
     descending = np.sort(np.array([*alarms, -1.0]))[::-1]
 
     def level(rate: float) -> float:
-        allowed = int(rate * len(sample))  # so many alarms may lie above the level
+        allowed = int(rate * len(sample))  # number of false alarms that may lie above the level
         return float(np.nextafter(descending[min(allowed, len(descending) - 1)], 2))
 
     facts = {"rows": len(store), "queries": len(sample), "by": "items" if by_items else "rows"}
@@ -59,7 +61,7 @@ def measure(store: Store, sample: list[Row]) -> dict[str, Any]:
 
 
 def is_other(row: Row, other: Row) -> bool:
-    """Whether two rows count as different items."""
+    """Tell whether two rows count as different items."""
     if row.id == other.id or row.record == other.record or row.content_hash == other.content_hash:
         return False
     item = row.columns.get("item")
@@ -67,7 +69,7 @@ def is_other(row: Row, other: Row) -> bool:
 
 
 def match_of(score: float, levels: Mapping[str, Any] | None) -> str | None:
-    """The match of a score, None where the levels were never measured."""
+    """Return "likely", "possible" or "unlikely" for a score; None if the levels have not been measured."""
     if not levels:
         return None
     if score >= levels["likely"]:
@@ -77,12 +79,12 @@ def match_of(score: float, levels: Mapping[str, Any] | None) -> str | None:
 
 @dataclass(frozen=True)
 class Look:
-    """What a model says of a garment, as far as two of them are compared.
+    """The part of a model's prediction by which two garments are compared.
 
     Attributes:
-        category: its name.
-        attributes: names by group (texture, sleeve, ...).
-        colors: names, None where they are not known.
+        category: name of the category.
+        attributes: names of the attributes in each group (texture, sleeve, ...).
+        colors: names of the colours; None if the model does not predict them.
     """
 
     category: str
@@ -91,7 +93,7 @@ class Look:
 
 
 def look_of(garment: Row | Prediction, facts: Facts) -> Look:
-    """The look of a row, or of a query that a model has seen."""
+    """Return the look of a row or of a query's Prediction."""
     if isinstance(garment, Row):
         category, names, colors = garment.category, garment.attributes, garment.colors
     else:
@@ -104,7 +106,7 @@ def look_of(garment: Row | Prediction, facts: Facts) -> Look:
 
 
 def why(query: Look | None, hit: Look) -> dict[str, list[str]]:
-    """What a hit shares with the query and where it differs, in words; nothing for a query that is a bare vector."""
+    """Say in words what a hit and the query have in common and where they differ; both are empty without a look."""
     same: list[str] = []
     differs: list[str] = []
     if query is None:

@@ -1,4 +1,4 @@
-"""The user's own columns from a table: a CSV or Parquet file, joined to photos by path or by id."""
+"""The user's columns from a CSV or Parquet file, joined to the photos by path or by id."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ from fashion_infer.errors import UsageError
 from fashion_infer.gallery.values import RESERVED, Value, clean, from_text
 
 KEYS = ("path", "id")
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")  # texts of a CSV that stand for no value
-TEXT = ("item",)  # columns that stay text, however much they look like numbers
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")  # cells of a CSV that mean a missing value
+TEXT = ("item",)  # columns that stay text even if all cells look like numbers
 _KINDS = (
     ("bool", re.compile(r"(?i:true|false)")),
-    ("int", re.compile(r"[+-]?(0|[1-9]\d{0,17})")),  # not 007, which is no number but a name
+    ("int", re.compile(r"[+-]?(0|[1-9]\d{0,17})")),  # not 007: leading zeros would be lost
     ("float", re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")),
     ("date", re.compile(r"\d{4}-\d\d-\d\d")),
     ("datetime", re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")),
@@ -26,18 +26,19 @@ class Metadata:
     """A table of the user's columns.
 
     Attributes:
-        key: the column that it is joined by, "path" or "id".
-        unused: the keys that were never asked for.
+        key: name of the column by which the table is joined to photos, "path" or "id".
+        unused: keys of the table for which no photo has been looked up.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the table.
 
         Args:
-            path: of a .csv (UTF-8, with a header) or .parquet file with a column "path" or "id".
+            path: path of a .csv file (UTF-8, with a header) or of a .parquet file, with a column "path" or "id".
 
         Raises:
-            UsageError: it cannot be read, has neither column, a key twice, or a column that a gallery has itself.
+            UsageError: the file cannot be read, has neither column, has a key twice, or has a column whose name the
+                gallery uses itself.
         """
         columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         keys = [key for key in KEYS if key in columns]
@@ -49,13 +50,13 @@ class Metadata:
             raise UsageError(f"{path}: the column {min(reserved)!r} is one of the gallery's own: give it another name")
         self._places = {name: place for place, name in enumerate(names)}
         if len(self._places) < len(names):
-            twice = next(name for place, name in enumerate(names) if self._places[name] != place)
-            raise UsageError(f"{path} has the {self.key} {twice!r} twice")
+            repeated = next(name for place, name in enumerate(names) if self._places[name] != place)
+            raise UsageError(f"{path} has the {self.key} {repeated!r} twice")
         self._columns = columns
         self.unused = set(self._places)
 
     def columns_of(self, key: str) -> dict[str, Value] | None:
-        """The columns of a photo, None for one that the table does not have."""
+        """Return the columns of the photo with this path or id, or None if the table does not have it."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -67,7 +68,7 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    import fashion_infer.gallery.parquet  # noqa: F401  names the extra that is missing
+    import fashion_infer.gallery.parquet  # noqa: F401  raises an error that names the extra if pyarrow is missing
 
     try:
         columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
@@ -86,14 +87,17 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
 
 
 def columns_of_csv(name: str, text: str) -> dict[str, list[Any]]:
-    """The columns of a CSV file with a header, each as the narrowest kind that all of its cells can be read as.
+    """Read a CSV file with a header; each column gets the narrowest kind that fits all of its cells.
 
     Args:
-        name: of the file, for messages.
-        text: its content.
+        name: name of the file, for error messages.
+        text: content of the file.
+
+    Returns:
+        The values of each column, by the column's name; None for a missing value.
 
     Raises:
-        UsageError: it has no header, a name twice, or a row with more or fewer cells.
+        UsageError: the file has no header, two columns have the same name, or a row has more or fewer cells.
     """
     try:
         header, *lines = csv.reader(io.StringIO(text, newline=""))
@@ -109,7 +113,7 @@ def columns_of_csv(name: str, text: str) -> dict[str, list[Any]]:
 
 
 def _typed(name: str, cells: list[str]) -> list[Value]:
-    """A column of texts as the narrowest kind that all of them can be read as."""
+    """Convert the texts of a column to the narrowest kind that fits all of them."""
     values = [None if cell in MISSING else cell for cell in cells]
     kind = "text"
     if name not in (*KEYS, *TEXT):

@@ -1,8 +1,8 @@
-"""Embeddings in Parquet, as `gallery export` and `embed` write and `index --from` reads them, and any tool can.
+"""Embeddings in Parquet files, which `gallery export` and `embed` write, and `index --from` and other tools read.
 
-One row a garment: id, path, box, is_garment, category, category_score, attributes, landmarks, embedding, content_hash,
-error, then colors where the model gives them, then the user's own columns. The schema's metadata names the embedding
-space and the model.
+A file has one row for each garment: id, path, box, is_garment, category, category_score, attributes, landmarks,
+embedding, content_hash, error, then colors if the model predicts them, then the user's columns. The schema's metadata
+names the embedding space and the model.
 """
 
 import json
@@ -28,7 +28,7 @@ except ImportError as error:
 
 SPACE_KEY, MODEL_KEY, SHA256_KEY = "fashion_infer.embedding_space", "fashion_infer.model", "fashion_infer.model_sha256"
 GROUPS_KEY = "fashion_infer.attribute_groups"
-ROWS = 10_000  # of a row group
+ROWS = 10_000  # rows in a row group
 LANDMARK = pa.struct(
     [
         ("name", pa.string()),
@@ -56,11 +56,11 @@ class FailedRow:
     """A garment without an embedding.
 
     Attributes:
-        id: of the row.
-        path: of the photo, None for one that was not given as a path.
-        error: why there is none.
-        content_hash: sha256 of the photo's bytes, None where it could not be read.
-        columns: the user's own.
+        id: id of the row.
+        path: path of the photo; None if it was not added as a path.
+        error: reason why there is no embedding.
+        content_hash: sha256 of the photo's bytes, in hexadecimal; None if it could not be read.
+        columns: values of the user's columns.
     """
 
     id: str
@@ -71,12 +71,12 @@ class FailedRow:
 
 
 def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -> pa.Schema:
-    """The columns of a file of embeddings.
+    """Return the schema of a file of embeddings.
 
     Args:
-        facts: space, size and model of the embeddings.
-        kinds: of the user's columns, as in `values.KINDS`.
-        colors: whether the model gives colours.
+        facts: space, length and model of the embeddings.
+        kinds: kind of each of the user's columns, one of `values.KINDS`.
+        colors: whether the model predicts colours.
     """
     fields = [
         ("id", pa.string()),
@@ -103,10 +103,10 @@ def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -
 
 
 def export(store: Store, path: Path) -> int:
-    """Write a store's rows to a file; says how many there were.
+    """Write a store's rows to a file, and return how many there were.
 
     Raises:
-        GalleryError: the file cannot be written; what was there before is untouched.
+        GalleryError: the file cannot be written; an earlier file at this path stays as it was.
     """
     first = next(iter(store), None)
     schema = schema_of(store.facts, store.kinds, colors=first is not None and first.colors is not None)
@@ -116,9 +116,9 @@ def export(store: Store, path: Path) -> int:
         nonlocal count
         rows = iter(store)
         with pq.ParquetWriter(temporary, schema) as writer:
-            while some := list(islice(rows, ROWS)):
-                writer.write_table(table_of(some, schema))
-                count += len(some)
+            while batch := list(islice(rows, ROWS)):
+                writer.write_table(table_of(batch, schema))
+                count += len(batch)
 
     try:
         write_atomically(path, write)
@@ -128,7 +128,7 @@ def export(store: Store, path: Path) -> int:
 
 
 def table_of(rows: Sequence[Row | FailedRow], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of that schema; one that failed is null but for its id, path, error, hash and columns."""
+    """Return rows as a table; in a failed row, all but id, path, error, content hash and the user's columns is null."""
     arrays = []
     for field in schema:
         if field.name == "embedding":
@@ -156,10 +156,10 @@ def _cell(row: Row | FailedRow, name: str) -> Any:
 
 
 def files_of(source: Path) -> list[Path]:
-    """A Parquet file, or those of a folder.
+    """Return the Parquet file `source`, or the Parquet files of the folder `source`.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there is no such file.
     """
     files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
     if not files or not files[0].is_file():
@@ -168,11 +168,11 @@ def files_of(source: Path) -> list[Path]:
 
 
 def facts_in(source: Path) -> Facts:
-    """What the embeddings of a file or folder are bound to.
+    """Return the embedding space and the model of the embeddings in a file or folder.
 
     Raises:
-        UsageError: no file, or not one with embeddings of ours.
-        GalleryError: two files are of different spaces.
+        UsageError: there is no file, or one that does not hold embeddings of this package.
+        GalleryError: two files hold embeddings of different spaces.
     """
     every = [_facts(path) for path in files_of(source)]
     if other := next((facts for facts in every if facts.space != every[0].space), None):
@@ -198,7 +198,7 @@ def _facts(path: Path) -> Facts:
 
 
 def rows_in(source: Path) -> Iterator[tuple[str, Row | FashionInferError]]:
-    """Id and row of each garment of a file or folder, or why it has none."""
+    """Yield the id of each garment of a file or folder with its row, or with the error why it has none."""
     for path in files_of(source):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(1000):
@@ -246,7 +246,7 @@ def _row(id: str, cells: dict[str, Any], vector: Any, columns: dict[str, Any]) -
 
 
 def same(row: Row, other: Row) -> bool:
-    """Whether two rows are equal in what a file keeps of them."""
+    """Tell whether two rows have the same embedding, content hash, columns and path."""
     return (
         np.array_equal(row.vector, other.vector)
         and row.content_hash == other.content_hash

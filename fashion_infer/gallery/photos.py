@@ -1,4 +1,4 @@
-"""Photos on their way into a gallery: read ahead, hashed, compared with what is there, and put through the network."""
+"""Photos on their way into a gallery: they are read ahead, hashed and put through the network."""
 
 import hashlib
 import os
@@ -19,9 +19,9 @@ from fashion_infer.images import ImageSource, read_bytes
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 
-READERS = 8  # threads that wait for disks
-AHEAD = 32  # photos read ahead of the network
-WHOLE = (0.0, 0.0, 1e9, 1e9)  # clipped to the photo, all of it
+READERS = 8  # threads that read files
+AHEAD = 32  # photos that are read ahead of the network
+WHOLE = (0.0, 0.0, 1e9, 1e9)  # box of the whole photo, since boxes are clipped to the photo
 
 
 @dataclass
@@ -29,14 +29,14 @@ class Photo:
     """One photo to add.
 
     Attributes:
-        id: of the photo; a row's id too, with "#n" for the n-th of several boxes.
-        source: as it was given; its bytes once it was read, None once it is not needed any more.
-        path: as text, None for what is not a path.
-        boxes: of its garments, None for the whole photo.
-        columns: the user's own, None to keep what is stored.
-        content_hash: sha256, once it was read.
-        error: why it cannot be used.
-        ids: of its rows, where they are not those that follow from the above.
+        id: id of the photo, and of its row; with boxes, "#n" is appended for the row of the n-th box.
+        source: the image as the caller passed it, then its bytes; None when it is no longer needed.
+        path: path of the photo as text; None if the image is not a path.
+        boxes: boxes of the garments, x1 y1 x2 y2 in pixels; None for the whole photo.
+        columns: values of the user's columns; None to keep the stored ones.
+        content_hash: sha256 of the image in hexadecimal; empty until it has been read.
+        error: reason why the photo cannot be used, or None.
+        ids: ids of the rows if they do not follow from `id` and `boxes`, else None.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Photo:
     ids: list[str] | None = None
 
     def row_ids(self) -> list[str]:
-        """The ids of its rows."""
+        """Return the ids of the photo's rows."""
         if self.ids is not None:
             return self.ids
         return [self.id] if self.boxes is None else [f"{self.id}#{n}" for n in range(1, len(self.boxes) + 1)]
@@ -61,7 +61,7 @@ def photos_of(
     payloads: Iterable[dict[str, Any] | None] | None,
     boxes: Iterable[Sequence[Sequence[float]] | None] | None,
 ) -> Iterator[Photo]:
-    """The photos of `Gallery.add`'s arguments; what is wrong with one becomes its error.
+    """Yield the photos that the arguments of `Gallery.add` describe; a bad argument becomes its photo's error.
 
     Raises:
         UsageError: one of the iterables ends before another.
@@ -109,7 +109,7 @@ def _box(box: Any) -> Box:
 
 
 def read_ahead(photos: Iterable[Photo]) -> Iterator[Photo]:
-    """Read and hash photos in a few threads, in order, some ahead of the last one that was asked for."""
+    """Read and hash photos in a few threads and yield them in order, reading up to `AHEAD` photos ahead."""
     ahead: deque[Future[Photo]] = deque()
     with ThreadPoolExecutor(READERS, thread_name_prefix="fashion-infer-read") as pool:
         for photo in photos:
@@ -130,7 +130,7 @@ def _read(photo: Photo) -> Photo:
 
 
 def _content(source: Any) -> tuple[ImageSource, str]:
-    """What the network is to be given, and its sha256."""
+    """Return the image in a form that the network accepts, and its sha256 in hexadecimal."""
     if isinstance(source, np.ndarray):
         header = f"{source.dtype} {source.shape}".encode()
         return source, hashlib.sha256(header + np.ascontiguousarray(source).tobytes()).hexdigest()
@@ -141,15 +141,15 @@ def _content(source: Any) -> tuple[ImageSource, str]:
 
 
 def recognised(predictor: Predictor, photos: Iterator[Photo]) -> Iterator[tuple[Photo, list[Prediction]]]:
-    """Photos with a Prediction for each of their rows, in order; decoding, network and caller overlap."""
+    """Yield photos with a Prediction for each of their rows, in order; decoding, network and caller run in parallel."""
     waiting: deque[Photo] = deque()
 
-    def noted() -> Iterator[Photo]:
+    def remembered() -> Iterator[Photo]:
         for photo in photos:
             waiting.append(photo)
             yield photo
 
-    first, second = tee(noted())
+    first, second = tee(remembered())
     sources = (photo.source for photo in first if photo.source is not None)
     boxes = (photo.boxes or [WHOLE] for photo in second)
     for predictions in predictor.stream(sources, boxes):

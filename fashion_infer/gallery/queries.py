@@ -1,4 +1,4 @@
-"""What is asked for, as vectors: photos, rows of the gallery, vectors, alone or moved by what is liked."""
+"""Making queries: vectors from photos, from rows or as passed, and moved towards or away from other rows."""
 
 import logging
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ logger = logging.getLogger("fashion_infer")
 
 
 def by_photo(predictor: Predictor, facts: Facts, images: Any, box: Box | None) -> list[Query]:
-    """Queries of a photo, of a box in it, of its Prediction, or of a list of photos or of Predictions.
+    """Make queries from a photo, a box in it, its Prediction, or a list of photos or of Predictions.
 
     Raises:
-        ImageError: the only photo is bad.
+        ImageError: the only photo cannot be used.
     """
-    many = images if isinstance(images, list | tuple) else [images]
-    if many and all(isinstance(image, Prediction) for image in many):
-        predictions = list(many)
+    image_list = images if isinstance(images, list | tuple) else [images]
+    if image_list and all(isinstance(image, Prediction) for image in image_list):
+        predictions = list(image_list)
     elif isinstance(images, list | tuple):
         predictions = predictor.predict(images)
     elif box is not None:
         predictions = predictor.predict(images, boxes=[box])
     else:
         predictions = [predictor.predict(images)]
-    return [_seen(prediction, facts) for prediction in predictions]
+    return [_query_of(prediction, facts) for prediction in predictions]
 
 
-def _seen(prediction: Prediction, facts: Facts) -> Query:
+def _query_of(prediction: Prediction, facts: Facts) -> Query:
     if prediction.error is not None:
         return failed(prediction.error)
     if prediction.is_garment is not None and prediction.is_garment < 0.5:
@@ -52,7 +52,7 @@ def _seen(prediction: Prediction, facts: Facts) -> Query:
 
 
 def by_id(store: Store, place: str, ids: list[str]) -> list[Query]:
-    """Queries of rows of the gallery, which are no hits themselves."""
+    """Make queries from rows of the gallery; the row of a query is not among its hits."""
     rows = {row.id: row for row in store.get(ids)}
     return [
         Query(unit(rows[id].vector), look_of(rows[id], store.facts), {id})
@@ -63,7 +63,11 @@ def by_id(store: Store, place: str, ids: list[str]) -> list[Query]:
 
 
 def by_vector(dim: int, vectors: NDArray[Any]) -> list[Query]:
-    """Queries of vectors [D] or [N, D]."""
+    """Make queries from vectors, [D] or [N, D].
+
+    Raises:
+        UsageError: the vectors have another shape.
+    """
     rows = vectors[None] if vectors.ndim == 1 else vectors
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise UsageError(f"vectors must be [N, {dim}] or [{dim}], got {list(vectors.shape)}")
@@ -79,7 +83,12 @@ def by_vector(dim: int, vectors: NDArray[Any]) -> list[Query]:
 def refined_by(
     store: Store, place: str, queries: list[Query], like: Sequence[str], unlike: Sequence[str]
 ) -> list[Query]:
-    """The queries moved towards and away from rows of the gallery; without queries those rows are the query."""
+    """Move queries towards the rows in `like` and away from those in `unlike`; without queries, make one from the rows.
+
+    Raises:
+        GalleryError: the gallery does not have one of the ids.
+        UsageError: there are neither queries nor ids.
+    """
     rows = {row.id: row for row in store.get([*like, *unlike])}
     if missing := [id for id in (*like, *unlike) if id not in rows]:
         raise GalleryError(f"gallery {place} has no row {missing[0]!r}")
@@ -95,7 +104,7 @@ def refined_by(
 
 
 def together(queries: list[Query]) -> Query:
-    """One query from several of one thing: the mean of their vectors."""
+    """Make one query, the mean of the vectors, from several queries that show one thing."""
     for query in queries:
         if query.facts.get("error") is not None:
             return query
