@@ -133,7 +133,7 @@ def planned(store: Store, photos: Iterable[Photo]) -> Iterator[Job]:
                 if photo.error is not None:
                     raise photo.error
                 if (key := hash(photo.id)) in seen:  # 64-bit hashes take much less memory than a million ids
-                    raise UsageError(f"the id {photo.id!r} came before in the same call: give each photo its own")
+                    raise UsageError(f"the id {photo.id!r} occurs twice in the same call: give each photo its own")
                 seen.add(key)
                 kinds = joined_kinds(kinds, [photo.columns or {}])
             except FashionInferError as error:

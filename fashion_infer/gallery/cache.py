@@ -126,7 +126,7 @@ def build(
             pass  # another process wrote the same cache first
         else:
             logger.warning(
-                "the index of gallery %s could not be kept (%s): the next start is slower", database.folder, error
+                "the index of gallery %s cannot be written (%s): the next start is slower", database.folder, error
             )
             return None
     finally:

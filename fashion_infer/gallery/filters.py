@@ -120,7 +120,7 @@ def _tests(name: str, value: Any, depth: int) -> Iterator[Filter]:
             if operator not in OPERATORS:
                 raise UsageError(f"there is no operator {operator!r} for {name!r}: it is one of {', '.join(OPERATORS)}")
             if operator == "in" and not isinstance(operand, list | tuple):
-                raise UsageError(f"in wants a list of values for {name!r}, got {operand!r}")
+                raise UsageError(f"in needs a list of values for {name!r}, got {operand!r}")
             yield Compare(name, OPERATORS[operator], tuple(operand) if operator == "in" else operand)
     else:
         yield Compare(name, "=", value)
@@ -146,7 +146,7 @@ class _Parser:
         while text[position:].strip():
             token = _TOKEN.match(text, position)
             if token is None or token.lastgroup is None:
-                raise self.error(f"nothing can be made of {text[position:].strip()!r}")
+                raise self.error(f"{text[position:].strip()!r} cannot be understood")
             self.tokens.append(_TOKEN_TYPES[token.lastgroup](token[token.lastgroup]))
             position = token.end()
 

@@ -372,7 +372,7 @@ class Gallery:
         """Return the queries, and whether the caller passed a single one outside a list."""
         sources = [source for source in (images, ids, vectors) if source is not None]
         if len(sources) > 1:
-            raise UsageError("give images, ids or vectors, one of them")
+            raise UsageError("give only one of images, ids and vectors")
         if box is not None and (images is None or isinstance(images, list | tuple | Prediction)):
             raise UsageError("a box goes with one photo")
         if images is not None:

@@ -45,7 +45,7 @@ def client_errors(place: str) -> Iterator[None]:
     try:
         yield
     except (ApiException, ConnectionError, OSError, ValueError) as error:
-        raise GalleryError(f"gallery {place}: the cluster does not do it ({str(error).strip()[:300]})") from error
+        raise GalleryError(f"gallery {place}: the cluster request failed ({str(error).strip()[:300]})") from error
 
 
 class ClusterStore:
@@ -306,7 +306,7 @@ def condition(node: Filter) -> q.Filter:
     if isinstance(node.value, date):
         return q.Filter(must=[q.FieldCondition(key=key, range=q.DatetimeRange(**bound))])
     if isinstance(value, str):
-        raise UsageError(f"a cluster knows no order of texts, so {node.column!r} cannot be {node.operator} one")
+        raise UsageError(f"a cluster cannot compare the order of texts: {node.column!r} allows =, != and in")
     return q.Filter(must=[q.FieldCondition(key=key, range=q.Range(**bound))])
 
 

@@ -42,7 +42,7 @@ def _query_of(prediction: Prediction, facts: Facts) -> Query:
     if prediction.error is not None:
         return failed(prediction.error)
     if prediction.is_garment is not None and prediction.is_garment < 0.5:
-        logger.warning("there may be no garment in %s: its hits may mean little", prediction.image or "the query")
+        logger.warning("there may be no garment in %s: its hits may be meaningless", prediction.image or "the query")
     try:
         vector = unit(prediction.embedding)
     except UsageError as error:

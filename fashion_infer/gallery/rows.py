@@ -1,4 +1,4 @@
-"""What a gallery keeps of one garment."""
+"""A row of a gallery, which holds all that is stored of one garment, and its conversions."""
 
 import json
 import os
@@ -21,14 +21,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a gallery is bound to.
+    """The embedding space and the model that a gallery is bound to.
 
     Attributes:
         space: `ModelSpec.embedding_space` of every row.
         dim: length D of the embeddings.
-        model: path or built-in name of the model that made them.
-        model_sha256: of its file, in hexadecimal.
-        groups: the group (texture, fabric, ...) of each attribute that the model knows.
+        model: path or built-in name of the model that computed the embeddings.
+        model_sha256: sha256 of the model's file, in hexadecimal.
+        groups: group (texture, fabric, ...) of each of the model's attributes.
     """
 
     space: str
@@ -43,20 +43,21 @@ class Row:
     """One garment: a photo, or one box of a photo.
 
     Attributes:
-        id: unique in the gallery.
-        record: the id of the photo, which all of its boxes share.
-        path: of the photo as it was given, None for one that was not given as a path.
-        asked: the box as it was given, None for the whole photo.
-        box: x1 y1 x2 y2 of the garment, pixels of the upright photo.
-        is_garment: score in [0, 1], None where the model has none.
-        category: the best one's name.
-        category_score: its probability.
-        attributes: names of those above the model's threshold, best first.
-        colors: [{"name", "hex", "share"}], None where the model gives none.
-        landmarks: float32 [8, 4]: x, y in pixels, index of the visibility, its score; None where there are none.
+        id: id of the row, unique in the gallery.
+        record: id of the photo, which all of its boxes share.
+        path: path of the photo as it was passed; None if it was not added as a path.
+        asked: box as it was passed; None for the whole photo.
+        box: x1 y1 x2 y2 of the garment after clipping, pixels of the upright photo.
+        is_garment: probability in [0, 1] that the box shows a garment; None if the model does not predict it.
+        category: name of the best category.
+        category_score: probability of that category, in [0, 1].
+        attributes: names of the attributes above the model's threshold, best first.
+        colors: [{"name", "hex", "share"}]; None if the model does not predict colours.
+        landmarks: float32 [8, 4]: x and y in pixels, index of the visibility, score of the visibility; None if there
+            are no landmarks.
         content_hash: sha256 of the photo's bytes, in hexadecimal.
-        vector: float16 [D] of unit length.
-        columns: the user's own.
+        vector: embedding, float16 [D] of unit length.
+        columns: values of the user's columns.
     """
 
     id: str
@@ -75,7 +76,7 @@ class Row:
     columns: dict[str, Value]
 
     def payload(self) -> dict[str, Any]:
-        """What a hit tells of the row, as plain Python values."""
+        """Return the fields that a hit shows, as plain Python values."""
         own = {
             "path": self.path,
             "box": None if self.box is None else list(self.box),
@@ -88,7 +89,7 @@ class Row:
         return own | ({} if self.colors is None else {"colors": self.colors}) | self.columns
 
     def value(self, column: str) -> Value:
-        """What a filter sees in one of the gallery's own columns, or in one of the user's."""
+        """Return the value that filters compare, of one of the gallery's own columns or of the user's."""
         if column == "colors":
             return None if self.colors is None else [color["name"] for color in self.colors]
         if column in ("id", "content_hash"):
@@ -107,14 +108,14 @@ def row_of(
     content_hash: str,
     columns: dict[str, Value],
 ) -> Row:
-    """The row of a garment that a model has seen.
+    """Make a row from a garment's Prediction; the other arguments are fields of the Row.
 
     Raises:
-        ValueError: the embedding is not of unit length, as one with a NaN.
+        ValueError: the embedding is not of unit length, for example because it contains NaN.
     """
     vector = prediction.embedding
-    if not abs(float(vector @ vector) - 1) < 1e-2:  # a NaN compares as false
-        raise ValueError("the model gave an embedding that is not of unit length, or not of numbers")
+    if not abs(float(vector @ vector) - 1) < 1e-2:  # `not <`, so that NaN fails too
+        raise ValueError("the model gave an embedding that is not of unit length, or that contains NaN")
     points = [(p.x, p.y, VISIBILITY_NAMES.index(p.visibility), p.score) for p in prediction.landmarks]
     return Row(
         id=id,
@@ -135,13 +136,13 @@ def row_of(
 
 
 def colors_of(prediction: Prediction) -> list[dict[str, Any]] | None:
-    """The colours of a prediction as plain values, None where it has none."""
+    """Return the colours of a prediction as plain values, or None if it has none."""
     colors = getattr(prediction, "colors", None)
     return None if colors is None else [{"name": c.name, "hex": c.hex, "share": c.share} for c in colors]
 
 
 def landmarks_to_dicts(landmarks: NDArray[np.float32] | None) -> list[dict[str, Any]] | None:
-    """Landmarks as `Prediction.to_dict` writes them."""
+    """Return landmarks in the form that `Prediction.to_dict` writes."""
     if landmarks is None:
         return None
     names = zip(LANDMARK_NAMES, landmarks.tolist(), strict=True)
@@ -152,7 +153,7 @@ def landmarks_to_dicts(landmarks: NDArray[np.float32] | None) -> list[dict[str, 
 
 
 def landmarks_from_dicts(points: list[dict[str, Any]] | None) -> NDArray[np.float32] | None:
-    """The inverse of `landmarks_to_dicts`."""
+    """Invert `landmarks_to_dicts`."""
     if points is None:
         return None
     rows = [(p["x"], p["y"], VISIBILITY_NAMES.index(p["visibility"]), p["score"]) for p in points]
@@ -160,12 +161,12 @@ def landmarks_from_dicts(points: list[dict[str, Any]] | None) -> NDArray[np.floa
 
 
 def columns_to_json(columns: Mapping[str, Value]) -> str:
-    """The user's columns as the text that is stored."""
+    """Return the user's columns as the JSON text that is stored."""
     return json.dumps({name: to_json(value) for name, value in columns.items()}, allow_nan=False)
 
 
 def text_of_path(path: str | os.PathLike[str]) -> str:
-    """A path as text that any store can hold: as it is, or percent-encoded where its bytes are not UTF-8."""
+    """Return a path as UTF-8 text that any store can hold; if its bytes are not UTF-8, it is percent-encoded."""
     raw = os.fsencode(path)
     try:
         return raw.decode("utf-8")
@@ -174,7 +175,7 @@ def text_of_path(path: str | os.PathLike[str]) -> str:
 
 
 def path_of_text(text: str) -> Path:
-    """The file that `text_of_path` was given."""
+    """Return the path from which `text_of_path` made this text."""
     path = Path(text)
     if "%" in text and not path.exists():
         encoded = Path(os.fsdecode(unquote_to_bytes(text)))

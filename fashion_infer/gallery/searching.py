@@ -1,4 +1,4 @@
-"""From query vectors to hits: neighbours of the store, grouped, diversified, cut to a page, explained."""
+"""From query vectors to hits: the nearest rows are grouped, diversified, cut to a page and explained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,21 +18,21 @@ from fashion_infer.gallery.values import OWN
 
 Float32s = NDArray[np.float32]
 
-# Rocchio's weights of the query, of what is liked and of what is not (Manning et al., Introduction to Information
+# Rocchio's weights of the query, of the liked rows and of the others (Manning et al., Introduction to Information
 # Retrieval, 2008, section 9.1.1)
 QUERY, LIKE, UNLIKE = 1.0, 0.75, 0.15
-POOL, POOL_SHARE = 200, 5  # candidates that diversity chooses from: at least, and as a multiple of the hits
+POOL, POOL_SHARE = 200, 5  # diversity chooses from at least so many candidates, and from so many for each hit
 
 
 @dataclass
 class Query:
-    """One query on its way.
+    """One query, ready to be searched.
 
     Attributes:
-        vector: float32 [D] of unit length, None where there was an error.
-        look: what the model saw in it, for a hit's `why`.
-        without: ids that are no answer, since they are the question.
-        facts: of its Hits: box, category, error.
+        vector: float32 [D] of unit length; None if there was an error.
+        look: category, attributes and colours that the model predicted, for a hit's `why`; None for a bare vector.
+        without: ids of rows that are left out of the hits, because they are the query.
+        facts: attributes of the query's Hits: box, category, error.
     """
 
     vector: Float32s | None
@@ -43,7 +43,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Options:
-    """How to search; as `Gallery.search` says."""
+    """Options of a search; `Gallery.search` explains them."""
 
     limit: int = 10
     offset: int = 0
@@ -61,12 +61,16 @@ class Options:
 
     @property
     def reach(self) -> int:
-        """How many hits must be known to give the page."""
+        """The number of hits up to the end of the page."""
         return self.offset + self.limit
 
 
 def search(store: Store, queries: Sequence[Query], options: Options) -> list[Hits]:
-    """The hits of each query, in the order of the queries; one with an error has none."""
+    """Return the Hits of each query, in order; those of a query with an error are empty.
+
+    Raises:
+        UsageError: the gallery does not have the column to group by.
+    """
     start = perf_counter()
     if options.group_by is not None and options.group_by not in {**store.kinds, **OWN}:
         names = ", ".join(sorted(store.kinds)) or "no columns of yours"
@@ -74,18 +78,18 @@ def search(store: Store, queries: Sequence[Query], options: Options) -> list[Hit
     good = [query for query in queries if query.vector is not None]
     neighbours, searched, exact = _candidates(store, good, options)
     pages = iter([_page(store, query, candidates, options) for query, candidates in zip(good, neighbours, strict=True)])
-    took = (perf_counter() - start) * 1e3
+    took_ms = (perf_counter() - start) * 1e3
     results = [Hits(**query.facts) if query.vector is None else next(pages) for query in queries]
     for hits in results:
-        hits.searched, hits.exact, hits.took_ms = searched, exact, took
+        hits.searched, hits.exact, hits.took_ms = searched, exact, took_ms
     return results
 
 
 def unit(vector: NDArray[Any]) -> Float32s:
-    """The vector at unit length, float32.
+    """Scale a vector to unit length, float32 [D].
 
     Raises:
-        UsageError: it has no direction.
+        UsageError: all numbers are zero, or some are not finite.
     """
     wide = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(wide))
@@ -96,7 +100,7 @@ def unit(vector: NDArray[Any]) -> Float32s:
 
 
 def refined(vector: Float32s | None, like: Sequence[Row], unlike: Sequence[Row]) -> Float32s:
-    """The query moved towards the rows that are liked and away from those that are not."""
+    """Move a query towards the rows in `like` and away from those in `unlike`, by Rocchio's formula."""
     parts: list[NDArray[Any]] = [] if vector is None else [QUERY * vector]
     if like:
         parts.append(LIKE * np.stack([row.vector for row in like]).mean(axis=0, dtype=np.float32))
@@ -106,7 +110,11 @@ def refined(vector: Float32s | None, like: Sequence[Row], unlike: Sequence[Row])
 
 
 def _candidates(store: Store, queries: list[Query], options: Options) -> tuple[list[Candidates], int, bool]:
-    """For each query enough rows for its page: so many rows, or so many groups, as far as there are."""
+    """Fetch enough rows, or groups of rows, for the page of each query, as far as the gallery has them.
+
+    Returns:
+        The candidates of each query, the number of rows searched, and whether all of them were compared.
+    """
     if not queries:
         return [], 0, True
     vectors = np.stack([query.vector for query in queries if query.vector is not None])
@@ -125,7 +133,7 @@ def _candidates(store: Store, queries: list[Query], options: Options) -> tuple[l
 
 
 def _distinct(candidates: Candidates, group_by: str | None) -> Candidates:
-    """The best row of each group; a row without a value is a group of its own."""
+    """Keep the best row of each group; a row without a value forms a group of its own."""
     if group_by is None:
         return candidates
     best: dict[Any, tuple[float, Row]] = {}
@@ -163,24 +171,27 @@ def _views(store: Store, row: Row, options: Options) -> int:
 
 
 def _diverse(store: Store, candidates: Candidates, options: Options) -> Candidates:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): near the query, unlike those before."""
+    """Order candidates by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
+
+    Each next candidate is similar to the query and different from those before it.
+    """
     rows = {row.id: row.vector for row in store.get([row.id for _, row in candidates])}
     candidates = [pair for pair in candidates if pair[1].id in rows]
     vectors = np.stack([rows[row.id] for _, row in candidates]).astype(np.float32)
     relevance = np.array([score for score, _ in candidates])
-    nearest = np.zeros(len(candidates))  # similarity to the nearest of those chosen, from the first choice on
+    nearest = np.zeros(len(candidates))  # similarity to the nearest chosen candidate
     order: list[int] = []
-    left = np.ones(len(candidates), np.bool_)
+    remaining = np.ones(len(candidates), np.bool_)
     for _ in range(min(options.reach, len(candidates))):
-        worth = (1 - options.diversity) * relevance - options.diversity * nearest
-        chosen = int(np.where(left, worth, -np.inf).argmax())
+        marginal = (1 - options.diversity) * relevance - options.diversity * nearest
+        chosen = int(np.where(remaining, marginal, -np.inf).argmax())
         order.append(chosen)
-        left[chosen] = False
+        remaining[chosen] = False
         similar = vectors @ vectors[chosen]
         nearest = similar if len(order) == 1 else np.maximum(nearest, similar)
     return [candidates[i] for i in order]
 
 
 def failed(error: FashionInferError) -> Query:
-    """A query that could not be made."""
+    """Return a query that could not be made because of this error."""
     return Query(None, facts={"error": error})

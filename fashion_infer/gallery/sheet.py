@@ -1,4 +1,4 @@
-"""Contact sheets: photos as small pictures with lines of text below them, such as queries and their hits."""
+"""Contact sheets: small pictures with lines of text below them, for example queries and their hits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from fashion_infer.images import ImageSource, read_image
 from fashion_infer.preprocess import Box, crop
 from fashion_infer.web_page import COLOURS
 
-TILE, CAPTION, GAP = 192, 34, 8  # pixels
-WIDTH = 6  # hits in a row, at most
+TILE, CAPTION, GAP = 192, 34, 8  # side of a picture, height of its text, and gap between tiles, pixels
+WIDTH = 6  # most hits in a row
 COLORS = {
     "likely": COLOURS["good"],
     "possible": COLOURS["fair"],
     "unlikely": COLOURS["poor"],
     None: COLOURS["ink"],
 }
-FRAME = 3  # pixels, around the query
+FRAME = 3  # width of the frame around the query, pixels
 FORMATS = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -29,11 +29,11 @@ def contact_sheet(queries: Sequence[ImageSource | None], results: Sequence[Hits]
     """Draw queries and their hits.
 
     Args:
-        queries: the photos that were searched, None for a query that was none.
-        results: their hits, in the same order.
+        queries: photo of each query; None for a query without a photo.
+        results: hits of each query, in the same order.
 
     Returns:
-        An RGB picture, a block of rows for each query, the query itself at the left.
+        An RGB picture with a block of rows for each query, and the query itself at the left of its block.
     """
     blocks = [max(1, -(-len(hits) // WIDTH)) for hits in results]
     step = TILE + CAPTION + GAP
@@ -54,7 +54,14 @@ def contact_sheet(queries: Sequence[ImageSource | None], results: Sequence[Hits]
 
 
 def photo_sheet(photos: Sequence[tuple[ImageSource, Box | None, Sequence[str]]]) -> Image.Image:
-    """Draw photos, `WIDTH` in a row: of each its source, its box (None: all of it), and two lines to write below it."""
+    """Draw photos, `WIDTH` in a row.
+
+    Args:
+        photos: for each photo its source, its box in pixels (None for the whole photo), and two lines of text.
+
+    Returns:
+        An RGB picture.
+    """
     step = TILE + CAPTION + GAP
     columns, rows = min(WIDTH, len(photos)), -(-len(photos) // WIDTH)
     sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * step + GAP), "white")
@@ -65,10 +72,10 @@ def photo_sheet(photos: Sequence[tuple[ImageSource, Box | None, Sequence[str]]])
 
 
 def save_sheet(path: Path, queries: Sequence[ImageSource | None], results: Sequence[Hits]) -> None:
-    """Write the contact sheet; the format follows the file's name.
+    """Draw queries and their hits (see `contact_sheet`) and write the picture; the file's suffix decides the format.
 
     Raises:
-        GalleryError: a format that is not written here, or a file that cannot be written.
+        GalleryError: the suffix is not in `FORMATS`, or the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise GalleryError(f"{path}: a contact sheet is written as {', '.join(FORMATS)}")
@@ -88,7 +95,7 @@ def _draw_hit(sheet: Image.Image, corner: tuple[int, int], hit: Hit) -> None:
 
 
 def _tile(image: ImageSource, box: Box | None) -> Image.Image | None:
-    """The garment in a square, with white at the sides; None where the photo cannot be read."""
+    """Return the picture of a box, scaled to fit into a tile, or None if the photo cannot be read."""
     try:
         picture = read_image(image, side=TILE, boxes=None if box is None else [box])
         cut = crop(picture, box, 2 * TILE)
@@ -114,7 +121,7 @@ def _draw(
 
 
 def _short(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """As much of the end of a text as fits below a tile: ids and paths differ there."""
+    """Shorten a text to fit below a tile; its end is kept, because ids and paths differ at the end."""
     line = line.encode("ascii", "replace").decode()
     if font.getlength(line) <= TILE:
         return line

@@ -1,4 +1,4 @@
-"""What a Gallery needs of the place that it keeps its rows in; `local.py` and `qdrant.py` are two."""
+"""The interface of a store, in which a Gallery keeps its rows; `local.py` and `qdrant.py` implement it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from fashion_infer.gallery.filters import Filter
 from fashion_infer.gallery.rows import Facts, Row
 
 Float32s = NDArray[np.float32]
-Candidates = list[tuple[float, Row]]  # cosine similarity in [-1, 1] and row (perhaps without its vector), best first
+Candidates = list[tuple[float, Row]]  # cosine similarities in [-1, 1] and rows, some without a vector, best first
 
 
 class Nearest(NamedTuple):
@@ -23,12 +23,12 @@ class Nearest(NamedTuple):
 
 
 class Store(Protocol):
-    """Rows, durable, of one embedding space.
+    """A durable store of rows of one embedding space.
 
     Attributes:
-        facts: what they are bound to.
-        kinds: of the user's columns.
-        meta: values kept with the gallery.
+        facts: embedding space and model of the rows.
+        kinds: kind of each of the user's columns.
+        meta: further values that are stored with the gallery, by name.
     """
 
     facts: Facts
@@ -38,71 +38,71 @@ class Store(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Row]:
-        """Every row in an order that stays the same."""
+        """Yield every row, always in the same order."""
         ...
 
     def get(self, ids: Sequence[str], *, by: str = "id") -> list[Row]:
-        """The rows with these ids, or of these photos (`by="record"`)."""
+        """Return the rows with these ids, or of these photos (`by="record"`)."""
         ...
 
     def paths(self) -> Iterator[tuple[str, str | None, str]]:
-        """Id, path and content hash of every row."""
+        """Yield id, path and content hash of every row."""
         ...
 
     def sample(self, count: int) -> list[Row]:
-        """So many rows, spread over all of them, the same ones for the same rows."""
+        """Return `count` rows spread over the whole store; the same store always gives the same sample."""
         ...
 
     def nearest(self, queries: Float32s, count: int, where: Filter | None, *, exact: bool = False) -> Nearest:
-        """The `count` nearest rows of each query [Q, D] among those that meet a filter; ties are broken by id."""
+        """Find the `count` nearest rows of each query, [Q, D], among those that satisfy a filter; ties go by id."""
         ...
 
     def count(self, where: Filter | None) -> int:
-        """How many rows meet a filter."""
+        """Return the number of rows that satisfy a filter."""
         ...
 
     def writing(self) -> AbstractContextManager[None]:
-        """Be the one writer in a `with` block, which the calls below need."""
+        """Hold the right to write for the length of a `with` block, which the methods below require."""
         ...
 
     def write(self, records: Iterable[str], rows: Iterable[Row]) -> None:
-        """Put rows in place of all that these photos had; all or none."""
+        """Replace all rows of these photos by `rows`."""
         ...
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove rows; says how many there were."""
+        """Remove rows, and return how many there were."""
         ...
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Keep a value that JSON can hold."""
+        """Store a value that JSON can hold with the gallery."""
         ...
 
     def settle(self, *, wait: bool = False, progress: Callable[[int, int], None] | None = None) -> None:
-        """After writing, keep the index in step with the rows; `wait` for what is done in the background."""
+        """Bring the index up to date after writing; `wait` makes the call wait for work in the background."""
         ...
 
-    # a rebuild fills another epoch beside the one that serves
+    # for a rebuild, which fills another epoch while the present one is searched
 
     def numbered(self) -> Iterator[tuple[Any, Row]]:
-        """Every row with a mark of its own, which a row that takes its place does not have."""
+        """Yield every row with an identifier of its own; a row that replaces it has another identifier."""
         ...
 
     def begin_epoch(self, facts: Facts) -> Any:
-        """The epoch that a rebuild for these facts fills: one that was broken off, or a new one."""
+        """Return the epoch that a rebuild for these facts fills: an unfinished one, or a new one."""
         ...
 
     def origins(self, epoch: Any) -> set[Any]:
-        """The marks of the rows that an epoch has done, those that were replaced or removed meanwhile left out."""
+        """Return the identifiers of the rows that an epoch has computed, without rows replaced or removed since."""
         ...
 
     def write_epoch(self, epoch: Any, origins: Sequence[Any], rows: Sequence[Row]) -> None:
-        """Put rows into an epoch, each with the mark of the row that it stands for."""
+        """Write rows into an epoch, each with the identifier of the row that it will replace."""
         ...
 
     def switch_epoch(self, epoch: Any) -> None:
-        """Let an epoch serve from now on, and drop the one that did."""
+        """Serve searches from this epoch, and drop the previous one."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...

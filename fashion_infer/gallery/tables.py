@@ -48,11 +48,11 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if "no such table: " in str(error):
             raise EpochGoneError(
-                f"gallery {folder}: its rows were rebuilt meanwhile, or it is damaged ({error})"
+                f"gallery {folder}: its rows have been rebuilt since, or it is damaged ({error})"
             ) from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            why = "the disk is full; what was reported as written is kept: make room and run the same again"
+            why = "the disk is full; what was reported as written is kept: free some space and try again"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             why = f"it cannot be written or opened ({error})"
         elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:

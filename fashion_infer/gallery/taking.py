@@ -1,4 +1,4 @@
-"""Rows that come with their embeddings, from Parquet: no model is needed."""
+"""Adding rows with their embeddings from Parquet files; this needs no model."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,29 +13,29 @@ from fashion_infer.gallery.store import Store
 
 
 def take(store: Store, source: Path) -> Iterator[Outcome]:
-    """Add the rows of a Parquet file or folder, by id; unchanged ones are skipped. Inside `store.writing()`.
+    """Add the rows of a Parquet file or folder by their ids, inside `store.writing()`; unchanged rows are skipped.
 
     Raises:
-        UsageError: it is no file of embeddings.
-        GalleryMismatchError: its embeddings are of another space than the store's.
+        UsageError: the source is no file of embeddings.
+        GalleryMismatchError: its embeddings belong to another space than the store's.
     """
-    offered = facts_in(source)
-    if offered.space != store.facts.space:
+    facts = facts_in(source)
+    if facts.space != store.facts.space:
         raise GalleryMismatchError(
-            f"{source} holds embeddings of {offered.model} (space {offered.space}), the gallery those of "
+            f"{source} holds embeddings of {facts.model} (space {facts.space}), the gallery those of "
             f"{store.facts.model} (space {store.facts.space}): index it into a gallery of its own"
         )
     rows = rows_in(source)
-    while some := list(islice(rows, ROWS)):
-        yield from _taken(store, some)
+    while batch := list(islice(rows, ROWS)):
+        yield from _add_batch(store, batch)
 
 
-def _taken(store: Store, some: list[tuple[str, Row | FashionInferError]]) -> list[Outcome]:
-    before = {row.id: row for row in store.get([id for id, _ in some])}
+def _add_batch(store: Store, batch: list[tuple[str, Row | FashionInferError]]) -> list[Outcome]:
+    before = {row.id: row for row in store.get([id for id, _ in batch])}
     outcomes: list[Outcome] = []
     fresh: dict[str, Row] = {}
     kinds = store.kinds
-    for id, row in some:
+    for id, row in batch:
         if isinstance(row, FashionInferError):
             outcomes.append(Outcome(id, "failed", row))
         elif id in before and same(row, before[id]):

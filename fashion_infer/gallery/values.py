@@ -1,8 +1,8 @@
-"""The values of a user's own columns: which types there are, how they are stored, and how they come back.
+"""The values of the user's columns: their kinds, and their conversion to and from what is stored.
 
-A column has one kind for all of its rows, found from its first values: bool, int, float, text, date, datetime,
-datetime_utc or list (of text). A missing value (None, NaN, NaT) fits every kind. Whole numbers may turn into floats
-when a row brings a fraction; any other mixture is refused. A datetime with a time zone is kept in UTC.
+A column has one kind for all of its rows, which its first value decides: bool, int, float, text, date, datetime,
+datetime_utc or list (of texts). A missing value (None, NaN, NaT) fits every kind. A column of whole numbers becomes one
+of floats when a row has a fraction; any other mixture is refused. A datetime with a time zone is stored in UTC.
 """
 
 import math
@@ -24,18 +24,18 @@ OWN = {  # the gallery's own columns that a filter may name, and their kinds
     "colors": "list",
     "content_hash": "text",
 }
-RESERVED = {*OWN, "box", "landmarks", "embedding", "error"}  # the names of the columns of an exported file
+RESERVED = {*OWN, "box", "landmarks", "embedding", "error"}  # the columns of an exported file that are not the user's
 MAX_INT = 2**63 - 1
 
 
 def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
-    """A user's columns as plain Python values, without the missing ones.
+    """Return the user's columns as plain Python values, without the missing ones.
 
     Args:
-        columns: {name: value}; numpy scalars, NaN and pandas' missing values are understood.
+        columns: {name: value}; numpy scalars are converted, and NaN and pandas' missing values count as missing.
 
     Raises:
-        UsageError: a name of the gallery's own, or a value that cannot be kept.
+        UsageError: the gallery uses a column's name itself, or a value cannot be stored.
     """
     result: dict[str, Value] = {}
     for name, value in columns.items():
@@ -55,11 +55,11 @@ def _plain(name: str, value: Any) -> Value:
         return None
     if isinstance(value, list | tuple):
         if not all(isinstance(item, str) for item in value):
-            raise UsageError(f"the column {name!r} holds a list of something else than texts: {value!r}")
+            raise UsageError(f"the column {name!r} holds a list of items that are not all texts: {value!r}")
         return list(value)
     if isinstance(value, datetime):
         moment = value.astimezone(UTC) if value.tzinfo else value
-        return datetime(*moment.timetuple()[:6], moment.microsecond, moment.tzinfo)  # of pandas: to the microsecond
+        return datetime(*moment.timetuple()[:6], moment.microsecond, moment.tzinfo)  # drops pandas' nanoseconds
     if isinstance(value, int) and not -MAX_INT - 1 <= value <= MAX_INT:
         raise UsageError(f"the column {name!r} holds {value}, which does not fit 64 bits: give it as a text")
     if isinstance(value, float) and math.isinf(value):
@@ -70,7 +70,7 @@ def _plain(name: str, value: Any) -> Value:
 
 
 def kind_of(value: Value) -> str | None:
-    """The kind of a plain value; None of a missing one."""
+    """Return the kind of a plain value, or None for a missing value."""
     if isinstance(value, datetime):
         return "datetime_utc" if value.tzinfo else "datetime"
     kinds = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"), (date, "date"), (list, "list"))
@@ -78,10 +78,15 @@ def kind_of(value: Value) -> str | None:
 
 
 def joined_kind(name: str, before: str | None, kind: str) -> str:
-    """The kind of a column that has kind `before` and gets a value of `kind`.
+    """Return the kind of a column after it gets a value of another kind.
+
+    Args:
+        name: name of the column, for the error message.
+        before: kind of the column so far; None for a new column.
+        kind: kind of the new value.
 
     Raises:
-        UsageError: they do not go together.
+        UsageError: the two kinds cannot be mixed.
     """
     if before in (None, kind):
         return kind
@@ -91,14 +96,14 @@ def joined_kind(name: str, before: str | None, kind: str) -> str:
 
 
 def to_json(value: Value) -> bool | int | float | str | list[str] | None:
-    """The value as JSON holds it: dates and times as ISO texts of one length, so that their order is the texts'."""
+    """Return a value as JSON holds it; dates and times become ISO texts of equal length, which sort like the times."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None).isoformat(timespec="microseconds")
     return value.isoformat() if isinstance(value, date) else value
 
 
 def from_json(value: Any, kind: str) -> Value:
-    """The inverse of `to_json`, given the column's kind."""
+    """Invert `to_json` for a value of a column of this kind."""
     if value is None:
         return None
     match kind:
@@ -117,10 +122,10 @@ def from_json(value: Any, kind: str) -> Value:
 
 
 def from_text(name: str, text: str, kind: str) -> Value:
-    """A value written as text, in a table of the user's or in a filter, as one of a column's kind.
+    """Convert a value written as text, in a CSV file or in a filter, to the column's kind.
 
     Raises:
-        UsageError: it cannot be read as that kind.
+        UsageError: the text cannot be read as a value of that kind.
     """
     try:
         match kind:

@@ -176,7 +176,7 @@ def test_rebuild(indexed: Path, run: Run, fails: Callable[..., None], tmp_path: 
     assert "6 of 6 rows are to be computed, about" in dry.stderr
     assert "would be done: 6 replaced" in dry.stdout
     (indexed / "photos" / "3.png").unlink()
-    fails(run("index", "g", "--rebuild", "other.onnx", folder=indexed), 3, "1 rows could not be computed anew")
+    fails(run("index", "g", "--rebuild", "other.onnx", folder=indexed), 3, "1 rows could not be computed again")
     result = run("index", "g", "--rebuild", "other.onnx", "--prune", "--json", folder=indexed)
     assert result.returncode == 4  # one photo could not be used, and was left out
     assert json.loads(result.stdout)["rows"] == 5

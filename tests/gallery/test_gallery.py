@@ -129,7 +129,7 @@ def test_a_photo_that_breaks_keeps_its_old_row(gallery: Gallery, photos: list[st
 def test_ids_that_cannot_be(gallery: Gallery, photos: list[str]) -> None:
     report = gallery.add([photos[0], photos[1], photos[2]], ids=["a", "a", ""])
     assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed"]
-    assert "'a' came before in the same call" in str(report.failed[0].error)
+    assert "'a' occurs twice in the same call" in str(report.failed[0].error)
     assert "needs an id" in str(gallery.add([np.zeros((9, 9, 3), np.uint8)]).failed[0].error)
     with pytest.raises(UsageError, match="equally many"):
         gallery.add(photos[:3], ids=["a", "b"])
@@ -245,7 +245,7 @@ def test_bad_queries_stay_in_their_place(gallery: Gallery, photos: list[str]) ->
     ("options", "message"),
     [
         ({}, "give a query"),
-        ({"ids": "a", "vectors": np.zeros(8)}, "one of them"),
+        ({"ids": "a", "vectors": np.zeros(8)}, "only one of images, ids and vectors"),
         ({"vectors": np.zeros(7)}, r"vectors must be \[N, 8\] or \[8\], got \[7\]"),
         ({"vectors": np.ones(8), "box": [0, 0, 1, 1]}, "a box goes with one photo"),
         ({"vectors": np.ones(8), "limit": 0}, "limit must be at least 1"),

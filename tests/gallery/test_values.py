@@ -60,7 +60,7 @@ def test_numpy_scalars_become_plain() -> None:
         ({"": 1}, "not empty"),
         ({'a"b': 1}, "without quotes"),
         ({"a": {"b": 1}}, "a dict, which a gallery does not keep"),
-        ({"a": [1, 2]}, "list of something else than texts"),
+        ({"a": [1, 2]}, "list of items that are not all texts"),
         ({"a": 2**70}, "does not fit 64 bits"),
         ({"a": float("inf")}, "infinite"),
     ],
