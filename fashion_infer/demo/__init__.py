@@ -1,1 +1,1 @@
-"""What `fashion-infer demo` shows: the built-in model on pictures, or with --train the whole chain."""
+"""The command `fashion-infer demo`: the built-in model on pictures, or with --train a small model trained at once."""

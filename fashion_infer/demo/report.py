@@ -14,7 +14,7 @@ TITLE = "fashion-infer demo"
 
 
 def pictures(title: str, predictions: Sequence[Prediction], names: Sequence[str] | None = None) -> str:
-    """Predictions drawn on their images, with a name below each: by default the name of the image's file."""
+    """Return a section with predictions drawn on their images; the name below each is by default that of its file."""
     names = names or [Path(prediction.image or "").name for prediction in predictions]
     return section(title, gallery(_figure(*pair) for pair in zip(predictions, names, strict=True)))
 
@@ -28,7 +28,7 @@ def _figure(prediction: Prediction, name: str) -> str:
 
 
 def latency(percentiles: Mapping[str, Mapping[str, Estimate | None]]) -> str:
-    """What `fashion_infer.bench.scenarios.quick` gave, as a table."""
+    """Return a section with the percentiles from `fashion_infer.bench.scenarios.quick` as a table."""
     rows = [
         [NAMES[name], *("-" if value is None else str(value) for value in row.values())]
         for name, row in percentiles.items()
@@ -37,7 +37,7 @@ def latency(percentiles: Mapping[str, Mapping[str, Estimate | None]]) -> str:
 
 
 def machine(environment: Mapping[str, Any]) -> str:
-    """What `fashion_infer.bench.environment.environment` gave, as a list."""
+    """Return a section with the result of `fashion_infer.bench.environment.environment` as a list."""
     versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     values = {name: str(value) for name, value in environment.items() if value is not None}
     return section("Measured on", facts(values | {"packages": versions}))

@@ -1,4 +1,4 @@
-"""The demo's searches: rendered garments in a gallery, and what is found with other pictures of them."""
+"""The demo's searches in a gallery of rendered garments, with other pictures of the same garments as queries."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +14,11 @@ from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, render
 from fashion_infer.web_page import figure, section
 
 ITEMS, SEED, SIZE = 40, 1_000_003, 256
-QUERY = VIEWS_PER_ITEM - 1  # the view of each item that is not in the gallery
+QUERY = VIEWS_PER_ITEM - 1  # number of the view of each item that is left out of the gallery
 
 
 def searches(predictor: Predictor, console: Console) -> str:
-    """Index rendered garments, search three times, and show it; HTML."""
+    """Index rendered garments, search three times, and return the results as a section of HTML."""
     with TemporaryDirectory(prefix="fashion-infer-") as scratch, Gallery(Path(scratch) / "g", predictor) as gallery:
         folder = Path(scratch) / "photos"
         folder.mkdir()
@@ -33,15 +33,15 @@ def searches(predictor: Predictor, console: Console) -> str:
         report = gallery.add(paths, payloads=payloads)
         console.print(f"{report.added} rows in a gallery")
         query = [str(folder / f"item{item:02}-{QUERY}.jpg") for item in (3, 17)]
-        every = [
-            ("by a picture that the gallery has not seen", query[0], gallery.search(query[0], limit=6)),
-            ("one hit an item", query[1], gallery.search(query[1], limit=6, group_by="item")),
+        results = [
+            ("by a picture that is not in the gallery", query[0], gallery.search(query[0], limit=6)),
+            ("one hit for each item", query[1], gallery.search(query[1], limit=6, group_by="item")),
             ("at a price of 50 or less", query[1], gallery.search(query[1], limit=6, where="price<=50")),
         ]
-        return section("Searches in a gallery of rendered garments", *(_shown(*one) for one in every))
+        return section("Searches in a gallery of rendered garments", *(_result_figure(*result) for result in results))
 
 
-def _shown(title: str, query: str, hits: Hits) -> str:
+def _result_figure(title: str, query: str, hits: Hits) -> str:
     sheet = np.asarray(contact_sheet([query], [hits]))
     note = f"{title}: {len(hits)} of {hits.searched} rows in {hits.took_ms:.1f} ms"
     return figure(sheet, title, note)

@@ -1,7 +1,7 @@
-"""The whole chain on one machine in a few minutes: render, train, export, verify, predict, time, report.
+"""The demo of training: it renders garments, trains, exports, verifies, predicts and writes a report in a few minutes.
 
-What it trains is small and has seen rendered garments only: it shows that the parts fit together, not how well a
-FashionNet can recognise clothes.
+The network is small and is trained on rendered garments only. The demo shows that the parts fit together, not how well
+a FashionNet can recognise clothes.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-import fashion_infer.training  # noqa: F401 - names the extra that brings torch
+import fashion_infer.training  # noqa: F401 - raises an error that names the extra if torch is missing
 from fashion_infer.bench.environment import environment
 from fashion_infer.bench.scenarios import quick
 from fashion_infer.data.deepfashion import FashionData, read_category
@@ -42,25 +42,25 @@ except ImportError as error:
 
 IMAGES, SEED = 1400, 0
 CONFIG = TrainConfig(backbone="tf_efficientnet_lite0", image_size=128, epochs=4, rounds=1, workers=1)
-SHOWN = 12  # held-out pictures in the report
-BENCH_SECONDS = 10
+SHOWN = 12  # number of held-out pictures in the report
+BENCH_SECONDS = 10  # duration of the latency measurement
 MODEL = "fashionnet.onnx"
 
 
 def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Path:
-    """Go through the chain; `fashionnet.onnx` and `report.html` are left in the folder.
+    """Render, train, export, verify and predict, and write `fashionnet.onnx` and `report.html` into the folder.
 
     Args:
-        folder: made where it is not there; other files in it are left alone.
-        photos: a folder of one's own photos to predict on too.
-        console: where progress is told.
+        folder: folder for the two files; it is created if necessary, and other files in it are not touched.
+        photos: folder of the user's own photos to predict on as well, or None.
+        console: console on which progress is shown.
 
     Returns:
         The path of the report.
 
     Raises:
-        ImageError: the folder of photos holds none.
-        ParityError: the exported file does not give what the network gives.
+        ImageError: the folder of photos has no images.
+        ParityError: the outputs of the exported file differ from the network's.
     """
     own = [] if photos is None else expand_paths([str(photos)])
     start = perf_counter()
@@ -76,20 +76,20 @@ def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Pa
         with Predictor(folder / MODEL) as predictor:
             console.rule("4 of 5: predict")
             held_out = read_category(data).split("test")
-            bar = partial(track, description="judging", console=console)
+            bar = partial(track, description="evaluating", console=console)
             judgement = judge(predictor.run, predictor.spec, held_out, progress=bar)
             shown = [_on_box(predictor, held_out, row) for row in _spread(len(held_out), SHOWN)]
             photo: Pixels = astronaut()
             real = [predictor.predict(photo)]
-            mine = predictor.predict(list(own))
-            console.rule("5 of 5: time it")
+            own_predictions = predictor.predict(list(own))
+            console.rule("5 of 5: measure latency")
             encoded = [(held_out.image_root / name).read_bytes() for name in held_out.images[:32]]
             latency = quick(predictor, encoded, seconds=BENCH_SECONDS)
             sections = [
                 _introduction(perf_counter() - start, held_out, judgement),
-                demo_report.pictures("Rendered garments the network never saw", shown),
+                demo_report.pictures("Rendered garments that the network was not trained on", shown),
                 demo_report.pictures("A real photo: Eileen Collins in her flight suit (NASA, public domain)", real),
-                *([demo_report.pictures("Your photos", mine)] if mine else []),
+                *([demo_report.pictures("Your photos", own_predictions)] if own_predictions else []),
                 demo_report.latency(latency),
                 _parity(parity),
                 demo_report.machine(environment()),
@@ -99,7 +99,7 @@ def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Pa
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """`count` numbers below `length`, evenly apart."""
+    """Return at most `count` row numbers below `length`, evenly spaced."""
     return [int(row) for row in np.linspace(0, length - 1, min(count, length))]
 
 
@@ -112,10 +112,11 @@ def _introduction(seconds: float, held_out: FashionData, judgement: Judgement) -
     top1, top3, error = (metrics[name] for name in ("category_top1", "category_top3", "landmark_error_image"))
     return paragraph(
         f"A small FashionNet ({CONFIG.backbone}, {CONFIG.image_size} px) was trained on this machine on rendered "
-        f"garments, exported to {MODEL} and run with ONNX Runtime; all of it took {seconds / 60:.1f} minutes. On "
-        f"{len(held_out)} rendered pictures of items that it never saw, the category is right in {top1:.0%}, among the "
-        f"best three in {top3:.0%}; visible landmarks lie {error:.3f} of the picture's side off. It has never seen a "
-        "real photo: these numbers say nothing about real clothes, and nothing about DeepFashion.",
+        f"garments, exported to {MODEL} and run with ONNX Runtime. This took {seconds / 60:.1f} minutes. On "
+        f"{len(held_out)} rendered pictures of items that it was not trained on, the category is right for {top1:.0%} "
+        f"and among the best three for {top3:.0%}; the mean error of visible landmarks is {error:.3f} of the picture's "
+        "side. It was not trained on any real photo: these numbers say nothing about real clothes, and nothing about "
+        "DeepFashion.",
         lead=True,
     )
 

@@ -1,4 +1,4 @@
-"""The demo of the built-in model, as people run it: without torch, and with nothing fetched."""
+"""The demo of the built-in model, run without torch and without a network."""
 
 import io
 import os
@@ -45,15 +45,15 @@ def test_the_demo_needs_no_torch_and_no_network_and_leaves_a_report(tmp_path: Pa
     (photos / "torn.jpg").write_text("no picture")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROGRAM]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["report.html"]
     page = (tmp_path / "demo" / "report.html").read_text()
     assert len(re.findall("src='data:image/jpeg;base64,[A-Za-z0-9+/=]{1000,}'", page)) == PICTURES + 1 + SEARCHES
     assert "my &lt;b&gt;coat" in page
     assert "torn.jpg is not an image" in page
     assert len(re.findall("a garment: [01][.]", page)) == PICTURES + 1
-    assert "<figcaption>;" not in page  # a picture without a name
+    assert "<figcaption>;" not in page  # no picture lacks a name
     assert not re.search("(src|href)=['\"]?(http|//)", page)  # it needs no other file
 
 

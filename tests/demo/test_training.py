@@ -1,4 +1,4 @@
-"""The whole chain, small: what `make demo-train` goes through in minutes."""
+"""The training demo (`make demo-train`) with small settings."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Rows with made vectors for what needs no photo, and a gallery of rendered garments for what does."""
+"""Rows with random vectors for tests that need no photo, and photos of rendered garments for those that do."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ FACTS = Facts("0123456789abcdef", 16, "model.onnx", "00", {"floral": "texture", 
 
 
 def vectors(count: int, seed: int = 0, dim: int = 16) -> NDArray[np.float16]:
-    """Unit vectors around a few centres, as embeddings lie."""
+    """Random unit vectors around a few centres, like embeddings: float16 [count, dim]."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((20, dim))
     rows = centres[random.integers(0, 20, count)] + 0.4 * random.standard_normal((count, dim))
@@ -28,8 +28,8 @@ def vectors(count: int, seed: int = 0, dim: int = 16) -> NDArray[np.float16]:
 
 
 def row(id: str, vector: NDArray[np.float16], **fields: object) -> Row:
-    """A row; `fields` are those of Row, the others are plain."""
-    plain: dict[str, object] = {
+    """A row with these `fields` of Row, and default values for the others."""
+    defaults: dict[str, object] = {
         "record": id,
         "path": f"{id}.jpg",
         "asked": None,
@@ -43,21 +43,21 @@ def row(id: str, vector: NDArray[np.float16], **fields: object) -> Row:
         "content_hash": f"hash of {id}",
         "columns": {},
     }
-    return Row(id=id, vector=vector, **(plain | fields))  # type: ignore[arg-type]
+    return Row(id=id, vector=vector, **(defaults | fields))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a gallery on a Qdrant that is the client's own local mode: real, exact, and in memory."""
+    """The address of a gallery on Qdrant, here the client's own local mode, which is exact and in memory."""
     client = QdrantClient(":memory:")
-    monkeypatch.setattr(client, "close", lambda: None)  # a second gallery of the test goes on with it
+    monkeypatch.setattr(client, "close", lambda: None)  # a second gallery of the test uses the same client
     monkeypatch.setattr("fashion_infer.gallery.qdrant.QdrantClient", lambda **_: client)
     return "http://localhost:6333/shop"
 
 
 @pytest.fixture(params=["folder", "cluster"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a gallery is to be: once a folder, once a cluster."""
+    """The place of a new gallery: each test runs with a folder and with a cluster."""
     if request.param == "folder":
         return str(tmp_path / "shop.gallery")
     address: str = request.getfixturevalue("cluster")
@@ -67,18 +67,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LocalStore]:
     """An empty store."""
-    made = LocalStore(tmp_path / "made.gallery", FACTS)
-    yield made
-    made.close()
+    created = LocalStore(tmp_path / "made.gallery", FACTS)
+    yield created
+    created.close()
 
 
 @pytest.fixture
 def filled(store: LocalStore) -> Callable[..., LocalStore]:
-    """Fills the store with so many rows, r000 and so on, and settles it."""
+    """A function that writes `count` rows with the ids r000, r001 and so on, and settles the store."""
 
     def fill(count: int, columns: Callable[[int], dict[str, object]] = lambda i: {}, settle: bool = True) -> LocalStore:
-        made = vectors(count)
-        rows = [row(f"r{i:03}", made[i], columns=columns(i)) for i in range(count)]
+        embeddings = vectors(count)
+        rows = [row(f"r{i:03}", embeddings[i], columns=columns(i)) for i in range(count)]
         with store.writing():
             store.write([r.record for r in rows], rows)
             if settle:
@@ -90,14 +90,14 @@ def filled(store: LocalStore) -> Callable[..., LocalStore]:
 
 @pytest.fixture(scope="session")
 def predictor(onnx_model: Path) -> Iterator[Predictor]:
-    """Of the small model with random weights."""
+    """A Predictor of the small model with random weights."""
     with Predictor(onnx_model, sessions=1, threads=1) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory, onnx_model: Path) -> Path:
-    """Path of the same model by another name of its embedding space: what only weights can tell is told apart."""
+    """Path of the same model with another embedding space in its metadata, so that it counts as another model."""
     model = onnx.load(onnx_model)
     (entry,) = [entry for entry in model.metadata_props if entry.key == METADATA_KEY]
     spec = dataclasses.replace(ModelSpec.from_json(entry.value), embedding_sha256="f" * 64)

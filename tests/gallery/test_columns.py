@@ -13,16 +13,16 @@ TAGS = [["a", "b"], [], None, ["b"]]
 
 
 def columns() -> Callable[[str], Column]:
-    """The above in three columns, the last row filled in later."""
-    made: dict[str, tuple[Column, list[object]]] = {
+    """A function that returns the columns above by name; their last row was added in a second step."""
+    by_name: dict[str, tuple[Column, list[object]]] = {
         "price": (Numbers(np.float64), list(PRICES)),
         "size": (Words(), list(SIZES)),
         "tags": (Lists(), [None if tags is None else json.dumps(tags) for tags in TAGS]),
     }
-    for column, values in made.values():
+    for column, values in by_name.values():
         column.extend(3, np.arange(3), values[:3])
         column.extend(4, np.array([3]), values[3:])
-    return lambda name: made[name][0]
+    return lambda name: by_name[name][0]
 
 
 @pytest.mark.parametrize(

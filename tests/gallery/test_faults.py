@@ -1,4 +1,4 @@
-"""What goes wrong around a gallery: real processes, real files, real kills."""
+"""Faults around a gallery, with real processes, real files and real kills."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ with store.writing():
 
 
 def start(code: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
-    """A process of its own that runs this code."""
+    """Start a process that runs this code."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
@@ -141,7 +141,7 @@ def test_a_second_writer_is_told_who_holds_the_gallery(filled: Callable[..., Loc
     assert len(store) == 3  # reading goes on
     holder.kill()
     holder.wait()
-    with store.writing():  # a killed holder holds nothing
+    with store.writing():  # the lock of a killed process is free
         assert store.remove(["r000"]) == 1
     for pipe in (holder.stdout, holder.stdin):
         assert pipe is not None
@@ -151,14 +151,14 @@ def test_a_second_writer_is_told_who_holds_the_gallery(filled: Callable[..., Loc
 def test_a_reader_beside_a_writer_sees_whole_transactions(filled: Callable[..., LocalStore]) -> None:
     store = filled(10)
     reader = LocalStore(store.folder)
-    made = vectors(10, seed=3)
+    embeddings = vectors(10, seed=3)
     with store.writing():
         for turn in range(20):
-            rows = [row(f"r{i:03}", made[i], category=f"turn {turn}") for i in range(10)]
+            rows = [row(f"r{i:03}", embeddings[i], category=f"turn {turn}") for i in range(10)]
             store.write([r.id for r in rows], rows)
-            found = reader.nearest(made[:1].astype(np.float32), 20, None).candidates[0]
-            assert {r.category for _, r in found} == {f"turn {turn}"}
-            assert len(found) == 10
+            candidates = reader.nearest(embeddings[:1].astype(np.float32), 20, None).candidates[0]
+            assert {r.category for _, r in candidates} == {f"turn {turn}"}
+            assert len(candidates) == 10
     reader.close()
 
 
@@ -207,24 +207,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("this process may not mount a file system")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_disk_that_fills_in_the_middle(small_disk: Path) -> None:
     store = LocalStore(small_disk / "g", FACTS)
-    made = vectors(20_000)
+    embeddings = vectors(20_000)
     written = 0
     with pytest.raises(GalleryError, match="the disk is full; what was reported as written is kept"), store.writing():
         for start_at in range(0, 20_000, 200):
-            store.write([], [row(f"r{i}", made[i]) for i in range(start_at, start_at + 200)])
+            store.write([], [row(f"r{i}", embeddings[i]) for i in range(start_at, start_at + 200)])
             written += 200
     assert 0 < written < 20_000
     assert len(store) == written
     with store.writing():
-        store.settle()  # no room for an index: said, and searched without
-    assert len(store.nearest(made[:1].astype(np.float32), 5, None).candidates[0]) == 5
+        store.settle()  # there is no room for an index: a warning is logged, and searches work without it
+    assert len(store.nearest(embeddings[:1].astype(np.float32), 5, None).candidates[0]) == 5
     store.close()
     again = LocalStore(small_disk / "g")
     assert len(again) == written
@@ -257,12 +257,12 @@ def test_kill_while_adding(tmp_path: Path, onnx_model: Path, photos: list[str], 
         process.stdin.close()
         with Gallery(place) as gallery:
             ids = [r.id for r in gallery]
-            assert len(ids) == len(set(ids))  # none twice
-            assert acknowledged.keys() <= set(ids)  # none that was acknowledged is lost
+            assert len(ids) == len(set(ids))  # no row is stored twice
+            assert acknowledged.keys() <= set(ids)  # no reported row is lost
     with Gallery(place, predictor) as gallery:
         before = len(gallery)
         report = gallery.add(photos)
-        assert (report.unchanged, report.added) == (before, 24 - before)  # no work twice
+        assert (report.unchanged, report.added) == (before, 24 - before)  # no photo is computed twice
         assert [hit.id for hit in gallery.search(photos[5], limit=1)] == [photos[5]]
 
 
@@ -286,9 +286,9 @@ with store.writing():
 @pytest.mark.parametrize("work", ["prune", "index"])
 def test_kill_while_pruning_and_while_building_an_index(tmp_path: Path, work: str) -> None:
     store = LocalStore(tmp_path / "g", FACTS)
-    made = vectors(3000)
+    embeddings = vectors(3000)
     with store.writing():
-        store.write([], [row(f"r{i}", made[i]) for i in range(3000)])
+        store.write([], [row(f"r{i}", embeddings[i]) for i in range(3000)])
         store.settle()
     random = np.random.default_rng(1)
     for _ in range(KILLS):
@@ -303,9 +303,9 @@ def test_kill_while_pruning_and_while_building_an_index(tmp_path: Path, work: st
         reader = LocalStore(store.folder)
         kept = {r.id for r in reader}
         assert {f"r{i}" for i in range(2000, 3000)} <= kept
-        found = reader.nearest(made[2500:2501].astype(np.float32), 3, None).candidates[0]
-        assert found[0][1].id == "r2500"
-        assert all(r.id in kept for _, r in found)
+        candidates = reader.nearest(embeddings[2500:2501].astype(np.float32), 3, None).candidates[0]
+        assert candidates[0][1].id == "r2500"
+        assert all(r.id in kept for _, r in candidates)
         assert len(reader.snapshot()) == len(reader) == len(kept)
         reader.close()
     with store.writing():
@@ -341,7 +341,7 @@ def test_kill_while_rebuilding(tmp_path: Path, photos: list[str], predictor: Pre
         process.wait()
         process.stdout.close()
         process.stdin.close()
-        with Gallery(place, predictor) as gallery:  # the old rows serve until the end
+        with Gallery(place, predictor) as gallery:  # the old rows are searched until the end
             assert gallery.search(photos[3])[0].id == photos[3]
             assert len(gallery) == 24
     with Predictor(other_model) as other, Gallery(place) as gallery:
@@ -364,4 +364,4 @@ def test_two_processes_that_rebuild(tmp_path: Path, photos: list[str], predictor
         with pytest.raises(GalleryLockedError, match=f"process {os.getpid()}"):
             next(second.rebuilding(other))
         assert 1 + len(list(outcomes)) == 24
-        assert len(second) == 24  # the second sees the new rows
+        assert len(second) == 24  # the second gallery sees the new rows

@@ -1,4 +1,4 @@
-"""The Gallery as a user has it: real photos of the renderer, a real model, real files."""
+"""The Gallery as a user calls it, with rendered photos, a real model and real files."""
 
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -81,7 +81,7 @@ def test_columns_of_the_users_own(gallery: Gallery, photos: list[str]) -> None:
     hits = gallery.search(photos[0], where={"since": {"gt": date(2024, 1, 20)}}, limit=50)
     assert len(hits) == 4
     assert hits[0].payload["since"] > date(2024, 1, 20)
-    # other columns, the same photos: no network is needed, and payloads=None keeps what there is
+    # with other columns for the same photos no network is needed, and payloads=None keeps the stored columns
     assert gallery.add(photos, payloads=[{"item": "x"}] * 24).replaced == 24
     assert gallery.add(photos).unchanged == 24
     assert gallery.search(photos[0])[0].payload["item"] == "x"
@@ -98,7 +98,7 @@ def test_several_garments_of_a_photo(gallery: Gallery, photos: list[str]) -> Non
     row = gallery.get(third.id)
     assert row is not None
     assert row.box == (50, 50, 200, 250)
-    # the whole photo takes the place of its boxes
+    # the row of the whole photo replaces those of its boxes
     assert gallery.add(photos[:1]).added == 1
     assert gallery.get(third.id) is None
     assert len(gallery) == 2
@@ -133,7 +133,7 @@ def test_ids_that_cannot_be(gallery: Gallery, photos: list[str]) -> None:
     assert "needs an id" in str(gallery.add([np.zeros((9, 9, 3), np.uint8)]).failed[0].error)
     with pytest.raises(UsageError, match="equally many"):
         gallery.add(photos[:3], ids=["a", "b"])
-    assert len(gallery) == 2  # what came before the end was kept
+    assert len(gallery) == 2  # the rows that were added before the error are kept
 
 
 def test_images_of_every_kind(gallery: Gallery, photos: list[str]) -> None:
@@ -144,7 +144,7 @@ def test_images_of_every_kind(gallery: Gallery, photos: list[str]) -> None:
         )
     assert report.added == 5
     hits = gallery.search(np.asarray(picture), limit=5)
-    assert [hit.id for hit in hits] == list("abcde")  # equal scores, by id
+    assert [hit.id for hit in hits] == list("abcde")  # equal scores are ordered by id
     assert len({gallery.get(id).content_hash for id in "abe"}) == 1  # type: ignore[union-attr]
     assert hits[1].image is None
 
@@ -173,8 +173,8 @@ def test_an_embedding_with_a_nan_never_enters(
     spoilt.embedding[2] = np.nan
     from fashion_infer.gallery import photos as photos_module
 
-    def recognised(_: Predictor, some: Iterator[Photo]) -> Iterator[object]:
-        return ((photo, [spoilt]) for photo in some)
+    def recognised(_: Predictor, photos: Iterator[Photo]) -> Iterator[object]:
+        return ((photo, [spoilt]) for photo in photos)
 
     monkeypatch.setattr("fashion_infer.gallery.adding.recognised", recognised)
     assert photos_module.recognised is not recognised

@@ -19,14 +19,14 @@ def nearest_ids(
     store: LocalStore, count: int, where: str | None = None, *, query: int = 3, exact: bool = False
 ) -> list[str]:
     queries = vectors(500)[query : query + 1].astype(np.float32)
-    found = store.nearest(queries, count, typed_filter(where, store.kinds), exact=exact)
-    return [found_row.id for _, found_row in found.candidates[0]]
+    nearest = store.nearest(queries, count, typed_filter(where, store.kinds), exact=exact)
+    return [hit.id for _, hit in nearest.candidates[0]]
 
 
 def expected_ids(
     store: LocalStore, count: int, keep: Callable[[int], bool] = lambda i: True, query: int = 3
 ) -> list[str]:
-    """By numpy, in float64, ties by id."""
+    """The ids that numpy finds in float64, with ties broken by id."""
     rows = [r for r in store if keep(int(r.id[1:]))]
     scores = np.stack([r.vector for r in rows]).astype(np.float64) @ vectors(500)[query].astype(np.float64)
     order = sorted(range(len(rows)), key=lambda i: (-round(float(scores[i]), 6), rows[i].id))
@@ -42,25 +42,25 @@ def test_the_nearest_are_numpys(filled: Fill) -> None:
 @pytest.mark.parametrize(("where", "keep"), [("n=7", 100), ("n<500 and n=7", 100), ("n in (7, 8)", 50)])
 def test_a_filter_gives_limit_rows_where_there_are_that_many(filled: Fill, where: str, keep: int) -> None:
     store = filled(500, lambda i: {"n": i % 100})
-    wanted = {7} if keep == 100 else {7, 8}
+    remainders = {7} if keep == 100 else {7, 8}
     ids = nearest_ids(store, 5, where)
-    assert ids == expected_ids(store, 5, lambda i: i % 100 in wanted)
+    assert ids == expected_ids(store, 5, lambda i: i % 100 in remainders)
     assert len(ids) == 5
 
 
 @pytest.mark.parametrize("share", [0.01, 0.001])
 def test_rare_rows_are_found_as_by_numpy(store: LocalStore, share: float) -> None:
     count, step = 5000, round(1 / share)
-    made = vectors(count)
-    rows = [row(f"r{i}", made[i], columns={"rare": i % step == 0}) for i in range(count)]
+    embeddings = vectors(count)
+    rows = [row(f"r{i}", embeddings[i], columns={"rare": i % step == 0}) for i in range(count)]
     with store.writing():
         store.write([], rows)
-    found = store.nearest(made[3:4].astype(np.float32), 5, typed_filter("rare=true", store.kinds))
+    nearest = store.nearest(embeddings[3:4].astype(np.float32), 5, typed_filter("rare=true", store.kinds))
     rare = np.arange(0, count, step)
-    scores = made[rare].astype(np.float64) @ made[3].astype(np.float64)
-    assert [r.id for _, r in found.candidates[0]] == [f"r{rare[i]}" for i in np.argsort(-scores)[:5]]
-    assert found.searched == len(rare)
-    assert found.exact
+    scores = embeddings[rare].astype(np.float64) @ embeddings[3].astype(np.float64)
+    assert [r.id for _, r in nearest.candidates[0]] == [f"r{rare[i]}" for i in np.argsort(-scores)[:5]]
+    assert nearest.searched == len(rare)
+    assert nearest.exact
 
 
 def test_ties_are_broken_by_id(store: LocalStore) -> None:
@@ -68,19 +68,19 @@ def test_ties_are_broken_by_id(store: LocalStore) -> None:
     rows = [row(f"r{i:02}", same) for i in range(40)]
     with store.writing():
         store.write([], rows[::-1])
-    found = store.nearest(same[None].astype(np.float32), 5, None).candidates[0]
-    assert [r.id for _, r in found] == ["r00", "r01", "r02", "r03", "r04"]
-    assert all(-1 <= score <= 1 for score, _ in found)
+    candidates = store.nearest(same[None].astype(np.float32), 5, None).candidates[0]
+    assert [r.id for _, r in candidates] == ["r00", "r01", "r02", "r03", "r04"]
+    assert all(-1 <= score <= 1 for score, _ in candidates)
 
 
 def test_rows_written_and_removed_later_are_seen(filled: Fill) -> None:
     store = filled(200)
     assert store.snapshot().cached == 200
-    made = vectors(300, seed=9)
+    embeddings = vectors(300, seed=9)
     with store.writing():
-        store.write([], [row(f"r{i}", made[i]) for i in range(200, 300)])
+        store.write([], [row(f"r{i}", embeddings[i]) for i in range(200, 300)])
         assert store.remove([f"r{i:03}" for i in range(0, 100, 2)]) == 50
-        store.write(["r001"], [row("r001", made[0])])
+        store.write(["r001"], [row("r001", embeddings[0])])
     assert len(store) == 250
     assert nearest_ids(store, 20) == expected_ids(store, 20)
     other = LocalStore(store.folder)
@@ -136,10 +136,10 @@ def test_a_damaged_or_missing_cache_is_built_again(filled: Fill, damage: str, ca
 def test_a_cache_is_built_when_enough_is_newer(filled: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "NEWER", 20)
     store = filled(100)
-    made = vectors(30, seed=5)
+    embeddings = vectors(30, seed=5)
     for start in (0, 15):
         with store.writing():
-            store.write([], [row(f"x{i}", made[i]) for i in range(start, start + 15)])
+            store.write([], [row(f"x{i}", embeddings[i]) for i in range(start, start + 15)])
             store.settle()
         assert store.snapshot().cached == (100 if start == 0 else 130)
     assert len(list(cache.folder_of(store).iterdir())) == 1
@@ -159,19 +159,19 @@ def test_a_graph_finds_what_a_scan_finds(filled: Fill, monkeypatch: pytest.Monke
         for a, b in zip(by_graph.candidates, by_scan.candidates, strict=True)
     ]
     assert np.mean(hits) >= 9.9
-    # new rows are scanned until the graph has them, removed ones left out at once
+    # new rows are scanned until the graph contains them, and removed rows are left out at once
     with store.writing():
         store.write([], [row("new", vectors(500)[3])])
         store.remove(["r003"])
     ids = nearest_ids(store, 5)
     assert ids[0] == "new"
     assert "r003" not in ids
-    made = vectors(400, seed=5)
+    embeddings = vectors(400, seed=5)
     with store.writing():
-        store.write([], [row(f"x{i}", made[i]) for i in range(400)])
+        store.write([], [row(f"x{i}", embeddings[i]) for i in range(400)])
         store.settle(wait=True)
     grown = store.snapshot()
-    assert grown.cached == 2401  # extended: the removed row is still in it, and dead
+    assert grown.cached == 2401  # the graph was extended, so it still contains the removed row as a dead one
     assert (len(grown), grown.ef_search is not None) == (2400, True)
     assert "r003" not in nearest_ids(store, 5)
     reader = LocalStore(store.folder)
@@ -180,11 +180,11 @@ def test_a_graph_finds_what_a_scan_finds(filled: Fill, monkeypatch: pytest.Monke
 
 
 def test_other_threads_run_during_a_scan(store: LocalStore) -> None:
-    made = vectors(40_000, dim=16)
+    embeddings = vectors(40_000, dim=16)
     with store.writing():
-        store.write([], [row(f"r{i}", made[i]) for i in range(len(made))])
+        store.write([], [row(f"r{i}", embeddings[i]) for i in range(len(embeddings))])
     snapshot = store.snapshot()
-    queries = np.repeat(made[:500], 4, axis=0).astype(np.float32)
+    queries = np.repeat(embeddings[:500], 4, axis=0).astype(np.float32)
     steps, running = 0, True
 
     def count() -> None:
@@ -199,7 +199,7 @@ def test_other_threads_run_during_a_scan(store: LocalStore) -> None:
     seconds, counted = perf_counter() - start, steps
     running = False
     thread.join()
-    # held, the counter would get one switch at most; 5 ms is the interpreter's own interval
+    # if the scan held the GIL, the counter would get at most one turn; the interpreter's switch interval is 5 ms
     assert counted > 100 * seconds / 0.005
 
 
@@ -243,9 +243,9 @@ def test_kinds_are_kept_with_the_rows(filled: Fill) -> None:
 
 def test_floats_are_compared_to_the_last_bit(store: LocalStore) -> None:
     values = [0.1 + 0.2, 0.3, 1e-300, 5e-324, 1.7976931348623157e308, 123456789.12345679]
-    made = vectors(len(values))
+    embeddings = vectors(len(values))
     with store.writing():
-        store.write([], [row(f"r{i}", made[i], columns={"x": value}) for i, value in enumerate(values)])
+        store.write([], [row(f"r{i}", embeddings[i], columns={"x": value}) for i, value in enumerate(values)])
     for value in values:
         assert store.count(typed_filter({"x": value}, store.kinds)) == 1
         assert store.count(typed_filter({"x": {"lte": value}}, store.kinds)) == sum(v <= value for v in values)

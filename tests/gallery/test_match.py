@@ -11,7 +11,10 @@ from tests.gallery.conftest import FACTS, row
 
 
 def items(count: int, views: int, seed: int = 0) -> list[np.ndarray]:
-    """Views of items: [count, views, 64], each item in one of ten crowds of look-alikes, its views close together."""
+    """Embeddings of views of items, `count` arrays [views, 64].
+
+    Each item belongs to one of ten groups of similar items, and its views are close together.
+    """
     random = np.random.default_rng(seed)
     crowds = random.standard_normal((10, 64))
     centres = crowds[random.integers(0, 10, count)] + 0.8 * random.standard_normal((count, 64))
@@ -25,9 +28,9 @@ def test_nine_in_ten_likely_hits_are_the_same_item(tmp_path: object, by_item: bo
     from pathlib import Path
 
     store = LocalStore(Path(str(tmp_path)) / "g", replace(FACTS, dim=64))
-    made = items(400, 4)
+    views_of = items(400, 4)
     rows = [
-        row(f"i{i}-{v}", made[i][v], columns={"item": f"i{i}"} if by_item else {})
+        row(f"i{i}-{v}", views_of[i][v], columns={"item": f"i{i}"} if by_item else {})
         for i in range(400)
         for v in range(3 if by_item else 1)
     ]
@@ -36,7 +39,7 @@ def test_nine_in_ten_likely_hits_are_the_same_item(tmp_path: object, by_item: bo
         settle(store)
     levels = store.meta[match.META]
     assert (levels["by"], levels["rows"]) == ("items" if by_item else "rows", len(rows))
-    held_out = np.stack([views[3] for views in made]).astype(np.float32)
+    held_out = np.stack([views[3] for views in views_of]).astype(np.float32)
     called = {"likely": [], "possible": [], "unlikely": []}
     for i, candidates in enumerate(store.nearest(held_out, 10, None).candidates):
         for score, hit in candidates:
@@ -51,13 +54,13 @@ def test_levels_are_measured_when_a_gallery_has_grown(filled: Callable[..., Loca
     store = filled(40)
     with store.writing():
         settle(store)
-    assert match.META not in store.meta  # too few to tell
+    assert match.META not in store.meta  # there are too few rows to measure
     from tests.gallery.conftest import vectors
 
-    made = vectors(100, seed=4)
+    embeddings = vectors(100, seed=4)
     for first, last, rows in ((0, 20, 60), (20, 30, 60), (30, 60, 100)):
         with store.writing():
-            store.write([], [row(f"x{i}", made[i]) for i in range(first, last)])
+            store.write([], [row(f"x{i}", embeddings[i]) for i in range(first, last)])
             settle(store)
         assert store.meta[match.META]["rows"] == rows
 

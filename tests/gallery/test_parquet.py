@@ -37,13 +37,13 @@ def test_the_schema_is_the_promised_one() -> None:
 
 
 def test_a_gallery_comes_back_whole(store: LocalStore, tmp_path: Path) -> None:
-    made = vectors(3)
+    embeddings = vectors(3)
     points = np.random.default_rng(0).uniform(0, 9, (8, 4)).astype(np.float32)
     points[:, 2] = 1
     with store.writing():
-        boxed = row("a.jpg#2", made[1], record="a.jpg", asked=(1.0, 2.0, 30.0, 40.0), box=(1.0, 2.0, 30.0, 40.0))
-        plain = row("r0", made[0], columns=COLUMNS, landmarks=points)
-        store.write([], [plain, boxed, row("r2", made[2], is_garment=None, path=None)])
+        boxed = row("a.jpg#2", embeddings[1], record="a.jpg", asked=(1.0, 2.0, 30.0, 40.0), box=(1.0, 2.0, 30.0, 40.0))
+        plain = row("r0", embeddings[0], columns=COLUMNS, landmarks=points)
+        store.write([], [plain, boxed, row("r2", embeddings[2], is_garment=None, path=None)])
     assert export(store, tmp_path / "out" / "e.parquet") == 3
     copy = tmp_path / "copy.gallery"
     outcomes = list(Gallery.taking(copy, tmp_path / "out"))
@@ -66,9 +66,9 @@ def test_colours_travel_where_there_are_some(store: LocalStore, tmp_path: Path) 
     with store.writing():
         store.write([], [row("r0", vectors(1)[0], colors=colors)])
     export(store, tmp_path / "e.parquet")
-    ((_, found),) = rows_in(tmp_path / "e.parquet")
-    assert not isinstance(found, Exception)
-    assert found.colors == colors
+    ((_, read),) = rows_in(tmp_path / "e.parquet")
+    assert not isinstance(read, Exception)
+    assert read.colors == colors
 
 
 def test_rows_of_another_space_are_refused(store: LocalStore, tmp_path: Path, predictor: Predictor) -> None:

@@ -10,8 +10,8 @@ from fashion_infer.gallery.sheet import CAPTION, GAP, TILE, WIDTH, contact_sheet
 
 
 def hits(photos: list[str]) -> Hits:
-    made = [Hit(path, 0.9, {"path": path, "box": None, "item": "i1"}, "likely", views=3) for path in photos]
-    return Hits([*made, Hit("gone", 0.1, {"path": "gone.jpg", "box": None})], box=(0, 0, 90, 90), category="Dress")
+    shown = [Hit(path, 0.9, {"path": path, "box": None, "item": "i1"}, "likely", views=3) for path in photos]
+    return Hits([*shown, Hit("gone", 0.1, {"path": "gone.jpg", "box": None})], box=(0, 0, 90, 90), category="Dress")
 
 
 def test_a_sheet_shows_query_and_hits(photos: list[str]) -> None:
