@@ -12,14 +12,14 @@ from fashion_infer.gallery.local import LocalStore
 from tests.gallery.conftest import row, vectors
 
 
-def test_a_whole_gallery(filled: Callable[..., LocalStore]) -> None:
+def test_an_undamaged_gallery(filled: Callable[..., LocalStore]) -> None:
     store = filled(100)
     assert check(store) == ([], 1.0)
     facts = json.loads(json.dumps(facts_about(store)))
     assert (facts["rows"], facts["model"], facts["index"]["kind"]) == (100, "model.onnx", "exact scan")
 
 
-def test_an_empty_one(store: LocalStore) -> None:
+def test_an_empty_gallery(store: LocalStore) -> None:
     assert check(store) == ([], 1.0)
 
 
@@ -31,7 +31,7 @@ def test_an_empty_one(store: LocalStore) -> None:
         ("UPDATE vectors_1 SET vector = x'00' WHERE number = 3", "1 vectors have another length"),
     ],
 )
-def test_what_is_amiss_is_told(filled: Callable[..., LocalStore], statement: str, message: str) -> None:
+def test_damage_is_reported(filled: Callable[..., LocalStore], statement: str, message: str) -> None:
     store = filled(10)
     with sqlite3.connect(store.folder / "gallery.sqlite") as connection:
         connection.execute(statement)
@@ -39,7 +39,7 @@ def test_what_is_amiss_is_told(filled: Callable[..., LocalStore], statement: str
     assert check(store)[0] == [message]
 
 
-def test_embeddings_that_are_none(store: LocalStore) -> None:
+def test_embeddings_that_are_not_numbers(store: LocalStore) -> None:
     with store.writing():
         store.write([], [row("a", np.full(16, np.nan, np.float16)), row("b", vectors(1)[0])])
     assert check(store)[0] == ["1 embeddings are not of unit length"]

@@ -126,7 +126,7 @@ def test_a_photo_that_breaks_keeps_its_old_row(gallery: Gallery, photos: list[st
     assert gallery.get(str(file)) is not None
 
 
-def test_ids_that_cannot_be(gallery: Gallery, photos: list[str]) -> None:
+def test_invalid_ids_are_refused(gallery: Gallery, photos: list[str]) -> None:
     report = gallery.add([photos[0], photos[1], photos[2]], ids=["a", "a", ""])
     assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed"]
     assert "'a' occurs twice in the same call" in str(report.failed[0].error)
@@ -183,7 +183,7 @@ def test_an_embedding_with_a_nan_never_enters(
     assert len(gallery) == 0
 
 
-def test_long_stretches_of_known_photos(gallery: Gallery, photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_runs_of_unchanged_photos(gallery: Gallery, photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fashion_infer.gallery.adding.SKIPPED_IN_A_ROW", 3)
     gallery.add(photos[:10])
     report = gallery.add([*photos[:5], photos[20], *photos[5:10], photos[21]])
@@ -255,7 +255,7 @@ def test_bad_queries_stay_in_their_place(gallery: Gallery, photos: list[str]) ->
         ({"vectors": np.ones(8), "group_by": "item"}, "no column 'item' to group by"),
     ],
 )
-def test_searches_that_cannot_be(gallery: Gallery, options: dict[str, object], message: str) -> None:
+def test_invalid_searches_are_refused(gallery: Gallery, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         gallery.search(**options)  # type: ignore[call-overload]
 

@@ -45,7 +45,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert metadata.unused == set()
 
 
-def test_what_matches_nothing_is_told(tmp_path: Path) -> None:
+def test_keys_without_a_photo_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "products.csv"
     file.write_text("id,price\na,1\nb,2\n")
     metadata = Metadata(file)

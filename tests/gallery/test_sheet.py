@@ -33,7 +33,7 @@ def test_a_query_with_an_error_has_its_place() -> None:
     assert contact_sheet([None], [Hits(error=ImageError("missing.jpg cannot be read"))]).height > TILE
 
 
-def test_writing_it(photos: list[str], tmp_path: Path) -> None:
+def test_a_sheet_is_written_to_a_file(photos: list[str], tmp_path: Path) -> None:
     save_sheet(tmp_path / "sheet.png", [photos[0]], [hits(photos[:2])])
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.format == "PNG"
