@@ -97,7 +97,7 @@ def test_what_a_folder_passes_over_is_counted_by_reason(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         assert expand_paths([str(tmp_path)]) == [str(tmp_path / "a.jpg")]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: passed over 6 of 7 files: 1 (not a regular file), 2 .heic (no decoder for it), "
+        f"{tmp_path}: skipped 6 of 7 files: 1 (not a regular file), 2 .heic (no decoder for it), "
         "1 .jp2 (no decoder for it), 1 .txt (not an image), 1 without a suffix (not an image)"
     ]
 
