@@ -157,11 +157,9 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG with too many scans, because the decoder processes the whole picture for each."""
-    if (
-        _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS
-    ):  # this also counts scans of thumbnails, so the exact count follows
+    if _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS:
         return
-    scans = 0
+    scans = 0  # an exact count: the one above includes the scans of thumbnails
     for marker, _ in _segments(data):
         scans += marker == _SCAN
         if scans > MAX_SCANS:

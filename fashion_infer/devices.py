@@ -1,13 +1,13 @@
-"""The names of devices: "cpu", "cuda" and "cuda:1"."""
+"""Parser of the names of devices: "cpu", "cuda" and "cuda:1"."""
 
 from fashion_infer.errors import DeviceError
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """The kind of a device, "cpu" or "cuda", and its index; plain "cuda" is the first GPU.
+    """Parse a name into the kind of the device, "cpu" or "cuda", and its index; "cuda" means the first GPU.
 
     Raises:
-        DeviceError: it names something else.
+        DeviceError: the name is not that of a device.
     """
     if device == "cpu":
         return "cpu", 0
@@ -17,10 +17,10 @@ def parse_device(device: str) -> tuple[str, int]:
 
 
 def gpu_index(device: str) -> int:
-    """The index of a GPU: 1 in "cuda:1".
+    """Parse the name of a GPU into its index, such as 1 for "cuda:1".
 
     Raises:
-        DeviceError: it is no GPU.
+        DeviceError: the name is not that of a GPU.
     """
     if (index := _cuda_index(device)) is None:
         raise DeviceError(f"an engine runs on cuda, cuda:0, cuda:1, ..., not on {device!r}")

@@ -12,7 +12,7 @@ from fashion_infer.images import Pixels
 
 SHORT_SIDE = 480  # smaller pictures are enlarged, so that marks and words can be read
 _LONG_SIDE = 1920  # limit of the enlargement: a picture one pixel high would grow to gigabytes
-_LINE, _LETTER, _FONT, _NAME_FONT = 20, 7, 14, 12  # pixels of a picture of SHORT_SIDE; larger pictures have larger ones
+_LINE, _LETTER, _FONT, _NAME_FONT = 20, 7, 14, 12  # pixels in a picture of SHORT_SIDE; they grow with the picture
 _BOX_COLOUR = (255, 255, 255)
 _INK, _PAPER = (255, 255, 255), (32, 32, 32)  # colours of the caption
 _COLOURS = {"visible": (46, 204, 113), "occluded": (243, 156, 18)}  # truncated landmarks are not drawn
@@ -33,9 +33,9 @@ def draw(pixels: Pixels, box: Sequence[float], points: Sequence[Mark], caption: 
     Args:
         pixels: uint8 [H, W, 3] RGB; not modified.
         box: x1 y1 x2 y2, pixels.
-        points: visible ones are filled, occluded ones rings, truncated ones left out. Each has its name beside it, on
-            the side that is farther from the middle of the box, so that it covers little of the garment.
-        caption: lines of text, put on a strip below the picture and wrapped to its width.
+        points: the landmarks. Visible ones are drawn as discs, occluded ones as rings, and truncated ones are left out.
+            The name is on the side that is farther from the middle of the box, so that it covers little of the garment.
+        caption: lines of text for a strip below the picture, wrapped to its width.
 
     Returns:
         uint8 [h, w, 3] RGB, with the strip below; small pictures are enlarged to a short side of up to 480 pixels.
@@ -62,7 +62,7 @@ def _draw_mark(canvas: Pixels, mark: Mark, unit: float) -> None:
 
 
 def _with_names(canvas: Pixels, marks: Sequence[Mark], middle: float, unit: float) -> Pixels:
-    """The canvas with the name of each mark at its outer side, or below it where that would leave the picture."""
+    """The canvas with the name of each mark at its outer side, or below it if the name would leave the picture."""
     picture = Image.fromarray(canvas)
     pen, font, gap = ImageDraw.Draw(picture), ImageFont.load_default(_NAME_FONT * unit), 8 * unit
     for mark in marks:

@@ -1,4 +1,4 @@
-"""Which weights make an embedding, and whether a converted file's embeddings are still the same ones."""
+"""Identity of embedding spaces: the hash of an embedding's weights, and the space of a converted file."""
 
 import dataclasses
 import hashlib
@@ -16,10 +16,10 @@ except ImportError as error:
 
 
 def hash_of_embedding(graph: GraphProto) -> str:
-    """sha256, in hexadecimal, of the weights from which a path leads to the embedding, in the order of their use.
+    """The sha256, in hexadecimal, of all weights that influence the embedding, in the order of their use.
 
-    A landmark or a gate moves the pooling windows, so the pose head counts, and the heads of category and attributes do
-    not.
+    The weights of the pose head are included, because landmarks and gates determine the pooled features. Those of the
+    heads for category and attributes are not.
     """
     producers = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -40,18 +40,21 @@ def hash_of_embedding(graph: GraphProto) -> str:
 
 
 def converted_spec(
-    spec: ModelSpec, ours: NDArray[np.float32], theirs: NDArray[np.float32], *, precision: str, real: bool
+    spec: ModelSpec, expected: NDArray[np.float32], embeddings: NDArray[np.float32], *, precision: str, real: bool
 ) -> ModelSpec:
-    """The spec of a file in another precision: of the same space where both files' embeddings agree on real pictures.
+    """Make the ModelSpec of a file that was converted to another precision.
+
+    It keeps the embedding space if the embeddings of both files agree on real pictures: if their mean cosine is at
+    least MIN_EMBEDDING_COSINE. Otherwise it gets a new one.
 
     Args:
-        spec: of the file that was converted.
-        ours: its embeddings of some pictures, [N, D] of unit length.
-        theirs: those of the new file.
-        precision: of the new file.
-        real: whether the pictures are the user's, not rendered ones.
+        spec: specification of the original file.
+        expected: the original file's embeddings of some pictures, [N, D] of unit length.
+        embeddings: the converted file's embeddings of the same pictures, [N, D] of unit length.
+        precision: precision of the converted file.
+        real: whether the pictures are real ones, not rendered ones.
     """
-    cosine = float(np.nan_to_num((ours * theirs).sum(axis=1), nan=-1.0).mean())
+    cosine = float(np.nan_to_num((expected * embeddings).sum(axis=1), nan=-1.0).mean())
     if real and cosine >= MIN_EMBEDDING_COSINE:
         return dataclasses.replace(spec, embedding_cosine=cosine)
     other = hashlib.sha256(f"{spec.embedding_sha256 or spec.weights_sha256} {precision}".encode()).hexdigest()

@@ -1,44 +1,46 @@
-"""Every error this package raises on purpose, and the exit code the command line gives it.
+"""All errors that this package raises on purpose, and the exit code of the command line for each.
 
 FashionInferError
-├── UsageError              2   an argument with a value that cannot be used
-├── ModelNotFoundError      2   no such model file, no such backbone
-├── ParityError             1   two runs of the same model disagree
-├── PrecisionError          1   a model cannot have, or was not built with, the precision asked for
-├── DataError               1   a malformed or missing annotation file
-├── TrainingError           1   a run that cannot go on
-├── BenchError              1   a benchmark that broke off, or slower than was allowed
-├── OutputError             1   a file that cannot be written
-├── ModelError              3   not a model of ours, or a damaged one
+├── UsageError              2   an argument has an unusable value
+├── ModelNotFoundError      2   there is no such model file or backbone
+├── ParityError             1   two versions of the same model give different results
+├── PrecisionError          1   a model cannot have, or does not have, the requested precision
+├── DataError               1   an annotation file is malformed or missing
+├── TrainingError           1   a training run cannot start or continue
+├── BenchError              1   a benchmark failed, or the model was slower than allowed
+├── OutputError             1   a file cannot be written
+├── ModelError              3   a file is not one of our models, or is damaged
 ├── EngineBuildError        3   TensorRT could not build an engine
-├── EngineMismatchError     3   an engine for another GPU, TensorRT or model, or one that was changed
-├── DeviceError             3   the device asked for cannot be used
-├── GalleryError            3   a gallery that cannot be opened, read or written
-│   ├── GalleryMismatchError    a model of another embedding space than the gallery's
+├── EngineMismatchError     3   an engine is for another GPU, TensorRT or model, or was changed
+├── DeviceError             3   the requested device cannot be used
+├── GalleryError            3   a gallery cannot be opened, read or written
+│   ├── GalleryMismatchError    the model's embeddings are not comparable with the gallery's
 │   └── GalleryLockedError      another process writes to the gallery
 ├── MissingExtraError       3   an optional package is not installed
-├── ImageError              4   an image or a box that cannot be used
-├── QueueFullError              too many requests wait already
-├── DeadlineExceededError       a request waited longer than it could
+├── ImageError              4   an image or a box cannot be used
+├── QueueFullError              too many requests are already waiting
+├── DeadlineExceededError       the deadline of a request passed
 └── PredictorClosedError        the Predictor was closed
 
-Each takes its message as the only argument, so that every error survives pickling. Each class has a page in the
-documentation, docs/errors/NAME.md, and `help_url` is where that page is published.
+The message is the only argument of each class, so that every error survives pickling. Each class has a page in the
+documentation, docs/errors/NAME.md, and `help_url` is the address of the published page.
 """
 
 from typing import ClassVar
 
-DOCUMENTATION = "https://fashion-infer.example/"  # site_url of mkdocs.yml; no real address before the site has one
+DOCUMENTATION = (
+    "https://fashion-infer.example/"  # equal to site_url in mkdocs.yml; a placeholder until the site is published
+)
 
 
 class FashionInferError(Exception):
-    """Base of every error of this package; `exit_code` is what the command line ends with."""
+    """Base of all errors of this package; `exit_code` is the exit code of the command line."""
 
     exit_code: ClassVar[int] = 1
 
     @property
     def help_url(self) -> str:
-        """The address of the page that tells causes and remedies of this kind of error."""
+        """The address of the page about the causes and remedies of this kind of error."""
         return f"{DOCUMENTATION}errors/{type(self).__name__}/"
 
 
@@ -55,31 +57,31 @@ class ModelNotFoundError(FashionInferError):
 
 
 class ParityError(FashionInferError):
-    """An exported model does not give what the model it was made from gives."""
+    """The results of an exported or converted model differ from those of the model that it was made from."""
 
 
 class PrecisionError(FashionInferError):
-    """A model cannot have the precision that was asked for, or was built with another."""
+    """A model cannot have the requested precision, or was built with another one."""
 
 
 class DataError(FashionInferError):
-    """An annotation file is missing or malformed; the message names file and line."""
+    """An annotation file is missing or malformed; the message names the file and the line."""
 
 
 class TrainingError(FashionInferError):
-    """A training run cannot start or go on; its last good state is kept."""
+    """A training run cannot start or continue; its last checkpoint is kept."""
 
 
 class BenchError(FashionInferError):
-    """A benchmark broke off, or a model became slower than was allowed."""
+    """A benchmark failed, or a model became slower than allowed."""
 
 
 class OutputError(FashionInferError, OSError):
-    """A file cannot be written: no room, no permission, no such folder; nothing half-written is left."""
+    """A file cannot be written, such as for lack of space or permission; no incomplete file is left."""
 
 
 class ModelError(FashionInferError):
-    """A file is not a FashionNet of ours, is damaged, or was made for another release."""
+    """A file is not a model that this package exported, is damaged, or was made for another release."""
 
     exit_code = 3
 
@@ -97,23 +99,23 @@ class EngineMismatchError(FashionInferError):
 
 
 class DeviceError(FashionInferError):
-    """The device that was asked for cannot be used here; nothing falls back to another."""
+    """The requested device cannot be used; nothing falls back to another device."""
 
     exit_code = 3
 
 
 class GalleryError(FashionInferError):
-    """A gallery is none, damaged, of another release, or cannot be read or written."""
+    """A gallery is missing, damaged, from another release, or cannot be read or written."""
 
     exit_code = 3
 
 
 class GalleryMismatchError(GalleryError):
-    """A model's embeddings cannot be compared with a gallery's; the message names both and what to run."""
+    """A model's embeddings are not comparable with a gallery's; the message names both and says what to run."""
 
 
 class GalleryLockedError(GalleryError):
-    """Another process writes to the gallery; the message names it and its host."""
+    """Another process writes to the gallery; the message names the process and its host."""
 
 
 class MissingExtraError(FashionInferError):
@@ -129,7 +131,7 @@ class ImageError(FashionInferError):
 
 
 class QueueFullError(FashionInferError):
-    """As many requests as are allowed wait already: try again later, or elsewhere."""
+    """The queue of waiting requests is full: try again later."""
 
 
 class DeadlineExceededError(FashionInferError):
@@ -141,12 +143,13 @@ class PredictorClosedError(FashionInferError):
 
 
 def missing_extra(package: str, extra: str, cause: ImportError) -> MissingExtraError:
-    """The error for an optional package that cannot be imported, to be raised from the ImportError.
+    """Make the error for an optional package that cannot be imported; raise it from the ImportError.
 
     Args:
-        package: its name on PyPI.
-        extra: of fashion-infer, which brings it.
-        cause: why it cannot be imported: it is not there, or it is there and broken.
+        package: the package's name on PyPI.
+        extra: the extra of fashion-infer that installs the package.
+        cause: the ImportError; a ModuleNotFoundError means that the package is not installed, any other that it is
+            broken.
     """
     install = f'pip install "fashion-infer[{extra}]"'
     if isinstance(cause, ModuleNotFoundError):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and their hashes."""
+"""Atomic writing of files, their hashes, and the user's cache folder."""
 
 import atexit
 import contextlib
@@ -19,17 +19,17 @@ logger = logging.getLogger("fashion_infer")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it: readers see the old one or the new one.
+    """Write a file under a temporary name in the same folder, then rename it: readers see the old or the new file.
 
-    Of several threads or processes that write one path, the last one to finish wins. The folder is made where it is
-    not there; a failure leaves what was there before.
+    If several threads or processes write the same path, the last one to finish wins. A missing folder is created. After
+    a failure the old file is unchanged.
 
     Args:
-        path: the file's own name.
-        write: is called with the temporary name, which is no other call's.
+        path: path of the file.
+        write: function that writes the file; its argument is a temporary path, which no other call uses.
 
     Raises:
-        OutputError: the file or its folder cannot be written, or the path is no file's, such as that of a device.
+        OutputError: the file or its folder cannot be written, or the path is that of a folder or a device.
     """
     check_place(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, whatever the length of the file's name
@@ -45,12 +45,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a path at which there is something that no file may replace, such as a folder or a device.
+    """Check that a file may be written to a path.
 
     Raises:
-        OutputError: it is refused.
+        OutputError: the path is that of a folder, a device or anything else that a file must not replace.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 a Path raises on long names
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 the methods of Path raise on long names
         raise OutputError(f"{path} cannot be written: there is something that is no regular file")
 
 
@@ -61,9 +61,9 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The user's folder for what can be made again: `~/.cache/fashion-infer` on Linux, or under XDG_CACHE_HOME.
+    """The user's folder for files that can be made again: `~/.cache/fashion-infer` on Linux, or under XDG_CACHE_HOME.
 
-    A user without a home gets a temporary folder that goes with the process, and a warning.
+    Without a home folder it is a temporary folder, which is deleted when the process ends; a warning says so.
     """
     try:
         return platformdirs.user_cache_path("fashion-infer", appauthor=False)
@@ -75,5 +75,5 @@ def cache_folder() -> Path:
 def _temporary_cache() -> Path:
     folder = TemporaryDirectory(prefix="fashion-infer-cache-")
     atexit.register(folder.cleanup)
-    logger.warning("no home folder: what is cached is lost at the end of the process; set HOME or XDG_CACHE_HOME")
+    logger.warning("no home folder: cached files are lost at the end of the process; set HOME or XDG_CACHE_HOME")
     return Path(folder.name)

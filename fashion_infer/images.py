@@ -1,4 +1,4 @@
-"""Any kind of picture in, upright RGB pixels out: limits checked on the header, EXIF orientation applied."""
+"""Reader of images from any source: it checks the limits, decodes, and applies the EXIF orientation."""
 
 import io
 import os
@@ -32,11 +32,11 @@ from fashion_infer.errors import ImageError
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
 
-MAX_PIXELS = 64_000_000
-MAX_BYTES = 400_000_000
+MAX_PIXELS = 64_000_000  # default limit for a picture, pixels
+MAX_BYTES = 400_000_000  # default limit for a file, bytes
 
 _EXIF_ORIENTATION = 0x0112
-_LOCKS = tuple(threading.Lock() for _ in range(61))  # two sources may have one, which only costs time
+_LOCKS = tuple(threading.Lock() for _ in range(61))  # two sources may share a lock, which only costs time
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -50,12 +50,12 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright picture, perhaps decoded smaller than it is.
+    """An upright picture, which may be decoded at a reduced size.
 
     Attributes:
-        pixels: uint8 [h, w, 3] RGB; perhaps the very array that was given, so not to be written to.
-        width: of the upright picture as it was given, pixels; `pixels` may be smaller by up to 8 times.
-        height: likewise.
+        pixels: uint8 [h, w, 3] RGB. Do not modify it: it may be the caller's own array.
+        width: full width of the upright picture, pixels; `pixels` may be up to 8 times smaller.
+        height: full height of the upright picture, pixels; `pixels` may be up to 8 times smaller.
     """
 
     pixels: Pixels
@@ -73,21 +73,23 @@ def read_image(
 ) -> Picture:
     """Decode a picture to upright RGB.
 
-    JPEG, PNG, WebP, GIF, BMP and TIFF are read, by what the file holds and not by its name. Transparency is composited
-    on white, an animation gives its first frame, 16 bits a channel become 8. Colour profiles are not applied. A JPEG
-    that libjpeg would only warn about is refused, but not every damage shows: the wrong pixels may be valid code.
+    The formats JPEG, PNG, WebP, GIF, BMP and TIFF are recognised by the file's content, not by its name. Transparent
+    pixels are blended with white, an animation gives its first frame, and 16 bits per channel become 8. Colour profiles
+    are not applied. A JPEG that libjpeg would only warn about is refused, but not all damage can be detected: damaged
+    bytes may still be a valid encoding of other pixels.
 
     Args:
         source: a path, encoded bytes, a binary file, a PIL image, or an RGB array [H, W, 3] (or [H, W], [H, W, 1],
             [H, W, 4]) of uint8, uint16 (full range) or float in [0, 1].
-        side: where given, a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size at which every box
-            still has this many pixels a side.
-        boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright picture; the whole picture when None.
-        max_pixels: larger pictures are refused from their header. Pillow's own limit, about 179 million, holds too.
+        side: fewest pixels that each side of every box must keep, so that a JPEG may be decoded at 1/2, 1/4 or 1/8 of
+            its size, whichever is the smallest that still fits; None decodes it at full size.
+        boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright picture; None for the whole picture.
+        max_pixels: pictures with more pixels are refused after their header is read. Pillow's own limit, about 179
+            million, applies as well.
         max_bytes: larger files are refused before they are read.
 
     Raises:
-        ImageError: missing, unreadable, empty, damaged, truncated, too large, or of an unknown kind.
+        ImageError: the picture is missing, unreadable, empty, damaged, truncated, too large, or of an unknown format.
     """
     if isinstance(source, np.ndarray):
         pixels = _from_array(source)
@@ -95,7 +97,7 @@ def read_image(
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
     try:
         if isinstance(source, Image.Image):
-            with _alone(source):
+            with _lock_of(source):
                 return _from_pillow(source, max_pixels)
         with _open(source, max_bytes) as (file, size):
             return _decode(file, size, side, boxes, max_pixels)
@@ -106,10 +108,15 @@ def read_image(
 
 
 def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int = MAX_BYTES) -> bytes:
-    """The encoded bytes of a path, a file or bytes, never none; a file that can seek is left where it was.
+    """Read the encoded bytes of an image; a file that can seek keeps its position.
+
+    Args:
+        source: a path, a binary file, or the bytes themselves.
+        max_bytes: larger files are refused.
 
     Raises:
-        ImageError: missing, unreadable, empty or above `max_bytes`; its message goes on from the name of the image.
+        ImageError: the file is missing, unreadable, empty or too large. The message begins with a verb: the caller puts
+            the name of the image before it.
     """
     with _open(source, max_bytes) as (file, _):
         return file.read()
@@ -117,7 +124,7 @@ def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int
 
 @contextmanager
 def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
-    """A binary file that can seek, at its start, and its size in bytes. Only what cannot seek is read beforehand."""
+    """Yield a seekable binary file at its start, and its size in bytes; a regular file is not read beforehand."""
     if isinstance(source, bytes):
         file: BinaryIO = io.BytesIO(_checked(source, max_bytes))
         yield file, len(source)
@@ -126,32 +133,32 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
             opened = Path(source).open("rb")  # noqa: SIM115 closed below
         with opened:
             with untrusted("cannot be read"):
-                facts = os.fstat(opened.fileno())
-            if stat.S_ISREG(facts.st_mode):
-                yield opened, _checked_size(facts.st_size, max_bytes)
-            else:  # a pipe or a device has no size beforehand
+                status = os.fstat(opened.fileno())
+            if stat.S_ISREG(status.st_mode):
+                yield opened, _checked_size(status.st_size, max_bytes)
+            else:  # the size of a pipe or a device is unknown until it is read
                 data = _read(opened, max_bytes)
                 yield io.BytesIO(data), len(data)
     elif hasattr(source, "read"):
-        with _alone(source):
+        with _lock_of(source):
             data = _read(source, max_bytes)
         yield io.BytesIO(data), len(data)
     else:
         raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
 
 
-def _alone(source: object) -> threading.Lock:
-    """One lock for each source: threads that are given one open file, or one lazy PIL image, take turns."""
+def _lock_of(source: object) -> threading.Lock:
+    """The lock of a source, so that threads take turns to read the same open file or to load the same PIL image."""
     return _LOCKS[id(source) // 16 % len(_LOCKS)]
 
 
 def _read(file: BinaryIO, max_bytes: int) -> bytes:
-    """What is left of a file, read once and at most as far as the limit; its place is kept where it has one."""
+    """Read the rest of a file once, at most up to the limit; a file that can seek keeps its position."""
     with untrusted("cannot be read"):
-        place = file.tell() if hasattr(file, "seekable") and file.seekable() else None
+        position = file.tell() if hasattr(file, "seekable") and file.seekable() else None
         data = file.read(max_bytes + 1)
-        if place is not None:
-            file.seek(place)
+        if position is not None:
+            file.seek(position)
     if not isinstance(data, bytes):
         raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
     return _checked(data, max_bytes)
@@ -184,14 +191,14 @@ def _decode(file: BinaryIO, size: int, side: int | None, boxes: Sequence[ArrayLi
     check_size(width, height, max_pixels)
     upright = (width, height) if orientation < 5 else (height, width)
     reduction = _reduction(*upright, side, boxes)
-    pixels = _even(decode_jpeg(data, width, height, reduction), width / reduction, height / reduction)
+    pixels = _whole_pixels(decode_jpeg(data, width, height, reduction), width / reduction, height / reduction)
     return Picture(_upright(pixels, orientation), *upright)
 
 
 def _from_pillow(image: Image.Image, max_pixels: int) -> Picture:
     check_size(image.width, image.height, max_pixels)
     with untrusted():
-        image.load()  # only now has a TIFF turned itself upright
+        image.load()  # Pillow turns a TIFF upright when it loads it
     pixels = _upright(to_rgb(image), _orientation(image))
     return Picture(pixels, pixels.shape[1], pixels.shape[0])
 
@@ -218,22 +225,28 @@ def _to_uint8(array: NDArray[np.generic]) -> Pixels:
 
 
 def _reduction(width: int, height: int, side: int | None, boxes: Sequence[ArrayLike] | None) -> int:
-    """The largest of 8, 4, 2 and 1 that leaves every box at least `side` pixels a side."""
+    """The largest of 8, 4, 2 and 1 by which the picture can be reduced so that every box keeps `side` pixels a side."""
     if side is None:
         return 1
     try:
         corners = np.asarray([[0, 0, width, height]] if boxes is None else boxes, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError):
-        return 1  # whoever crops says which box is no box
+        return 1  # malformed boxes are reported when they are cropped
     corners = np.clip(corners, 0, [width, height, width, height])
     shortest = (corners[:, 2:] - corners[:, :2]).min(initial=min(width, height))
     return next((r for r in (8, 4, 2) if shortest >= r * side), 1)
 
 
-def _even(pixels: Pixels, width: float, height: float) -> Pixels:
-    """Resample a reduced picture of width x height pixels, whose last column and row may be fractions, to whole ones.
+def _whole_pixels(pixels: Pixels, width: float, height: float) -> Pixels:
+    """Resample a reduced picture whose last column and row stand for a fraction of a pixel, so that all are equal.
 
-    At 1/8, 2001 pixels become 251, the last an eighth full: taken as 251 equal ones they would lie up to 7 pixels off.
+    At 1/8, 2001 pixels become 251, and the last one stands for a single pixel. If it counted as a whole one, points
+    would be wrong by up to 7 pixels.
+
+    Args:
+        pixels: the reduced picture, sides rounded up.
+        width: exact width of the reduced picture, such as 2001 / 8.
+        height: exact height of the reduced picture.
     """
     size = round(width), round(height)
     if size == (width, height):
@@ -246,7 +259,7 @@ def _even(pixels: Pixels, width: float, height: float) -> Pixels:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; damaged EXIF and a number outside 2 to 8 are taken as upright, as viewers do."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if the EXIF data is damaged or has another number, as in viewers."""
     try:
         with untrusted():
             orientation = image.getexif().get(_EXIF_ORIENTATION)
@@ -256,6 +269,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation."""
+    """Turn and mirror pixels from an EXIF orientation to the upright one."""
     turn = _UPRIGHT.get(orientation)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))

@@ -1,4 +1,4 @@
-"""What the image arguments of a command stand for: files, the pictures below folders, and patterns."""
+"""Expansion of the image arguments of a command: files, folders of pictures, and patterns."""
 
 # ruff: noqa: PTH112, PTH113, PTH114, PTH116
 # the methods of Path raise on names that are too long
@@ -25,11 +25,11 @@ logger = logging.getLogger("fashion_infer")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What some arguments stand for.
+    """The result of expanding arguments.
 
     Attributes:
-        paths: of the files to read, in the order of the arguments, those of one argument sorted.
-        errors: of the arguments that stand for nothing, and of the folders among them that cannot be listed.
+        paths: paths of the files to read, in the order of the arguments; those of one argument are sorted.
+        errors: the error of each argument without images, and of each folder that cannot be listed, by its name.
     """
 
     paths: list[str]
@@ -37,13 +37,13 @@ class Inputs:
 
 
 def expand_inputs(arguments: Sequence[str]) -> Inputs:
-    """Expand each argument by itself, so that a bad one does not spoil the others.
+    """Expand each argument on its own, so that an unusable one does not affect the others.
 
-    A folder stands for all pictures below it, linked folders included: the files with a suffix of a format that is
-    read, and those that begin like one whatever their names. What is passed over is counted by reason and logged.
+    A folder stands for all pictures below it, including those in linked folders. A picture is a file with one of
+    SUFFIXES, or one whose first bytes are those of a readable format. The number of other files is logged, by reason.
 
     Args:
-        arguments: paths of files, which need not be there; folders; patterns with *, ? and [.
+        arguments: paths of files, which need not exist; folders; patterns with *, ? and [.
     """
     inputs = Inputs([], {})
     for argument in arguments:
@@ -55,10 +55,10 @@ def expand_inputs(arguments: Sequence[str]) -> Inputs:
 
 
 def expand_paths(arguments: Sequence[str]) -> list[str]:
-    """The files of all arguments, where each must stand for some.
+    """The files of all arguments, like `expand_inputs`, but an unusable argument is an error.
 
     Raises:
-        ImageError: one of them does not.
+        ImageError: an argument has no images, or a folder cannot be listed.
     """
     inputs = expand_inputs(arguments)
     for error in inputs.errors.values():
@@ -83,7 +83,7 @@ def _expand(argument: str, errors: dict[str, ImageError]) -> list[str]:
 
 def _matches(pattern: str) -> list[str]:
     path = Path(pattern)
-    if any("**" in part and part != "**" for part in path.parts):  # Python 3.13 would take it for *
+    if any("**" in part and part != "**" for part in path.parts):  # Python 3.13 would treat it like *
         raise ImageError(f"{pattern} is not a pattern: ** stands for whole folders, between two slashes")
     anchor = Path(path.anchor)
     try:
@@ -94,15 +94,15 @@ def _matches(pattern: str) -> list[str]:
 
 def _pictures_below(folder: str, errors: dict[str, ImageError]) -> list[str]:
     pictures: list[str] = []
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for path in _files_below(folder, errors):
-        if (reason := _reason_to_pass(path)) is None:
+        if (reason := _reason_to_skip(path)) is None:
             pictures.append(path)
         else:
-            passed_over[reason] += 1
-    if count := passed_over.total():
-        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(passed_over.items()))
-        logger.warning("%s: passed over %d of %d files: %s", folder, count, count + len(pictures), reasons)
+            skipped[reason] += 1
+    if count := skipped.total():
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
+        logger.warning("%s: skipped %d of %d files: %s", folder, count, count + len(pictures), reasons)
     return pictures
 
 
@@ -115,19 +115,23 @@ def _files_below(folder: str, errors: dict[str, ImageError]) -> Iterator[str]:
     for root, folders, files in os.walk(folder, onerror=report, followlinks=True):
         place = str(Path(root))  # without a leading ./
         try:
-            facts = os.stat(f"{place}/.")  # which needs the permission to search the folder, not only to list it
+            status = os.stat(f"{place}/.")  # fails without permission to search the folder; listing needs less
         except OSError as error:
             report(error)
             continue
-        if (facts.st_dev, facts.st_ino) in visited:  # by way of a link, perhaps to a folder above
+        if (status.st_dev, status.st_ino) in visited:  # reached again through a link, perhaps to a parent folder
             folders.clear()
             continue
-        visited.add((facts.st_dev, facts.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         folders.sort()
         yield from (str(Path(place) / file) for file in files)
 
 
-def _reason_to_pass(path: str) -> str | None:
+def _reason_to_skip(path: str) -> str | None:
+    """The reason why a file below a folder is not read, None for a picture.
+
+    A broken link with the suffix of a picture is not skipped, so that reading it gives an error.
+    """
     suffix = Path(path).suffix.lower()
     if not os.path.isfile(path) and not os.path.islink(path):
         return "(not a regular file)"

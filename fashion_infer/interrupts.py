@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: work that must not stop half done asks whether it should stop."""
+"""Ctrl-C as an event, for work that must not be interrupted at any moment."""
 
 import signal
 import threading
@@ -9,13 +9,14 @@ from types import FrameType
 
 @contextmanager
 def interruptible(*, second_stops: bool) -> Iterator[threading.Event]:
-    """Within the block Ctrl-C sets an event instead of raising KeyboardInterrupt; the block decides what follows.
+    """Let Ctrl-C set an event inside the `with` block, instead of raising KeyboardInterrupt.
 
-    Outside the main thread, where signals cannot be handled, the event is never set.
+    The block checks the event and stops where it is safe. In other threads than the main one, which cannot handle
+    signals, the event is never set.
 
     Args:
-        second_stops: whether a second Ctrl-C raises KeyboardInterrupt at once. Not for a block that spends its time
-            in foreign code, such as TensorRT's builder, through which no exception can pass.
+        second_stops: whether a second Ctrl-C raises KeyboardInterrupt at once. Use False if the block runs foreign code
+            that no exception can pass through, such as TensorRT's builder.
     """
     event = threading.Event()
 

@@ -1,7 +1,7 @@
-"""LandmarkPool in numpy: the definition that every other implementation is tested against.
+"""LandmarkPool in numpy: the reference that all other implementations are tested against.
 
-FashionNet (Liu et al., CVPR 2016) pools its local features around each landmark it predicts; the window and the size
-it is pooled to are not published, so both are arguments.
+FashionNet (Liu et al., CVPR 2016) pools its local features around each predicted landmark. The paper does not give the
+size of the window or of the pooled result, so both are arguments.
 """
 
 import numpy as np
@@ -13,22 +13,23 @@ Floats = NDArray[np.floating]
 def landmark_pool(features: Floats, landmarks: Floats, gate: Floats, pooled_size: int = 4, bin_size: int = 2) -> Floats:
     """Max-pool a window of the feature map around each landmark and multiply it by the landmark's gate.
 
-    The window is `pooled_size * bin_size` cells a side and starts that many halves (rounded down) left of and above
-    the landmark's cell, floor(x * W), floor(y * H), computed in float32 and clamped into the map. Cells outside the
-    map count as 0. A gate of 0 or below and a NaN landmark or gate give exactly 0, whatever the features hold.
+    The landmark's cell is (floor(x * W), floor(y * H)), computed in float32 and clamped to the map. The window has a
+    side of `pooled_size * bin_size` cells and starts half of that (rounded down) to the left of and above this cell.
+    Cells outside the map count as 0. A gate of 0 or below, and a NaN landmark or gate, give exactly 0, even if the
+    features are not finite.
 
     Args:
-        features: [N, C, H, W].
-        landmarks: [N, P, 2] as (x, y), in [0, 1] of the network's input.
-        gate: [N, P] in [0, 1].
-        pooled_size: k, outputs a side.
-        bin_size: s, cells a side that each output is the maximum of.
+        features: feature maps [N, C, H, W], of any floating-point type.
+        landmarks: landmarks [N, P, 2] as (x, y) in [0, 1] of the network's input.
+        gate: gate of each landmark [N, P], in [0, 1].
+        pooled_size: k, number of pooled values along each side.
+        bin_size: s, side of the square of cells whose maximum is one pooled value.
 
     Returns:
-        [N, P, C, k, k] of the type of `features`.
+        Pooled features [N, P, C, k, k], of the type of `features`.
 
     Raises:
-        ValueError: shapes that do not fit together, or a size below 1.
+        ValueError: the shapes do not fit together, or a size is below 1.
     """
     check_shapes(features.shape, landmarks.shape, gate.shape, pooled_size, bin_size)
     batch, channels, height, width = features.shape
@@ -47,7 +48,11 @@ def landmark_pool(features: Floats, landmarks: Floats, gate: Floats, pooled_size
 def check_shapes(
     features: tuple[int, ...], landmarks: tuple[int, ...], gate: tuple[int, ...], pooled_size: int, bin_size: int
 ) -> None:
-    """Raise ValueError unless the arguments' shapes and sizes are those of `landmark_pool`."""
+    """Check the shapes and sizes of the arguments of `landmark_pool`.
+
+    Raises:
+        ValueError: the shapes do not fit together, or a size is below 1.
+    """
     fits = len(features) == 4 and len(landmarks) == 3 and landmarks[::2] == (features[0], 2) and gate == landmarks[:2]
     if not fits:
         raise ValueError(
@@ -62,7 +67,7 @@ def _cell(coordinate: np.float32, cells: int) -> int:
 
 
 def _window(feature_map: Floats, x: int, y: int, side: int) -> Floats:
-    """The `side` x `side` cells around (x, y) of a [C, H, W] map, zeros where the window leaves it."""
+    """The `side` x `side` cells around (x, y) of a map [C, H, W]; cells outside the map are 0."""
     channels, height, width = feature_map.shape
     left, top = x - side // 2, y - side // 2
     window = np.zeros((channels, side, side), feature_map.dtype)

@@ -1,4 +1,4 @@
-"""From a model file to what runs it: which runtime a file and a device need."""
+"""Choice of the runtime that a model file and a device need, and loading the file into it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +24,19 @@ def open_backends(
     max_batch: int,
     precision: str | None = None,
 ) -> list[Backend]:
-    """A backend for each device; if one cannot be opened, none is left open. The arguments are Predictor's.
+    """Open a backend for each device; if one cannot be opened, the others are closed again.
+
+    Args:
+        file: the model file, from `read_model`.
+        backend: name of the runtime, as for Predictor.
+        device: one device or several, as for Predictor.
+        sessions: number of sessions on each device, as for Predictor.
+        threads: CPU threads per session, as for Predictor.
+        max_batch: largest number of images in one run, as for Predictor.
+        precision: precision of a TensorRT engine, as for Predictor.
 
     Raises:
-        FashionInferError: what Predictor raises.
+        FashionInferError: any of the errors that Predictor lists.
     """
     devices = [device or _default_device(file)] if device is None or isinstance(device, str) else list(device)
     if not devices:
@@ -44,7 +53,7 @@ def open_backends(
 
 
 def close_backends(backends: list[Backend]) -> None:
-    """Free them, and empty the list."""
+    """Close the backends and remove them from the list."""
     while backends:
         backends.pop().close()
 
@@ -66,12 +75,14 @@ def _open_backend(
         raise UsageError(f"there is no backend {backend!r} for {suffix} files: it is {' or '.join(fitting)}")
     if suffix == ".plan" or backend == "tensorrt" or (backend is None and device.startswith("cuda")):
         if threads is not None:
-            raise UsageError(f"threads={threads} are of a CPU, and {file.path} runs as an engine: leave them out")
+            raise UsageError(
+                f"threads={threads} is for CPUs only, and {file.path} runs as an engine on a GPU: leave it out"
+            )
         return _open_engine(file, device, sessions, max_batch, precision)
     if precision is not None:
         raise UsageError(
-            "precision is that of a TensorRT engine, which is built for a GPU (device='cuda:0'); elsewhere a file runs "
-            "in its own: fashion-infer export MODEL --precision fp16"
+            "precision is that of a TensorRT engine, which is built for a GPU (device='cuda:0'); other backends run a "
+            "file in its own precision: fashion-infer export MODEL --precision fp16"
         )
     # imported here, so that a missing extra is named on use
     if backend == "openvino":
@@ -85,20 +96,18 @@ def _open_backend(
 
 
 def _open_engine(file: ModelFile, device: str, sessions: int | None, max_batch: int, precision: str | None) -> Backend:
-    """A TensorRT engine: a .plan as it is, an .onnx through the engine that is built for it once and kept."""
+    """Open a TensorRT engine: a .plan file itself, or the engine of an .onnx file, which is built once and cached."""
     if precision not in (None, *PRECISIONS):
         raise UsageError(f"unknown precision {precision!r}: it is {', '.join(PRECISIONS)}")
     if precision is not None and file.path.suffix == ".plan":
-        raise UsageError(
-            f"{file.path} is built already: give precision with the .onnx file that it is to be built from"
-        )
+        raise UsageError(f"{file.path} is built already: pass precision together with the .onnx file instead")
     from fashion_infer.tensorrt.cuda import find_gpu
     from fashion_infer.tensorrt.session import TensorRTBackend
 
     engine: Path | ModelFile = file
     if file.path.suffix == ".onnx":
         index = gpu_index(device)
-        find_gpu(index)  # before an engine is built for a GPU that is not there
+        find_gpu(index)  # fails before the build if there is no such GPU
         from fashion_infer.tensorrt.build import BuildOptions, cached_engine
         from fashion_infer.tensorrt.engine_file import profiles_for
 

@@ -1,4 +1,4 @@
-"""What this machine is, and what is installed on it."""
+"""Facts about this machine: its CPU, the usable cores, and the installed packages."""
 
 import math
 import os
@@ -11,27 +11,29 @@ VNNI = ("avx512_vnni", "avx_vnni")  # as Linux names the two instruction sets in
 
 
 def cpu_name() -> str:
-    """The processor's model, as far as the system tells."""
+    """The model of the CPU; may be empty if the system does not report it."""
     return _cpu_info("model name") or platform.processor()
 
 
 def has_vnni() -> bool:
-    """Whether the CPU adds 8-bit products up in 32 bits (AVX-512 VNNI or AVX-VNNI); False where nothing tells."""
+    """Whether the CPU can add up 8-bit products in 32 bits (AVX-512 VNNI or AVX-VNNI); False if that is unknown."""
     return not set(VNNI).isdisjoint(_cpu_info("flags").split())
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Cores that this process may use: its CPU affinity, and its control group's quota rounded up, whichever is less.
+    """The number of cores that this process may use: by its CPU affinity, or its control group's quota if that is less.
+
+    A quota is rounded up to whole cores.
 
     Args:
-        root: the folder that holds `proc` and `sys`.
+        root: folder that contains `proc` and `sys`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _cpu_quota(root))))
 
 
 def _cpu_quota(root: Path) -> float:
-    """The least CPU quota, in cores, of this process's control group and those above it; infinite without one."""
+    """The smallest CPU quota, in cores, of this process's control group and its parents; infinite without a quota."""
     quotas = [math.inf]
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, group = line.split(":", 2)
@@ -44,7 +46,7 @@ def _cpu_quota(root: Path) -> float:
 
 
 def _quota_of(group: Path) -> float:
-    """The CPU quota of one control group, in cores: of version 2, or of version 1, which has a file for each number."""
+    """The CPU quota of a control group, in cores; version 1 of control groups has one file for each number."""
     lines = _lines(group / "cpu.max") or [*_lines(group / "cpu.cfs_quota_us"), *_lines(group / "cpu.cfs_period_us")]
     numbers = " ".join(lines).split()
     if len(numbers) != 2 or numbers[0] in ("max", "-1"):
@@ -53,13 +55,13 @@ def _quota_of(group: Path) -> float:
 
 
 def _cpu_info(name: str) -> str:
-    """The first value of that name in /proc/cpuinfo, empty where there is none."""
+    """The first value with a name in /proc/cpuinfo, empty if there is none."""
     values = (line.partition(":")[2].strip() for line in _lines(ROOT / "proc/cpuinfo") if line.startswith(name))
     return next(values, "")
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file of the system, none where it cannot be read."""
+    """The lines of a system file; empty if it cannot be read."""
     try:
         return path.read_text().splitlines()
     except OSError:
@@ -67,7 +69,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of a package, None where it is not installed."""
+    """The installed version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The one reader of model files: their hash, what they say of themselves, and whether that is true."""
+"""The reader of model files, which all backends use: the file's hash, its ModelSpec, and checks of both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that is being loaded; `check_unchanged` at the end, so that what was hashed is what was loaded.
+    """A model file that is being loaded. Call `check_unchanged` after loading: the loaded file is then the hashed one.
 
     Attributes:
-        path: where it is.
-        size: bytes.
-        stamp: what the file system says of it: another file, or other content, has another.
+        path: path of the file.
+        size: size of the file, bytes.
+        stamp: device, inode, size and time of the last change; it differs after the file is changed or replaced.
     """
 
     path: Path
@@ -33,25 +33,25 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content, in hexadecimal; read once."""
+        """The sha256 of the content, in hexadecimal; computed once."""
         return sha256_of(self.path)
 
     def check_unchanged(self) -> None:
-        """Raise ModelError where the file was changed or replaced since `read_model`."""
+        """Raise ModelError if the file was changed or replaced since `read_model`."""
         if not self.path.is_file() or _stamp(self.path) != self.stamp:
             raise ModelError(f"{self.path} was changed while it was loaded: load it again")
 
 
 def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) -> ModelFile:
-    """Begin to load a model file: see that it is there, and the one that is expected.
+    """Begin to load a model file: check that it exists and has the expected hash.
 
     Args:
-        model: its path; a ModelFile is given back as it is.
-        require_hash: sha256 that it must have, in hexadecimal.
+        model: path of the file; a ModelFile is returned unchanged.
+        require_hash: sha256 that the file must have, in hexadecimal; None accepts any file.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        ModelError: it cannot be read, has another hash, or is a damaged built-in model.
+        ModelError: the file cannot be read, has another hash, or is a damaged built-in model.
     """
     if isinstance(model, ModelFile):
         return model
@@ -72,15 +72,19 @@ def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) ->
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    facts = path.stat()
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
-    """The ModelSpec among an ONNX file's own notes.
+    """Read the ModelSpec from the metadata of an ONNX file.
+
+    Args:
+        path: path of the file, for error messages.
+        metadata: the file's metadata properties.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: the metadata has no ModelSpec, or one that cannot be read.
     """
     if METADATA_KEY not in metadata:
         raise ModelError(f"{path} is an ONNX file, but not one that fashion-infer export wrote (no {METADATA_KEY})")
@@ -94,12 +98,12 @@ def check_shapes(path: Path, spec: ModelSpec, shapes: Shapes) -> None:
     """Compare the inputs and outputs of a network with what its ModelSpec says.
 
     Args:
-        path: of the file.
-        spec: of the model.
-        shapes: of each input and output, without the batch.
+        path: path of the file, for error messages.
+        spec: the model's specification.
+        shapes: shape of each input and output by name, without the batch axis.
 
     Raises:
-        ModelError: they differ.
+        ModelError: the shapes differ from those of the ModelSpec.
     """
     expected = {INPUT_NAME: (spec.image_size, spec.image_size, 3), **spec.output_shapes()}
     if shapes != expected:
@@ -107,14 +111,16 @@ def check_shapes(path: Path, spec: ModelSpec, shapes: Shapes) -> None:
 
 
 def parse_onnx(file: ModelFile, *, extra: str) -> "tuple[onnx.ModelProto, ModelSpec]":
-    """An ONNX file as a graph that can be changed, and its ModelSpec; for what loads it as it is, `onnx` is not needed.
+    """Read an ONNX file as a graph that can be modified, and its ModelSpec.
+
+    This needs the package `onnx`. Backends that load the file unmodified do not call this function.
 
     Args:
-        file: from `read_model`.
-        extra: that brings `onnx` where it is missing.
+        file: the file, from `read_model`.
+        extra: name of the extra that installs `onnx`, for the error message.
 
     Raises:
-        ModelError: not an ONNX file, damaged, or not one of ours.
+        ModelError: the file is not an ONNX file, is damaged, or was not written by `fashion-infer export`.
         MissingExtraError: `onnx` is not installed.
     """
     try:

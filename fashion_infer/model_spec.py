@@ -1,4 +1,4 @@
-"""ModelSpec: what a model file says about itself, written by the exporter and read by every backend."""
+"""ModelSpec: the description of a model inside its file, written by the exporter and read by every backend."""
 
 import dataclasses
 import hashlib
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fashion_infer.errors import ModelError
 
 SPEC_VERSION = 1
-PREPROCESSING_VERSION = 1  # of `preprocess.crop`: raised when the network gets other pixels for the same box
-MIN_EMBEDDING_COSINE = 0.99  # on average over real pictures, of two files whose embeddings may be compared
+PREPROCESSING_VERSION = 1  # increased when `preprocess.crop` gives other pixels for the same box
+MIN_EMBEDDING_COSINE = 0.99  # smallest mean cosine, over real pictures, of two files with comparable embeddings
 METADATA_KEY = "fashion_infer.model_spec"
 PARITY_KEY = "fashion_infer.parity"
 INPUT_NAME = "images"
@@ -36,28 +36,28 @@ VISIBILITY_NAMES = ("visible", "occluded", "truncated")
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that turns a network's numbers into words; stored as JSON inside the model file.
+    """The meaning of a network's inputs and outputs, stored as JSON inside the model file.
 
     Attributes:
-        arch: the backbone, `vgg16` for the paper's or a timm name.
+        arch: name of the backbone: `vgg16`, the paper's, or a name in timm.
         image_size: side S of the square input, pixels.
-        categories: the C category names in the order of the `category` output.
-        attributes: the A attribute names in the order of the `attributes` output.
-        attribute_groups: the group of each attribute (texture, fabric, ...), A long.
+        categories: C category names in the order of the `category` output.
+        attributes: A attribute names in the order of the `attributes` output.
+        attribute_groups: group of each attribute (texture, fabric, ...), A names.
         embedding_dim: length D of the embedding.
-        trained: False for random weights; such a model warns when it is loaded.
-        weights_sha256: hash of the weights the file was made from, in hexadecimal.
-        threshold: attributes that score above it are reported, in [0, 1].
-        temperature: the category logits are divided by it inside the model; > 0.
-        landmarks: the landmark names in the order of the `landmarks` output.
-        garment_weights: D numbers. That there is a garment at all scores 1 / (1 + exp(-(weights . embedding + bias))),
-            calibrated so that 0.5 is the threshold; None for a model that was not taught to tell.
-        garment_bias: of that score.
-        embedding_sha256: hash of the weights that reach the embedding, in hexadecimal; empty in files of earlier
-            releases, and in a checkpoint unless its embedding is still that of a file that has one.
-        embedding_cosine: of a file in another precision than the one it was converted from, the mean cosine of the two
-            files' embeddings on real pictures; None where it was not converted, or not compared.
-        version: of this layout.
+        trained: False for random weights; loading such a model logs a warning.
+        weights_sha256: hash of the weights that the file was made from, in hexadecimal.
+        threshold: attributes with a higher score are reported, in [0, 1].
+        temperature: divisor of the category logits inside the model, above 0.
+        landmarks: landmark names in the order of the `landmarks` output.
+        garment_weights: D weights of the garment score 1 / (1 + exp(-(weights . embedding + bias))), the probability
+            that the crop shows a garment, calibrated to the threshold 0.5; None for a model without this score.
+        garment_bias: bias of the garment score.
+        embedding_sha256: hash of the weights that influence the embedding, in hexadecimal. Empty in files of earlier
+            releases, and in a checkpoint unless its embedding is unchanged from a file that has the hash.
+        embedding_cosine: mean cosine between the embeddings of this file and of the file that it was converted from,
+            measured on real pictures; None if the file was not converted, or not compared.
+        version: version of this layout.
     """
 
     arch: str
@@ -107,17 +107,17 @@ class ModelSpec:
 
     @property
     def embedding_space(self) -> str:
-        """The name of the space of the embeddings, 16 hexadecimal digits: only those of one space can be compared.
+        """The name of the embedding space, 16 hexadecimal digits: only embeddings of the same space can be compared.
 
-        It hangs on the weights that reach the embedding, the embedding's size and the version of the preprocessing. A
-        file without `embedding_sha256` is named after all of its weights, so files made from one checkpoint share one.
+        It is a hash of `embedding_sha256`, the embedding's length, the image size and the version of the preprocessing.
+        A file without `embedding_sha256` uses the hash of all weights, so files made from one checkpoint share a space.
         """
         weights = self.embedding_sha256 or self.weights_sha256
         facts = f"{weights} {self.embedding_dim} {self.image_size} {PREPROCESSING_VERSION}"
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each output without its batch axis."""
+        """The shape of each output without its batch axis, by name."""
         points = len(self.landmarks)
         shapes = (
             (len(self.categories),),
@@ -129,15 +129,16 @@ class ModelSpec:
         return dict(zip(OUTPUT_NAMES, shapes, strict=True))
 
     def to_json(self) -> str:
-        """One line of JSON that `from_json` reads back."""
+        """Write one line of JSON, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
-        """Read what `to_json` wrote.
+        """Read the JSON that `to_json` wrote.
 
         Raises:
-            ModelError: not JSON, another version, or fields that are missing, unknown or of the wrong type.
+            ModelError: the text is not JSON, is of another version, or has a field that is missing, unknown or of the
+                wrong type.
         """
         try:
             fields = json.loads(text)
@@ -173,11 +174,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "embedding_cosine": (int, float, NoneType),
     "version": (int,),
 }
-_ITEMS: dict[str, tuple[type, ...]] = {"garment_weights": (int, float)}  # of a list; else words
+_ITEMS: dict[str, tuple[type, ...]] = {
+    "garment_weights": (int, float)
+}  # types of a list's items; lists that are not named contain strings
 
 
 def _field(name: str, value: Any) -> Any:
-    fits = name not in _TYPES or type(value) in _TYPES[name]  # not isinstance: True is an int
+    """Check the type of a field, and make a tuple of a list; unknown fields pass, because the class refuses them."""
+    fits = name not in _TYPES or type(value) in _TYPES[name]  # not isinstance, because True is an int
     if not fits or (isinstance(value, list) and not all(type(item) in _ITEMS.get(name, (str,)) for item in value)):
         raise TypeError(f"{name} is {value!r}")
     return tuple(value) if isinstance(value, list) else value

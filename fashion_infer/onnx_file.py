@@ -1,4 +1,4 @@
-"""ONNX files of ours: read with their ModelSpec, and what precision they compute in. Needs onnx, never torch."""
+"""Reader of exported ONNX files, storage of their weights as float16, and their precision. Needs onnx, not torch."""
 
 import math
 from pathlib import Path
@@ -14,27 +14,27 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "onnx", "export", error) from error
 
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # nearly all of a network's work
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operations that take nearly all of a network's time
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-PACKED = "/fp16"  # the end of the name of a weight that is stored in half the bytes
-PACKED_FROM = 1024  # values; the small ones, scales and offsets, stay as they are
+PACKED = "/fp16"  # suffix of the name of a weight that is stored as float16
+PACKED_FROM = 1024  # fewest values of a weight that is stored as float16; smaller ones are scales and offsets
 
 
 def load_onnx(path: Path | ModelFile) -> tuple[onnx.ModelProto, ModelSpec]:
-    """Read a file that `fashion-infer export` wrote, its weights as they are computed with.
+    """Read a file that `fashion-infer export` wrote; weights that were packed as float16 are float32 again.
 
     Raises:
-        ModelNotFoundError: no such file.
-        ModelError: not an ONNX file, damaged, or not one of ours.
+        ModelNotFoundError: there is no such file.
+        ModelError: the file is not an ONNX file, is damaged, or was not written by `fashion-infer export`.
     """
     model, spec = parse_onnx(read_model(path), extra="export")
     return unpacked(model), spec
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An fp32 model with its large weights stored as float16, half the bytes, and a Cast behind each.
+    """A copy of an fp32 model with its large weights stored as float16, in half the bytes, and a Cast after each.
 
-    It computes in float32: every runtime does the Casts once, when it loads the file.
+    The copy computes in float32: every runtime performs the Casts once, when it loads the file.
 
     Raises:
         PrecisionError: a weight does not fit float16.
@@ -52,7 +52,7 @@ def packed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model before `packed`, but for the rounding of its weights; any other model as it is."""
+    """The inverse of `packed`, except that the weights stay rounded; any other model is returned unchanged."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith(PACKED)}
     if not stored:
         return model
@@ -60,10 +60,9 @@ def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
     del result.graph.node[:], result.graph.initializer[:]
     result.graph.node.extend(node for node in model.graph.node if stored.keys().isdisjoint(node.input))
     for tensor in model.graph.initializer:
-        whole = tensor.name not in stored
-        result.graph.initializer.append(
-            tensor if whole else _as_type(tensor, np.float32, tensor.name.removesuffix(PACKED))
-        )
+        if tensor.name in stored:
+            tensor = _as_type(tensor, np.float32, tensor.name.removesuffix(PACKED))
+        result.graph.initializer.append(tensor)
     return result
 
 
@@ -82,7 +81,7 @@ def _as_type(tensor: onnx.TensorProto, dtype: type[np.floating], name: str) -> o
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """fp32, fp16, bf16 or int8: what the products of a graph are typed to, save those that were left wider."""
+    """The precision of a graph's products: fp32, fp16, bf16 or int8. A few products may have a wider type."""
     if any(node.op_type in QUANTIZERS for node in model.graph.node):
         return "int8"
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -93,7 +92,7 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 
 def set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
-    """Set a note of the file, in place of an earlier one of that key."""
+    """Set a metadata property of the file; an earlier value of this key is replaced."""
     kept = [entry for entry in model.metadata_props if entry.key != key]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)

@@ -1,4 +1,4 @@
-"""Pictures as files: encoded, and written under names that do not collide."""
+"""Encoding of pictures, and folders of pictures with a unique name for each image."""
 
 import hashlib
 import os
@@ -10,11 +10,15 @@ from fashion_infer.errors import OutputError, UsageError
 from fashion_infer.files import write_atomically
 from fashion_infer.images import Pixels
 
-_LONGEST = 240  # bytes of a file's name, of which systems allow 255
+_LONGEST = 240  # longest name of a file, bytes; systems allow 255
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """uint8 [H, W, 3] RGB -> the bytes of a JPEG."""
+    """Encode uint8 [H, W, 3] RGB as a JPEG.
+
+    Raises:
+        OutputError: the picture cannot be encoded, such as one that is too large.
+    """
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if not done:
         raise OutputError(f"a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels cannot be encoded as JPEG")
@@ -24,22 +28,22 @@ def encode_jpeg(pixels: Pixels) -> bytes:
 class PictureFolder:
     """A folder of pictures, each named after the image that it shows.
 
-    photos/a.jpg becomes photos_a.jpg.jpg. Where another image has that name already, or the name would be too long,
-    it ends with a hash of the image's path.
+    The picture of photos/a.jpg is photos_a.jpg.jpg. If another image already has that name, or the name is too long, a
+    hash of the image's path is added and the name is shortened as necessary.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder where it is not there.
+        """Create the folder if it does not exist.
 
         Raises:
-            UsageError: it cannot be made, or is a file.
+            UsageError: the folder cannot be created, or the path is that of a file.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder} cannot be a folder of pictures: {error.strerror}") from error
         self._folder = folder
-        self._shown: dict[str, str] = {}  # name of a picture: path of the image that it shows
+        self._shown: dict[str, str] = {}  # path of the image that each picture shows, by the picture's name
 
     def save(self, pixels: Pixels, image: str) -> Path:
         """Write the picture of an image.
@@ -48,8 +52,11 @@ class PictureFolder:
             pixels: uint8 [H, W, 3] RGB.
             image: path of the image that the picture shows.
 
+        Returns:
+            The path of the picture.
+
         Raises:
-            OutputError: it cannot be written; no half of it is left.
+            OutputError: the picture cannot be written; no incomplete file is left.
         """
         encoded = encode_jpeg(pixels)
         path = self._folder / self._name(image)

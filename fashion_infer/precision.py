@@ -25,15 +25,9 @@ except ImportError as error:
 
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 TOLERANCES = {"fp16": 0.02, "bf16": 0.08}  # bf16 has three bits fewer; uncertain landmarks change most
-OPSETS = {
-    "fp16": 20,
-    "bf16": 22,
-}  # 22 is the first with bfloat16 convolutions, and otherwise equal for us
+OPSETS = {"fp16": 20, "bf16": 22}  # 22 is the first with bfloat16 convolutions
 GEOMETRY = ("landmarks", "visibility")  # the outputs that determine LandmarkPool's windows
-OWN_TYPES = {
-    "Resize": (1, 2),
-    "LandmarkPool": (1, 2),
-}  # inputs whose type may differ from the first one's
+OWN_TYPES = {"Resize": (1, 2), "LandmarkPool": (1, 2)}  # inputs whose type may differ from that of input 0
 
 
 def convert_file(source: Path, output: Path, precision: str, photos: Path | None = None) -> ParityReport:

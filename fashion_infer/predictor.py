@@ -94,11 +94,11 @@ class Predictor:
         _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
         _check_delay(max_delay_ms)
         file = read_model(find_model(model), require_hash=require_hash)
-        with ThreadPoolExecutor(1) as beside:
-            hashed = beside.submit(lambda: file.sha256)
+        with ThreadPoolExecutor(1) as executor:
+            digest = executor.submit(lambda: file.sha256)  # computed while the runtime loads the file
             self._backends = open_backends(file, backend, device, sessions, threads, max_batch, precision)
         self.path = file.path  # the model file
-        self.sha256: str = hashed.result()  # in hexadecimal
+        self.sha256: str = digest.result()  # in hexadecimal
         self.spec: ModelSpec = self._backends[0].spec
         self._max_batch, self._max_delay = max_batch, max_delay_ms / 1e3
         self._cutting = Cutting(self.spec.image_size, max_pixels, max_bytes, keep_pictures)

@@ -1,4 +1,4 @@
-"""Every kind of pixel against an independent reading: what a writer of our own, by the specification, put into it."""
+"""Decoding of every kind of pixels, compared with files that these tests write themselves or other decoders read."""
 
 import io
 import struct
@@ -25,14 +25,14 @@ HEIGHT, WIDTH = 5, 7
 
 
 def samples(bits: int, channels: int) -> np.ndarray:
-    """[H, W, C] of the whole range, both ends among them."""
+    """Random samples [H, W, C] of the whole range, including both of its ends."""
     values = RNG.integers(0, 2**bits, (HEIGHT, WIDTH, channels))
     values[0, 0], values[0, 1] = 0, 2**bits - 1
     return values
 
 
 def packed(values: np.ndarray, bits: int) -> list[bytes]:
-    """Each row as bytes, the samples from the highest bit on."""
+    """Pack each row into bytes, beginning with the highest bit."""
     rows = values.reshape(len(values), -1)
     if bits == 16:
         return [row.astype(">u2").tobytes() for row in rows]
@@ -41,12 +41,12 @@ def packed(values: np.ndarray, bits: int) -> list[bytes]:
 
 
 def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Both in [0, 1] -> 0 to 255."""
+    """Blend colours with white by their alpha; both are in [0, 1], the result in 0 to 255."""
     return 255 * (colour * alpha + 1 - alpha)
 
 
 def assert_reads_as(data: bytes, expected: np.ndarray, tolerance: int = 1) -> None:
-    """Within so many levels."""
+    """Check that data is decoded to the expected pixels, within `tolerance` grey levels."""
     pixels = read_image(data).pixels.astype(float)
     assert np.abs(pixels - np.broadcast_to(expected, pixels.shape)).max() <= tolerance
 
@@ -79,12 +79,12 @@ def test_png(bits: int, kind: int) -> None:
 
 
 @pytest.mark.parametrize(("bits", "kind"), DEPTHS)
-@pytest.mark.parametrize("place", [(0, 0), (0, 1), (2, 3)])
-def test_png_with_one_transparent_colour(bits: int, kind: int, place: tuple[int, int]) -> None:
+@pytest.mark.parametrize("position", [(0, 0), (0, 1), (2, 3)])
+def test_png_with_one_transparent_colour(bits: int, kind: int, position: tuple[int, int]) -> None:
     values = samples(bits, 3 if kind == RGB else 1)
-    data = png(packed(values, bits), bits, kind, transparent=values[place].astype(">u2").tobytes())
-    alpha = (values != values[place]).any(axis=2, keepdims=True)
-    assert not alpha[place]
+    data = png(packed(values, bits), bits, kind, transparent=values[position].astype(">u2").tobytes())
+    alpha = (values != values[position]).any(axis=2, keepdims=True)
+    assert not alpha[position]
     assert_reads_as(data, on_white(values / (2**bits - 1), alpha))
 
 
@@ -97,13 +97,13 @@ def test_png_whose_transparent_colour_differs_in_the_low_byte_only(bits: int) ->
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("seen", [False, True])
-def test_png_with_a_palette(bits: int, seen: bool) -> None:
+@pytest.mark.parametrize("translucent", [False, True])
+def test_png_with_a_palette(bits: int, translucent: bool) -> None:
     values = samples(bits, 1)
     colours, alpha = RNG.integers(0, 256, (2**bits, 3)), RNG.integers(0, 256, (2**bits, 1))
-    transparent = alpha.astype(np.uint8).tobytes() if seen else b""
+    transparent = alpha.astype(np.uint8).tobytes() if translucent else b""
     data = png(packed(values, bits), bits, PALETTE, transparent=transparent, palette=colours.astype(np.uint8).tobytes())
-    share = alpha / 255 if seen else np.ones_like(alpha)
+    share = alpha / 255 if translucent else np.ones_like(alpha)
     assert_reads_as(data, on_white(colours / 255, share)[values[..., 0]])
 
 
@@ -167,7 +167,7 @@ def bmp(body: bytes, bits: int, *, compression: int = 0, masks: bytes = b"", pal
 
 
 def padded(rows: list[bytes]) -> bytes:
-    return b"".join(row + bytes(-len(row) % 4) for row in reversed(rows))  # from the bottom up
+    return b"".join(row + bytes(-len(row) % 4) for row in reversed(rows))  # a BMP begins with the last row
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
@@ -180,7 +180,7 @@ def test_bmp_with_a_palette(bits: int) -> None:
 def test_bmp_of_24_and_32_bits() -> None:
     values = samples(8, 3)
     assert_reads_as(bmp(padded(packed(values[..., ::-1], 8)), 24), values)
-    unused = np.pad(values[..., ::-1], ((0, 0), (0, 0), (0, 1)))  # zeros, which are no alpha
+    unused = np.pad(values[..., ::-1], ((0, 0), (0, 0), (0, 1)))  # the fourth channel of a BMP is unused
     assert_reads_as(bmp(padded(packed(unused, 8)), 32), values)
 
 
@@ -235,13 +235,13 @@ def test_a_jpeg_that_is_cut_and_closed_by_an_end_marker_is_refused(side: int | N
         read_image(data[: len(data) // 2] + b"\xff\xd9", side=side)
 
 
-def test_what_libjpeg_warns_about_is_refused_and_nothing_is_written_to_stderr(
+def test_damage_that_libjpeg_warns_of_is_refused_and_stderr_stays_empty(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     data, refused = jpeg(256, 256), 0
-    for place in range(len(data) // 2, len(data) - 2, 97):
+    for position in range(len(data) // 2, len(data) - 2, 97):
         try:
-            read_image(data[:place] + b"\xff\x41" + data[place + 2 :])
+            read_image(data[:position] + b"\xff\x41" + data[position + 2 :])
         except ImageError as error:
             assert "damaged" in str(error)
             refused += 1
@@ -250,7 +250,7 @@ def test_what_libjpeg_warns_about_is_refused_and_nothing_is_written_to_stderr(
 
 
 def with_scans(data: bytes, count: int) -> bytes:
-    """A progressive JPEG whose last scan comes this many times more."""
+    """Repeat the last scan of a JPEG `count` more times."""
     start = data.rfind(b"\xff\xda")
     return data[:-2] + data[start:-2] * count + b"\xff\xd9"
 
@@ -267,22 +267,21 @@ def test_a_progressive_jpeg_of_many_scans_is_refused_at_once() -> None:
 
 def test_a_sequential_jpeg_of_many_scans_is_refused_at_once() -> None:
     encoder = simplejpeg.encode_jpeg(np.zeros((64, 64, 3), np.uint8), colorsubsampling="444")
-    apart = with_one_component_a_scan(encoder)
-    assert read_image(apart).width == 64
+    separate = with_one_component_a_scan(encoder)
+    assert read_image(separate).width == 64
     with pytest.raises(ImageError, match="is a JPEG of more than"):
-        read_image(with_scans(apart, 100_000))
+        read_image(with_scans(separate, 100_000))
 
 
 def with_one_component_a_scan(data: bytes) -> bytes:
-    """A sequential JPEG of one flat colour, 64 x 64 and not subsampled, again with a scan for each component.
+    """Rewrite a sequential JPEG of one flat colour, 64 x 64 and not subsampled, with a scan for each component.
 
-    A flat component has the code of a zero difference and the code of the block's end, 4 bits (0) and so on, for each
-    of its 64 blocks, which its own scan repeats as they are.
+    Each of a flat component's 64 blocks has the same two codes: that of a zero difference and that of the block's end.
     """
     start = data.rfind(b"\xff\xda")
     scans = b""
     for component, tables in ((1, 0x00), (2, 0x11), (3, 0x11)):
-        # of the standard tables: luminance 00 (no difference) 1010 (end of block), chrominance 00 00
+        # codes of the standard tables: luminance 00 (no difference) and 1010 (end of block), chrominance 00 and 00
         block = "001010" if component == 1 else "0000"
         bits = block * 64
         bits += "1" * (-len(bits) % 8)
@@ -301,16 +300,16 @@ def test_scans_outside_the_picture_do_not_count() -> None:
 @pytest.mark.parametrize(
     "filling", [b"\xff" * 1_000_000, b"\xff\xfe\0\2" * 250_000, b"\0" * 1_000_000], ids=["fill", "comments", "junk"]
 )
-def test_a_header_without_end_is_refused_at_once(filling: bytes) -> None:
+def test_an_endless_header_is_refused_at_once(filling: bytes) -> None:
     data = jpeg()
     with pytest.raises(ImageError, match="made of far too many small parts"):
-        read_image(data[:20] + filling + data[20:])  # behind the first segment
+        read_image(data[:20] + filling + data[20:])  # after the first segment
 
 
-def test_fill_bytes_among_a_pictures_data_cost_nothing() -> None:
+def test_fill_bytes_in_a_pictures_data_are_read_quickly() -> None:
     data = jpeg(restart_marker_blocks=1)
-    place = data.rfind(b"\xff\xd0")
-    assert read_image(data[:place] + b"\xff" * 1_000_000 + data[place:]).width == 64
+    position = data.rfind(b"\xff\xd0")
+    assert read_image(data[:position] + b"\xff" * 1_000_000 + data[position:]).width == 64
 
 
 # ---- limits on files
@@ -339,10 +338,12 @@ def test_a_huge_file_is_not_read_before_its_header(beginning: bytes, size: int, 
     run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
     message, kilobytes = run.stdout.splitlines()
     assert message.startswith(str(path))
-    assert int(kilobytes) < 20_000 or (beginning.startswith(b"RIFF") and size < 400_000_000)  # Pillow reads those whole
+    assert int(kilobytes) < 20_000 or (
+        beginning.startswith(b"RIFF") and size < 400_000_000
+    )  # Pillow reads a WebP file completely
 
 
-def test_a_device_without_end_is_read_to_the_limit_only() -> None:
+def test_an_endless_device_is_read_to_the_limit_only() -> None:
     with pytest.raises(ImageError, match=r"^/dev/zero has more than 1000 bytes, the limit \(max_bytes\)$"):
         read_image("/dev/zero", max_bytes=1000)
 
@@ -362,7 +363,7 @@ except ImageError as error:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_lack_of_memory_is_no_damage(kind: str, tmp_path: Path) -> None:
+def test_a_lack_of_memory_is_not_reported_as_damage(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "large"
     Image.new("RGB", (7000, 7000)).save(path, kind)
     run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ def test_the_index_of_a_gpu(device: str, index: int) -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu:0", "cuda:x", "cuda:-1", "", "cuda:0:1", "cuda:²", "cuda:"])
-def test_what_is_no_gpu_is_refused(device: str) -> None:
+def test_names_of_other_devices_than_gpus_are_refused(device: str) -> None:
     with pytest.raises(DeviceError, match="an engine runs on cuda"):
         gpu_index(device)
 
@@ -21,6 +21,6 @@ def test_the_kind_and_the_index_of_a_device(device: str, expected: tuple[str, in
 
 
 @pytest.mark.parametrize("device", ["cpu:0", "CPU", "gpu:0", "cuda:x", "cuda:", "cuda:-1", ""])
-def test_what_is_no_device_is_refused(device: str) -> None:
+def test_unknown_devices_are_refused(device: str) -> None:
     with pytest.raises(DeviceError, match=r"unknown device .*: it is cpu, cuda, cuda:0"):
         parse_device(device)

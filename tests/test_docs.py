@@ -1,4 +1,4 @@
-"""What the documents say runs: every command of README, guides and --help, every example, every link."""
+"""Tests that run every command and example in README, guides and --help, and check every link."""
 
 import json
 import os
@@ -27,19 +27,19 @@ GUIDES = (  # pages whose commands a test runs, in this order
 )
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
-ELSEWHERE = (  # too long for a test, or for a machine that CI is not
+ELSEWHERE = (  # commands that take too long for a test, or need a machine that CI does not have
     "fashion-infer demo --train",  # make demo-train
     "fashion-infer bench fashionnet.onnx --images photos/ --report report/",  # tests/bench/test_command.py
     "fashion-infer bench fashionnet.onnx --compare old.json --fail-if 'e2e.p99>5%' --fail-if 'e2e.images_per_s<-5%'",
-    "fashion-infer serve fashionnet-lite",  # tests/cli/test_serve.py: they end when they are told to
+    "fashion-infer serve fashionnet-lite",  # tests/cli/test_serve.py: a server runs until it gets a signal
     "fashion-infer serve fashionnet.onnx --gallery shop.gallery --port 8080 --api-key-file key.txt",
     "fashion-infer serve fashionnet-lite --gallery shop.gallery",
-    "fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda",  # a GPU
+    "fashion-infer train --data data/category_attribute -o run --arch vgg16 --precision bf16 --device cuda",  # GPU
 )
 
 
 def help_examples() -> list[str]:
-    """The example lines below every command's help."""
+    """The examples in the help of every command."""
     commands = (*cli.app.registered_commands, *cli.data.app.registered_commands, *cli.gallery.app.registered_commands)
     texts = [command.callback.__doc__ or "" for command in commands if command.callback]
     assert all(" fashion-infer " in text for text in texts), "every command's help has an example"
@@ -52,12 +52,12 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 PRINTED = [block for page in GUIDES for block in blocks("console", (DOCS / f"{page}.md").read_text())]
 LINES = [line for text in (*blocks("console"), *PRINTED, *help_examples()) for line in text.splitlines()]
-COMMANDS = [line.split("  #")[0].rstrip() for line in LINES if line.startswith("fashion-infer ")]  # without remarks
+COMMANDS = [line.split("  #")[0].rstrip() for line in LINES if line.startswith("fashion-infer ")]  # without comments
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, onnx_model: Path) -> Iterator[Path]:
-    """A place where the files that the examples name are there, and `fashion-infer` runs this checkout."""
+    """A folder with the files that the examples name, in which `fashion-infer` runs this checkout."""
     folder = tmp_path_factory.mktemp("docs")
     write_dataset(folder / "data", images=48, seed=0, size=96, progress=False)
     (folder / "run").mkdir()
@@ -69,9 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, onnx_mode
         (folder / name).write_bytes(to_jpeg(render(1, index, size=600)))
     (folder / "photos" / "dress.jpg").write_bytes(to_jpeg(render(1, 40, size=600)))
     for index in range(12):
-        place = folder / "own" / ("one" if index % 2 else "two") / f"{index}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(to_jpeg(render(3, index, size=200)))
+        path = folder / "own" / ("one" if index % 2 else "two") / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_jpeg(render(3, index, size=200)))
     products = [f"photos/{name}.jpg,{price},i{price // 20}" for price, name in enumerate((*range(16), "dress"))]
     (folder / "products.csv").write_text("\n".join(["path,price,item", *products]) + "\n")
     command = folder / "bin" / "fashion-infer"
@@ -124,7 +124,7 @@ def test_a_notebook_runs_from_top_to_bottom(folder: Path, notebook: Path) -> Non
     assert result.returncode == 0, result.stderr
 
 
-def test_the_card_of_the_first_page_is_what_is_printed() -> None:
+def test_the_first_pages_card_shows_the_real_prediction() -> None:
     (card,) = blocks("text", (DOCS / "index.md").read_text())
     with Predictor("fashionnet-lite") as predictor:
         prediction = predictor.predict(DOCS / "figures" / "garment.jpg")
@@ -137,21 +137,21 @@ def test_the_card_of_the_first_page_is_what_is_printed() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "errors").glob("*Error.md")), ids=lambda path: path.stem)
-def test_messages_of_the_error_pages_are_those_of_the_code(page: Path) -> None:
+def test_error_pages_quote_the_messages_of_the_code(page: Path) -> None:
     rooms = (ROOT / "fashion_infer", ROOT / "export")
     source = "".join(path.read_text() for room in rooms for path in room.rglob("*.py"))
-    source = re.sub(r'"\n +f?"', "", source)  # a message that is written on several lines
+    source = re.sub(r'"\n +f?"', "", source)  # joins messages that the code splits over several lines
     messages = re.findall(r"^\| `(.+?)` \|", page.read_text(), re.MULTILINE)
     parts = [part.strip(" :") for message in messages for part in message.split("...")]
     assert [part for part in parts if part not in source] == []
 
 
-def test_the_figures_are_made_as_said(folder: Path) -> None:
+def test_the_script_makes_the_committed_figures(folder: Path) -> None:
     (folder / "figures").mkdir(exist_ok=True)
     result = run(folder, sys.executable, str(DOCS / "figures.py"), "figures")
     assert result.returncode == 0, result.stderr
-    for kept in (DOCS / "figures").iterdir():
-        pictures = [cv2.imread(str(place)) for place in (kept, folder / "figures" / kept.name)]
+    for committed in (DOCS / "figures").iterdir():
+        pictures = [cv2.imread(str(path)) for path in (committed, folder / "figures" / committed.name)]
         assert [picture.shape for picture in pictures if picture is not None] == [pictures[0].shape] * 2  # type: ignore[union-attr]
 
 
@@ -167,22 +167,22 @@ def test_the_reference_of_commands_has_every_command_and_option(folder: Path) ->
         assert f"`{option}`" in page
 
 
-def test_the_picture_of_results_is_made_as_said(folder: Path) -> None:
+def test_the_script_makes_the_committed_picture_of_results(folder: Path) -> None:
     result = run(folder, sys.executable, str(ROOT / "docs" / "results.py"), "results.jpg")
     assert result.returncode == 0, result.stderr
-    made, kept = (cv2.imread(str(place)) for place in (folder / "results.jpg", ROOT / "docs" / "results.jpg"))
-    assert made is not None
-    assert kept is not None
-    assert made.shape == kept.shape
+    new, committed = (cv2.imread(str(path)) for path in (folder / "results.jpg", ROOT / "docs" / "results.jpg"))
+    assert new is not None
+    assert committed is not None
+    assert new.shape == committed.shape
 
 
-def test_the_commands_that_run_elsewhere_are_still_there() -> None:
+def test_the_commands_that_run_elsewhere_are_still_documented() -> None:
     assert set(ELSEWHERE) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_are_not_broken(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", document.read_text())
-    here = [link.partition("{")[0].strip() for link in links if "://" not in link]
-    missing = [link for link in here if not (document.parent / link).exists()]
+    relative = [link.partition("{")[0].strip() for link in links if "://" not in link]
+    missing = [link for link in relative if not (document.parent / link).exists()]
     assert missing == []

@@ -42,7 +42,7 @@ def test_tensorrt_says_what_is_missing() -> None:
         assert 'pip install "fashion-infer[gpu]"' in _status("tensorrt (tensorrt)").detail
 
 
-def test_what_is_installed_is_listed_with_its_version() -> None:
+def test_installed_packages_are_listed_with_their_versions() -> None:
     installed = doctor.installed()
     assert installed["python"] == ".".join(map(str, sys.version_info[:3]))
     assert installed["numpy"]
@@ -78,7 +78,7 @@ def test_doctor_prints_its_tables() -> None:
     assert "tensorrt (rtx)" in result.stdout
 
 
-def test_the_kind_of_cpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_cpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{usable_cores()} usable cores" in doctor.cpu()
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
     for vnni, words in ((True, "with VNNI: int8"), (False, "without VNNI: int8")):

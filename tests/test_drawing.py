@@ -9,7 +9,7 @@ def mark(x: float, y: float, visibility: str = "visible") -> Mark:
 
 
 def changed_columns(drawn: np.ndarray, colour: int = 90) -> tuple[int, int]:
-    """The first and the last column, outside the caption, in which something was drawn on an even picture."""
+    """The first and the last column with something drawn on a picture of one colour, without the caption."""
     (columns,) = (drawn[:-10] != colour).any(axis=(0, 2)).nonzero()
     return int(columns[0]), int(columns[-1])
 
@@ -34,7 +34,7 @@ def test_small_pictures_are_enlarged_and_a_strip_is_added(height: int, width: in
     assert drawn.shape == (expected[0] + round(50 * unit), expected[1], 3)
 
 
-def test_the_picture_stays_as_it_was_and_what_is_not_drawn_upon_too() -> None:
+def test_neither_the_input_nor_the_pixels_without_marks_change() -> None:
     pixels = np.full((500, 600, 3), (10, 120, 230), np.uint8)
     before = pixels.copy()
     drawn = draw(pixels, (100, 100, 500, 400), [mark(300, 250)], [])
@@ -83,7 +83,7 @@ def test_captions(caption: list[str], lines: int) -> None:
 
 
 @pytest.mark.parametrize(("x", "outer"), [(200, "left"), (300, "right")])
-def test_a_landmarks_name_stands_at_its_outer_side(x: int, outer: str) -> None:
+def test_a_landmarks_name_is_at_its_outer_side(x: int, outer: str) -> None:
     drawn = draw(np.full((480, 480, 3), 90, np.uint8), (-9, -9, 500, 500), [mark(x, 240)], [])
     left, right = changed_columns(drawn)
     length = right - left

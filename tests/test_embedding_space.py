@@ -15,7 +15,7 @@ from fashion_infer.precision import convert_file
 
 
 def changed(model: onnx.ModelProto, part: str) -> onnx.ModelProto:
-    """A copy in which the weights with this word in their name have other values."""
+    """A copy of the model with other values in the weights whose names contain `part`."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     names = [tensor.name for tensor in result.graph.initializer if part in tensor.name]
@@ -37,13 +37,13 @@ def changed(model: onnx.ModelProto, part: str) -> onnx.ModelProto:
         ("pose", False),
     ],
 )
-def test_only_what_reaches_the_embedding_counts(onnx_model: Path, part: str, same: bool) -> None:
+def test_only_weights_that_influence_the_embedding_count(onnx_model: Path, part: str, same: bool) -> None:
     model, spec = load_onnx(onnx_model)
     assert spec.embedding_sha256 == hash_of_embedding(model.graph)
     assert (hash_of_embedding(changed(model, part).graph) == spec.embedding_sha256) is same
 
 
-def test_the_space_hangs_on_size_and_input_too(onnx_model: Path) -> None:
+def test_the_space_depends_on_size_and_input_too(onnx_model: Path) -> None:
     spec = load_onnx(onnx_model)[1]
     assert len(spec.embedding_space) == 16
     assert replace(spec, threshold=0.1, weights_sha256="1").embedding_space == spec.embedding_space
@@ -63,29 +63,30 @@ def test_the_built_in_models_share_a_space() -> None:
         assert one.spec.embedding_space == other.spec.embedding_space
 
 
-def test_a_file_with_packed_weights_keeps_it(onnx_model: Path) -> None:
+def test_a_file_with_packed_weights_keeps_the_space(onnx_model: Path) -> None:
     model, spec = load_onnx(onnx_model)
     assert spec.to_json() in [entry.value for entry in packed(model).metadata_props]
 
 
 @pytest.mark.parametrize(
-    ("angle", "real", "same", "kept"), [(0.1, True, True, 0.995), (0.2, True, False, 0.980), (0.1, False, False, None)]
+    ("angle", "real", "same", "cosine"),
+    [(0.1, True, True, 0.995), (0.2, True, False, 0.980), (0.1, False, False, None)],
 )
-def test_another_precision_shares_it_where_real_pictures_agree(
-    onnx_model: Path, angle: float, real: bool, same: bool, kept: float | None
+def test_another_precision_shares_the_space_if_real_pictures_agree(
+    onnx_model: Path, angle: float, real: bool, same: bool, cosine: float | None
 ) -> None:
     spec = load_onnx(onnx_model)[1]
-    ours = np.tile(np.float32([1, 0]), (5, 1))
-    theirs = np.tile(np.float32([np.cos(angle), np.sin(angle)]), (5, 1))
-    converted = converted_spec(spec, ours, theirs, precision="fp16", real=real)
+    expected = np.tile(np.float32([1, 0]), (5, 1))
+    embeddings = np.tile(np.float32([np.cos(angle), np.sin(angle)]), (5, 1))
+    converted = converted_spec(spec, expected, embeddings, precision="fp16", real=real)
     assert (converted.embedding_space == spec.embedding_space) is same
-    assert converted.embedding_cosine == (None if kept is None else pytest.approx(kept, abs=1e-3))
+    assert converted.embedding_cosine == (None if cosine is None else pytest.approx(cosine, abs=1e-3))
 
 
 def test_an_embedding_of_nans_does_not_agree(onnx_model: Path) -> None:
     spec = load_onnx(onnx_model)[1]
-    ours = np.float32([[1, 0]])
-    assert converted_spec(spec, ours, ours * np.nan, precision="fp16", real=True).embedding_cosine == -1
+    expected = np.float32([[1, 0]])
+    assert converted_spec(spec, expected, expected * np.nan, precision="fp16", real=True).embedding_cosine == -1
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_every_error_survives_pickling_with_its_message(kind: type[errors.Fashio
     assert kind.__doc__
 
 
-def test_exit_codes_are_those_of_the_drawing() -> None:
+def test_exit_codes_are_those_of_the_tree() -> None:
     drawn = dict(re.findall(r"^(?:│   )?[├└]── (\w+) +(\d?)", errors.__doc__ or "", re.MULTILINE))
     assert set(drawn) == {kind.__name__ for kind in CLASSES} - {"FashionInferError"}
     for name, code in drawn.items():
@@ -38,14 +38,14 @@ def test_missing_extra_names_package_and_extra() -> None:
     assert str(error).startswith('onnxruntime is not installed: pip install "fashion-infer[cpu]"')
 
 
-def test_a_broken_package_is_not_called_missing() -> None:
+def test_a_broken_package_is_not_reported_as_missing() -> None:
     cause = ImportError("libcudart.so.13: cannot open shared object file")
     message = str(errors.missing_extra("onnxruntime-gpu", "gpu", cause))
     assert message.startswith("onnxruntime-gpu is installed but cannot be imported: libcudart.so.13: cannot open")
     assert 'pip install "fashion-infer[gpu]"' in message
 
 
-def test_all_is_what_can_be_imported() -> None:
+def test_all_lists_everything_that_can_be_imported() -> None:
     public = {
         name
         for name, value in vars(fashion_infer).items()
@@ -57,7 +57,7 @@ def test_all_is_what_can_be_imported() -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_leads_to_its_page(kind: type[errors.FashionInferError]) -> None:
+def test_every_error_has_a_page(kind: type[errors.FashionInferError]) -> None:
     assert f"site_url: {errors.DOCUMENTATION}\n" in (ROOT / "mkdocs.yml").read_text()
     page = kind("a.jpg is empty").help_url.removeprefix(errors.DOCUMENTATION).rstrip("/")
     assert (ROOT / "docs" / f"{page}.md").read_text().startswith(f"# {kind.__name__}\n")

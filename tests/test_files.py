@@ -17,7 +17,7 @@ def test_a_file_is_written_whole_and_its_folder_made(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "b.txt"
     path.write_text("old")
 
@@ -31,7 +31,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_threads_that_write_one_file_leave_a_whole_one(tmp_path: Path) -> None:
+def test_threads_that_write_one_file_leave_a_complete_one(tmp_path: Path) -> None:
     path = tmp_path / "b.txt"
 
     def write(letter: str) -> None:
@@ -45,7 +45,7 @@ def test_threads_that_write_one_file_leave_a_whole_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_users_mask_decides_who_may_read(tmp_path: Path) -> None:
+def test_the_users_umask_sets_the_permissions(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "b.txt", lambda temporary: temporary.write_text("new"))
@@ -59,7 +59,7 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"garment").hexdigest()
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "fashion-infer"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -74,5 +74,5 @@ def test_a_user_without_a_home_gets_a_temporary_cache_and_a_warning() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     first, exists, second = result.stdout.split()
     assert (exists, first) == ("True", second)
-    assert not Path(first).exists()  # it went with the process
+    assert not Path(first).exists()  # deleted at the end of the process
     assert result.stderr.count("set HOME or XDG_CACHE_HOME") == 1

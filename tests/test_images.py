@@ -24,7 +24,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def gradient(width: int, height: int) -> Pixels:
-    """Red grows to the right, green grows downwards: every orientation looks different."""
+    """A picture whose red increases to the right and green downwards, so that all orientations differ."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return np.stack([x, y, np.full_like(x, 80)], axis=-1).astype(np.uint8)
 
@@ -43,7 +43,7 @@ def exif(orientation: Any) -> bytes:
 
 
 def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written by hand, for the kinds that no library here writes; `rows` are big-endian samples."""
+    """Write a PNG of a kind that no installed library writes; `rows` are big-endian samples."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -55,7 +55,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
 
 
 def difference(a: Pixels, b: Pixels) -> float:
-    """Mean, in grey levels."""
+    """The mean absolute difference, grey levels."""
     return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
@@ -87,7 +87,7 @@ def test_every_kind_of_source_gives_the_same_pixels(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("source", [3, None, bytearray(b"abc"), [1, 2], io.StringIO("text")])
-def test_what_is_no_source_is_named_by_its_type(source: Any) -> None:
+def test_an_unknown_source_is_named_by_its_type(source: Any) -> None:
     with pytest.raises(ImageError, match=r"^the image (is of type \w+: give a path|gives str, not bytes)"):
         read_image(source)
 
@@ -122,7 +122,7 @@ def test_arrays(array: np.ndarray, expected: tuple[int, int, int]) -> None:
     assert picture.pixels.flags.c_contiguous
 
 
-def test_an_array_that_is_right_already_is_not_copied() -> None:
+def test_a_suitable_array_is_not_copied() -> None:
     array = np.full((4, 5, 3), 200, np.uint8)
     assert read_image(array).pixels is array
 
@@ -194,7 +194,7 @@ def test_one_pixel(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_grey_is_spread_over_the_channels(kind: str) -> None:
+def test_grey_is_repeated_in_all_channels(kind: str) -> None:
     grey = gradient(64, 48)[..., 0]
     picture = read_image(encode(grey, kind))
     assert (np.ptp(picture.pixels, axis=2) == 0).all()
@@ -236,7 +236,7 @@ def test_16_bit_grey_png_is_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
-def test_32_bit_grey_is_refused_where_it_is_no_16_bit_grey(value: int) -> None:
+def test_32_bit_grey_is_refused_unless_its_values_fit_16_bits(value: int) -> None:
     with pytest.raises(ImageError, match=r"^the image has 32-bit pixels outside 0 to 65535"):
         read_image(Image.fromarray(np.full((4, 4), value, np.int32)))
     assert (read_image(Image.fromarray(np.full((4, 4), 65535, np.int32))).pixels == 255).all()
@@ -271,7 +271,7 @@ def with_alpha(mode: str) -> Image.Image:
         ("RGBA", "TIFF"),
     ],
 )
-def test_transparency_is_white(mode: str, kind: str) -> None:
+def test_transparent_pixels_are_blended_with_white(mode: str, kind: str) -> None:
     image = palette_with_transparency() if mode == "P" else with_alpha(mode)
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     picture = read_image(image if kind == "PIL" else encode(image, kind, **options))
@@ -288,13 +288,13 @@ def test_an_mpo_of_a_phone_gives_its_first_picture() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "HSV", "YCbCr", "I;16"])
-def test_a_pillow_image_stays_as_it_was(mode: str) -> None:
+def test_a_pillow_image_is_not_modified(mode: str) -> None:
     image = palette_with_transparency() if mode == "P" else Image.new(mode, (3, 2))
     image.getexif()[0x0112] = 6
     before = image.copy()
     assert read_image(image).width == image.height
     assert image == before
-    assert mode != "P" or encode(image, "GIF") == encode(before, "GIF")  # Pillow's own conversion spoils the palette
+    assert mode != "P" or encode(image, "GIF") == encode(before, "GIF")  # Pillow's conversion changes the palette
     assert image.getexif()[0x0112] == 6
 
 
@@ -335,7 +335,7 @@ def test_exif_orientation_is_applied_to_a_reduced_jpeg(orientation: int) -> None
 @pytest.mark.parametrize("orientation", [0, 9, 99, 65535, (0, 0)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.filterwarnings("ignore:Metadata Warning:UserWarning:PIL")
-def test_a_nonsensical_orientation_is_upright(orientation: Any, kind: str) -> None:
+def test_an_invalid_orientation_counts_as_upright(orientation: Any, kind: str) -> None:
     pixels = gradient(64, 40)
     picture = read_image(encode(pixels, kind, exif=exif(orientation)))
     assert (picture.width, picture.height) == (64, 40)
@@ -361,7 +361,7 @@ GOOD_EXIF = exif(1)
     ids=["empty", "noise", "half", "cut", "far offset", "counts", "0/0", "markers"],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_damaged_exif_does_not_spoil_a_picture(damaged: bytes, kind: str) -> None:
+def test_a_picture_with_damaged_exif_is_read(damaged: bytes, kind: str) -> None:
     pixels = gradient(64, 40)
     picture = read_image(encode(pixels, kind, exif=damaged))
     assert (picture.width, picture.height) == (64, 40)
@@ -436,7 +436,7 @@ def test_bad_paths(name: str, expected: str, tmp_path: Path) -> None:
         assert str(caught.value) == f"{path} {expected}"
 
 
-def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+def test_a_broken_link(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to("b.jpg")
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     with pytest.raises(ImageError, match=r"a\.jpg cannot be read: Too many levels of symbolic links$"):
@@ -460,7 +460,7 @@ def test_a_jpeg_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_the_end_marker_of_a_thumbnail_is_not_that_of_the_picture(progressive: bool) -> None:
+def test_the_end_marker_of_a_thumbnail_does_not_end_the_picture(progressive: bool) -> None:
     thumbnail = encode(gradient(16, 12), "JPEG")
     assert thumbnail.endswith(b"\xff\xd9")
     tags = Image.Exif()
@@ -489,7 +489,7 @@ def test_fill_bytes_between_the_segments_of_a_jpeg_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "PIL"])
-def test_max_pixels_is_the_callers(kind: str) -> None:
+def test_the_caller_can_set_max_pixels(kind: str) -> None:
     image = Image.new("RGB", (50, 40))
     source = image if kind == "PIL" else encode(image, kind)
     assert read_image(source, max_pixels=2000).width == 50
@@ -498,12 +498,12 @@ def test_max_pixels_is_the_callers(kind: str) -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises width x height pixels, and whose data begins to deliver them."""
+    """A PNG whose header has width x height pixels, with the data of the first ones only."""
     return png(width, height, 8, 2, bytes(height))
 
 
 @pytest.mark.parametrize(("side", "max_pixels"), [(30_000, 64_000_000), (30_000, 10**9), (9_000, 64_000_000)])
-def test_a_bomb_is_refused_by_its_header(side: int, max_pixels: int, tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(side: int, max_pixels: int, tmp_path: Path) -> None:
     path = write(tmp_path, "bomb.png", bomb(side, side))
     start = time.perf_counter()
     with pytest.raises(ImageError, match=f"above the limit of {max_pixels} ") as caught:
@@ -527,7 +527,7 @@ print(kilobytes() - before)
 """
 
 
-def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
+def test_a_decompression_bomb_uses_little_memory(tmp_path: Path) -> None:
     path = write(tmp_path, "bomb.png", bomb(30_000, 30_000))
     run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
     first, second, kilobytes = run.stdout.splitlines()
@@ -541,7 +541,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
 
 @cache
 def astronaut(width: int, height: int) -> bytes:
-    """A photograph, enlarged and saved as cameras do."""
+    """A photograph, enlarged and saved with the settings of cameras."""
     from skimage import data
 
     photo = Image.fromarray(data.astronaut()).resize((width, height), Image.Resampling.BICUBIC)
@@ -568,10 +568,10 @@ def reduction(picture: Picture) -> int:
         (50, [[10, 10, 410, 410]], 8),
         (50, [[10, 10, 410, 409]], 4),
         (50, [[0, 0, 800, 600], [0, 0, 100, 400]], 2),
-        (50, [[-500, 0, 100, 400]], 2),  # only what lies inside counts
+        (50, [[-500, 0, 100, 400]], 2),  # only the part inside the picture counts
         (50, [[0, 0, 99, 400]], 1),
         (50, np.array([[10.0, 10, 410, 410]], np.float32), 8),
-        (50, [[900, 0, 950, 400]], 1),  # outside: crop refuses it
+        (50, [[900, 0, 950, 400]], 1),  # outside the picture; `crop` refuses it
     ],
 )
 def test_a_jpeg_is_decoded_as_small_as_its_boxes_allow(side: int | None, boxes: Any, expected: int) -> None:
@@ -593,16 +593,17 @@ def test_a_jpeg_is_decoded_as_small_as_its_boxes_allow(side: int | None, boxes: 
     ],
     ids=repr,
 )
-def test_a_malformed_box_does_not_break_reading(boxes: Any) -> None:
+def test_a_malformed_box_does_not_prevent_reading(boxes: Any) -> None:
     picture = read_image(JPEG, side=4, boxes=boxes)
     assert picture.pixels.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("size", [(2047, 1537), (1793, 1801), (9, 9)])
-def test_sizes_that_eight_does_not_divide(size: tuple[int, int]) -> None:
+def test_sizes_that_are_no_multiples_of_eight(size: tuple[int, int]) -> None:
     picture = read_image(encode(gradient(*size), "JPEG"), side=1)
     assert (picture.width, picture.height) == size
-    assert picture.pixels.shape[:2] == (round(size[1] / 8), round(size[0] / 8))  # no column stands for half a one
+    # rounded, not rounded up: no column or row stands for a fraction of a pixel
+    assert picture.pixels.shape[:2] == (round(size[1] / 8), round(size[0] / 8))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])

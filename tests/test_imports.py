@@ -1,4 +1,4 @@
-"""What may be imported where: the runtime without torch, and every extra named when it is missing."""
+"""Imports: the runtime works without torch, and the error for a missing package names its extra."""
 
 import os
 import pkgutil
@@ -23,11 +23,11 @@ NEEDS_AN_EXTRA = (
     "fashion_infer.bench.loadgen",
     "fashion_infer.bench.page",
     "fashion_infer.serve.",
-    "fashion_infer.tensorrt.build",  # and its checks
+    "fashion_infer.tensorrt.build",  # and the modules of its checks
     "fashion_infer.tensorrt.cuda",
     "fashion_infer.tensorrt.session",
 )
-MODULES = {"faiss-cpu": "faiss", "qdrant-client": "qdrant_client"}  # packages whose module has another name
+MODULES = {"faiss-cpu": "faiss", "qdrant-client": "qdrant_client"}  # modules with another name than their package
 RUNTIME = [
     name
     for _, name, _ in pkgutil.walk_packages(fashion_infer.__path__, "fashion_infer.")
@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Missing())
 
 
 def run(code: str, missing: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter in which some packages are not installed."""
+    """Run code in a new interpreter in which some packages cannot be imported."""
     program = BLOCK.format(names=set(missing)) + code
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
@@ -76,7 +76,7 @@ def test_what_import_fashion_infer_loads() -> None:
     code = "before = set(sys.modules); import fashion_infer; print(*set(sys.modules) - before)"
     loaded = {name.split(".")[0] for name in run(code).stdout.split()}
     third_party = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
-    # openvino_telemetry is a name whose import was switched off, not a module
+    # openvino_telemetry is only an entry that prevents its import, not a module
     ours = {"fashion_infer", "numpy", "cv2", "PIL", "defusedxml", "simplejpeg", "cython_runtime", "platformdirs"}
     assert third_party <= ours | {"openvino_telemetry"}
 
@@ -120,7 +120,7 @@ def test_a_conversion_names_its_extra(call: str, missing: tuple[str, ...], extra
     assert f'{missing[0]} is not installed: pip install "fashion-infer[{extra}]"' in result.stderr.splitlines()[-1]
 
 
-def test_polars_is_taken_where_pandas_is_missing() -> None:
+def test_polars_is_used_if_pandas_is_missing() -> None:
     result = run("import fashion_infer; print(type(fashion_infer.to_dataframe([])).__module__)", ("pandas",))
     assert result.stdout.startswith("polars"), result.stderr
 
@@ -144,7 +144,9 @@ def test_polars_is_taken_where_pandas_is_missing() -> None:
         ("serve {onnx_model}", "uvicorn", "serve"),
     ],
 )
-def test_the_command_line_names_it_too(arguments: str, missing: str, extra: str, onnx_model: Path) -> None:
+def test_the_command_line_names_the_missing_extra_too(
+    arguments: str, missing: str, extra: str, onnx_model: Path
+) -> None:
     words = arguments.format(onnx_model=onnx_model, checkpoint=onnx_model.with_suffix(".safetensors")).split()
     result = run(f"sys.argv[1:] = {words!r}\nfrom fashion_infer.cli import main\nmain()", (missing,))
     assert result.returncode == 3

@@ -29,8 +29,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ([], []),
         (["b.jpg"], ["b.jpg"]),
-        (["b.jpg", "a.PNG"], ["b.jpg", "a.PNG"]),  # in the order given
-        (["missing.jpg"], ["missing.jpg"]),  # whoever reads it says what is wrong
+        (["b.jpg", "a.PNG"], ["b.jpg", "a.PNG"]),  # in the order of the arguments
+        (["missing.jpg"], ["missing.jpg"]),  # the error comes when it is read
         (["notes.txt"], ["notes.txt"]),
         (["."], ["a.PNG", "b.jpg", "odd[1].jpg", "sub/c.webp", "sub/deep/d.tiff"]),
         (["sub"], ["sub/c.webp", "sub/deep/d.tiff"]),
@@ -50,20 +50,20 @@ def test_expand_paths(inputs: list[str], expected: list[str], photos: Path) -> N
     assert expand_paths(absolute) == [f"{photos}/{name}" for name in expected]
 
 
-@pytest.mark.parametrize("given", ["empty", "*.bmp", "nowhere/**/*.jpg"])
-def test_what_holds_no_images_is_named(given: str, photos: Path) -> None:
-    for name in (given, f"{photos}/{given}"):
+@pytest.mark.parametrize("argument", ["empty", "*.bmp", "nowhere/**/*.jpg"])
+def test_an_argument_without_images_is_named(argument: str, photos: Path) -> None:
+    for name in (argument, f"{photos}/{argument}"):
         with pytest.raises(ImageError, match="^" + re.escape(name) + r" holds no images \(\.apng, "):
             expand_paths(["b.jpg", name])
 
 
-def test_what_is_no_pattern_is_named(photos: Path) -> None:
+def test_a_malformed_pattern_is_named(photos: Path) -> None:
     with pytest.raises(ImageError, match=r"^\*\*b\.jpg (is not a pattern|holds no images)"):
         expand_paths(["**b.jpg"])
 
 
-def test_each_argument_is_expanded_by_itself(photos: Path) -> None:
-    (photos / "emp").mkdir()  # empty too, and the beginning of another's name
+def test_each_argument_is_expanded_on_its_own(photos: Path) -> None:
+    (photos / "emp").mkdir()  # empty as well, and its name is the beginning of another folder's
     bad = ["empty", "emp", "none/*.jpg", "https://a.b/c.jpg?d=[1]", "**b.jpg", "nowhere/**/*.jpg"]
     inputs = expand_inputs([*bad, "b.jpg", "x" * 300 + ".jpg", "sub"])
     assert inputs.paths == ["b.jpg", "x" * 300 + ".jpg", "sub/c.webp", "sub/deep/d.tiff"]
@@ -79,7 +79,7 @@ def picture(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"])
-def test_a_folder_gives_whatever_begins_like_a_picture(
+def test_a_folder_gives_every_file_that_begins_like_a_picture(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("without", "IMG.0001", "a.jfif", "b.jpe", "c.mpo", "d.heic"):
@@ -88,7 +88,7 @@ def test_a_folder_gives_whatever_begins_like_a_picture(
     assert not caplog.records
 
 
-def test_what_a_folder_passes_over_is_counted_by_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_files_of_a_folder_are_counted_by_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.jpg").write_bytes(picture("JPEG"))
     for name in ("b.heic", "sub/c.HEIC", "d.txt", "notes", "e.jp2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -97,12 +97,12 @@ def test_what_a_folder_passes_over_is_counted_by_reason(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         assert expand_paths([str(tmp_path)]) == [str(tmp_path / "a.jpg")]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: passed over 6 of 7 files: 1 (not a regular file), 2 .heic (no decoder for it), "
+        f"{tmp_path}: skipped 6 of 7 files: 1 (not a regular file), 2 .heic (no decoder for it), "
         "1 .jp2 (no decoder for it), 1 .txt (not an image), 1 without a suffix (not an image)"
     ]
 
 
-def test_linked_folders_are_followed_once_and_dead_links_are_not_silent(tmp_path: Path) -> None:
+def test_linked_folders_are_followed_once_and_broken_links_are_kept(tmp_path: Path) -> None:
     album, other = tmp_path / "album", tmp_path / "other"
     album.mkdir()
     other.mkdir()
@@ -126,7 +126,7 @@ print(json.dumps([inputs.paths, {name: str(error) for name, error in inputs.erro
 
 def test_a_folder_that_cannot_be_listed_is_an_error_of_its_own(tmp_path: Path) -> None:
 
-    with tempfile.TemporaryDirectory() as place:  # pytest's own folder is closed to other users
+    with tempfile.TemporaryDirectory() as place:  # other users cannot enter pytest's folders
         root = Path(place)
         for name in ("open/a.jpg", "open/shut/b.jpg", "open/listed/d.jpg", "closed/c.jpg"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

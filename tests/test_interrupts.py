@@ -7,7 +7,7 @@ import pytest
 from fashion_infer.interrupts import interruptible
 
 
-def test_the_first_ctrl_c_asks_and_the_second_stops() -> None:
+def test_the_first_ctrl_c_sets_the_event_and_the_second_raises() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), interruptible(second_stops=True) as stop:
         assert not stop.is_set()
@@ -18,7 +18,7 @@ def test_the_first_ctrl_c_asks_and_the_second_stops() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_nothing_is_raised_where_no_exception_may_pass() -> None:
+def test_without_second_stops_nothing_is_raised() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interruptible(second_stops=False) as stop:
         for _ in range(3):
@@ -27,15 +27,15 @@ def test_nothing_is_raised_where_no_exception_may_pass() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_outside_the_main_thread_signals_stay_as_they_are() -> None:
-    seen = []
+def test_other_threads_do_not_change_the_handler() -> None:
+    states = []
 
     def use() -> None:
         with interruptible(second_stops=True) as stop:
-            seen.append((stop.is_set(), signal.getsignal(signal.SIGINT)))
+            states.append((stop.is_set(), signal.getsignal(signal.SIGINT)))
 
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=use)
     thread.start()
     thread.join()
-    assert seen == [(False, before)]
+    assert states == [(False, before)]

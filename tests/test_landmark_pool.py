@@ -1,4 +1,4 @@
-"""One test for every implementation of LandmarkPool: numpy (the definition), torch, and the ONNX function."""
+"""The same tests for every implementation of LandmarkPool: numpy (the reference), torch and the ONNX function."""
 
 from collections.abc import Callable
 from functools import cache
@@ -51,8 +51,8 @@ def by_torch(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
 
 
 def by_onnxruntime(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
-    found = session(TYPES[x.dtype], TYPES[points.dtype], k, s).run(None, {"X": x, "L": points, "V": gate})[0]
-    return np.asarray(found)
+    pooled = session(TYPES[x.dtype], TYPES[points.dtype], k, s).run(None, {"X": x, "L": points, "V": gate})[0]
+    return np.asarray(pooled)
 
 
 def by_onnx_reference(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
@@ -67,7 +67,7 @@ Pool = Callable[[Array, Array, Array, int, int], Array]
 
 
 def plainly(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
-    """The contract word by word, one cell at a time."""
+    """The documented rule, computed one cell at a time."""
     batch, channels, height, width = x.shape
     out = np.zeros((batch, points.shape[1], channels, k, k), x.dtype)
     for n, p, c, i, j in np.ndindex(out.shape):
@@ -100,27 +100,27 @@ def cases(draw: st.DrawFn, least: int = 0) -> Case:
     return x.astype(kind), points.astype(locations), gate.astype(locations), k, s
 
 
-def assert_equal(found: Array, expected: Array) -> None:
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)  # of one shape, and every value exactly
+def assert_equal(pooled: Array, expected: Array) -> None:
+    assert pooled.dtype == expected.dtype
+    np.testing.assert_array_equal(pooled, expected)  # same shape and exactly the same values
 
 
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
-def test_the_definition_is_the_contract(case: Case) -> None:
+def test_the_reference_follows_the_documented_rule(case: Case) -> None:
     assert_equal(by_numpy(*case), plainly(*case))
 
 
 @pytest.mark.parametrize("pool", [by_torch, by_onnxruntime])
 @settings(max_examples=120, deadline=None)
 @given(case=cases())
-def test_every_implementation_gives_the_definitions_values(pool: Pool, case: Case) -> None:
+def test_every_implementation_gives_the_references_values(pool: Pool, case: Case) -> None:
     assert_equal(pool(*case), by_numpy(*case))
 
 
 @settings(max_examples=25, deadline=None)
 @given(case=cases(least=1))  # onnx.reference cannot gather from an empty batch
-def test_the_onnx_reference_gives_them_too(case: Case) -> None:
+def test_onnx_reference_gives_the_same_values(case: Case) -> None:
     assert_equal(by_onnx_reference(*case), by_numpy(*case))
 
 
@@ -139,7 +139,7 @@ def test_the_landmark_is_in_the_middle_of_its_window_not_in_its_corner(pool: Poo
     pooled = pool(x, *at(4.5 / 8, 4.5 / 8), 4, 2)[0, 0, 0]
     assert np.argwhere(pooled).tolist() == [
         [2, 2]
-    ]  # rows 0 to 7 in bins of 2, the landmark's own cell begins the third
+    ]  # rows 0 to 7 in bins of 2; the third bin begins with the landmark's cell
 
 
 @every_implementation
@@ -155,7 +155,7 @@ def test_cells_outside_the_map_count_as_zero(pool: Pool) -> None:
 
 
 @every_implementation
-def test_a_corner_window_pools_no_infinity_from_where_there_is_nothing(pool: Pool) -> None:
+def test_a_window_at_a_corner_pools_zeros_outside_the_map(pool: Pool) -> None:
     assert np.isfinite(pool(numbered(3, 3), *at(1, 1), 4, 2)).all()
 
 
@@ -169,7 +169,7 @@ def test_a_closed_gate_gives_exactly_zero_whatever_the_features(pool: Pool, x: f
 
 
 @every_implementation
-def test_the_features_are_gated_not_the_place(pool: Pool) -> None:
+def test_the_gate_scales_the_features_and_does_not_move_the_window(pool: Pool) -> None:
     whole, half = (pool(numbered(8, 8), *at(0.8, 0.7, gate), 2, 2) for gate in (1, 0.5))
     assert whole.any()
     assert_equal(half, whole / 2)
@@ -187,7 +187,7 @@ def test_the_features_are_gated_not_the_place(pool: Pool) -> None:
     ],
 )
 @pytest.mark.parametrize("pool", [by_numpy, by_torch])
-def test_what_does_not_fit_is_refused(pool: Pool, features: tuple[int, ...], landmarks: tuple[int, ...],
+def test_wrong_shapes_and_sizes_are_refused(pool: Pool, features: tuple[int, ...], landmarks: tuple[int, ...],
                                       gate: tuple[int, ...], sizes: tuple[int, int]) -> None:  # fmt: skip
     arrays = [np.zeros(shape, np.float32) for shape in (features, landmarks, gate)]
     with pytest.raises(ValueError, match=r"expected features|must be at least 1"):

@@ -1,4 +1,4 @@
-"""How a process ends, whatever a Predictor is doing then: each case in a process of its own, with a real model."""
+"""The end of a process while a Predictor is working: each case runs in its own process, with a real model."""
 
 import signal
 import subprocess
@@ -8,13 +8,13 @@ from time import sleep
 
 import pytest
 
-SOON = 60.0  # seconds within which everything here happens, on the slowest machine
+SOON = 60.0  # seconds that any step of these tests may take, even on a slow machine
 
 HEAD = """
 import asyncio, os, sys, threading, time, warnings
 import numpy as np
 from fashion_infer import Predictor, PredictorClosedError
-warnings.simplefilter("ignore")  # of a fork beside threads
+warnings.simplefilter("ignore")  # Python warns of a fork with threads
 image, batch = np.zeros((64, 64, 3), np.uint8), np.zeros((8, 64, 64, 3), np.uint8)
 
 def endless():
@@ -105,7 +105,7 @@ assert len(ended) == 6 and all("closed" in text for text in ended), ended
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ctrl_c_ends_what_the_main_thread_waits_for(way: str, onnx_model: Path) -> None:
+def test_ctrl_c_ends_the_wait_of_the_main_thread(way: str, onnx_model: Path) -> None:
     body = """
 try:
     with predictor:
@@ -126,7 +126,7 @@ except KeyboardInterrupt:
     assert (process.returncode, out, err) == (0, "interrupted\n", "")
 
 
-def test_ctrl_c_that_nobody_catches_ends_the_process_as_it_should(onnx_model: Path) -> None:
+def test_an_uncaught_ctrl_c_ends_the_process(onnx_model: Path) -> None:
     body = "print('started', flush=True); again(predictor)"
     with subprocess.Popen(
         script(body, onnx_model, "stream"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -221,7 +221,7 @@ if not ended[0]:
     os.kill(child, 9)
 print(os.waitstatus_to_exitcode(ended[1]) if ended[0] else "the child hangs")
 if not predictor._pool._closed:
-    predictor.predict(image)  # the parent's goes on
+    predictor.predict(image)  # the parent's Predictor still works
 """
     done = run(body, onnx_model)
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")

@@ -7,7 +7,7 @@ import pytest
 from fashion_infer.machine import VNNI, cpu_name, has_vnni, package_version, usable_cores
 
 
-def test_what_this_machine_is() -> None:
+def test_facts_about_this_machine() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
     assert isinstance(cpu_name(), str)
     assert has_vnni() == any(f" {name} " in f" {Path('/proc/cpuinfo').read_text()} " for name in VNNI)
@@ -17,7 +17,7 @@ def test_what_this_machine_is() -> None:
     ("cgroup", "files", "cores"),
     [
         ("0::/", {"cpu.max": "100000 100000"}, 1),
-        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 1),  # the group above has one
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 1),  # only the parent group has a quota
         ("0::/not/seen/from/here", {"cpu.max": "max 100000"}, None),
         ("1:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "40000", "cpu/a/cpu.cfs_period_us": "100000"}, 1),
         (
@@ -26,7 +26,7 @@ def test_what_this_machine_is() -> None:
             None,
         ),
         ("3:memory:/a", {"memory/a/cpu.max": "1000 100000"}, None),
-        ("0::/", {"cpu.max": "10000000 100000"}, None),  # a hundred cores are more than there are
+        ("0::/", {"cpu.max": "10000000 100000"}, None),  # a quota of 100 cores is no limit
         ("0::/", {}, None),
     ],
 )

@@ -11,7 +11,7 @@ from fashion_infer.model_file import check_shapes, parse_onnx, read_model, read_
 from fashion_infer.model_spec import METADATA_KEY, OUTPUT_NAMES
 
 
-def test_what_is_read_once_is_given_back_as_it_is(onnx_model: Path) -> None:
+def test_a_model_file_is_returned_unchanged(onnx_model: Path) -> None:
     file = read_model(onnx_model, require_hash=sha256_of(onnx_model).upper())
     assert read_model(file) is file
     assert (file.path, file.size, file.sha256) == (onnx_model, onnx_model.stat().st_size, sha256_of(onnx_model))
@@ -25,14 +25,14 @@ def test_another_hash_is_refused_before_anything_is_parsed(tmp_path: Path) -> No
         Predictor(path, require_hash="12ab")
 
 
-def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "no.onnx", tmp_path):
         with pytest.raises(ModelNotFoundError, match=re.escape(f"there is no model file {path}")):
             read_model(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_without_permission(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"secret")
     path.chmod(0)
@@ -56,7 +56,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused(how: str, onnx_model:
         file.check_unchanged()
 
 
-def test_every_runtime_finds_the_same_spec(onnx_model: Path) -> None:
+def test_every_runtime_reads_the_same_spec(onnx_model: Path) -> None:
     model, spec = parse_onnx(read_model(onnx_model), extra="export")
     assert spec == read_spec(onnx_model, {entry.key: entry.value for entry in model.metadata_props})
     assert spec.arch == "vgg16"
@@ -69,12 +69,12 @@ def test_every_runtime_finds_the_same_spec(onnx_model: Path) -> None:
         ({METADATA_KEY: "{"}, "a.onnx: the ModelSpec is not JSON"),
     ],
 )
-def test_a_file_that_does_not_say_what_it_is(metadata: dict[str, str], message: str) -> None:
+def test_a_file_without_a_readable_spec(metadata: dict[str, str], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         read_spec(Path("a.onnx"), metadata)
 
 
-def test_inputs_and_outputs_must_be_those_of_the_spec(onnx_model: Path) -> None:
+def test_inputs_and_outputs_must_agree_with_the_spec(onnx_model: Path) -> None:
     _, spec = parse_onnx(read_model(onnx_model), extra="export")
     shapes = {"images": (64, 64, 3), **spec.output_shapes()}
     check_shapes(onnx_model, spec, shapes)

@@ -35,8 +35,8 @@ def test_json_round_trip_is_one_line() -> None:
 names = st.lists(st.text(), max_size=5).map(tuple)
 
 
-@given(st.text(), names.filter(lambda found: 0 < len(found) == len(set(found))), names, st.floats(0, 1), st.booleans())
-def test_any_words_and_numbers_round_trip(
+@given(st.text(), names.filter(lambda words: 0 < len(words) == len(set(words))), names, st.floats(0, 1), st.booleans())
+def test_any_names_and_numbers_round_trip(
     arch: str, categories: tuple[str, ...], attributes: tuple[str, ...], threshold: float, trained: bool
 ) -> None:
     spec = dataclasses.replace(
@@ -57,11 +57,11 @@ def test_the_garment_score_round_trips(weights: list[float], bias: float) -> Non
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
-def test_a_whole_number_will_do_for_a_float() -> None:
+def test_a_whole_number_is_accepted_as_a_float() -> None:
     assert ModelSpec.from_json(changed(threshold=1, temperature=2)).temperature == 2
 
 
-def test_fields_with_defaults_may_be_absent() -> None:
+def test_fields_with_defaults_may_be_missing() -> None:
     fields = json.loads(SPEC.to_json())
     for name in ("threshold", "temperature", "landmarks", "garment_weights", "garment_bias"):
         del fields[name]
@@ -81,13 +81,13 @@ def test_output_shapes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "spec", "[" * 100_000], ids=["empty", "open", "word", "deep"])
-def test_what_is_not_json_is_said_to_be_so(text: str) -> None:
+def test_text_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match="the ModelSpec is not JSON"):
         ModelSpec.from_json(text)
 
 
 @pytest.mark.parametrize("text", [changed(version=v) for v in (0, 2, None, "1", [1])] + ["[]", "null", "3", "{}"])
-def test_another_version_says_which_one_this_release_reads(text: str) -> None:
+def test_the_error_for_another_version_names_the_readable_one(text: str) -> None:
     with pytest.raises(ModelError, match=f"has version .*, this release of fashion-infer reads {SPEC_VERSION}: export"):
         ModelSpec.from_json(text)
 
@@ -175,6 +175,6 @@ def test_garment_weights_are_finite(number: str) -> None:
         ({"temperature": float("inf")}, "temperature must be"),
     ],
 )
-def test_numbers_and_names_that_no_model_can_have(fields: dict[str, Any], message: str) -> None:
+def test_impossible_numbers_and_names_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         ModelSpec.from_json(changed(**fields))

@@ -1,4 +1,4 @@
-"""The built-in models: found by name, whole, listed, and in the wheel."""
+"""The built-in models: their names, their files, the list of them, and their place in the wheel."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parent.parent
 NAME = "fashionnet-lite"
-IN_GIT = 16e6  # bytes of all of them, at most
+IN_GIT = 16e6  # most bytes of all built-in models together
 
 
 def run(*arguments: str | Path, folder: Path, package: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command line in a folder, of the package that lies in another."""
+    """Run the command line in `folder`, with the package from another folder."""
     command = [sys.executable, "-P", "-c", "from fashion_infer.cli import main; main()", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(package), "COLUMNS": "80", "NO_COLOR": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
@@ -30,7 +30,7 @@ def run(*arguments: str | Path, folder: Path, package: Path = ROOT) -> subproces
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as its wheel holds it, and the wheel is built from the source archive."""
+    """A folder with the contents of the wheel, which is built from the source archive."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -50,33 +50,37 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", built_in())
-def test_what_is_listed_is_what_is_there(name: str) -> None:
-    known, path = built_in()[name], find_model(name)
+def test_the_list_agrees_with_the_files(name: str) -> None:
+    listed, path = built_in()[name], find_model(name)
     assert path == FOLDER / f"{name}.onnx"
     with Predictor(name) as predictor:
         spec = predictor.spec
-        assert predictor.sha256 == known.sha256
-    assert (known.image_size, known.categories, known.attributes) == (spec.image_size, spec.categories, spec.attributes)
+        assert predictor.sha256 == listed.sha256
+    assert (listed.image_size, listed.categories, listed.attributes) == (
+        spec.image_size,
+        spec.categories,
+        spec.attributes,
+    )
     assert spec.trained
     assert spec.garment_weights is not None
-    assert known.bytes == path.stat().st_size
-    assert known.about
-    assert known.licence == "Apache-2.0"
+    assert listed.bytes == path.stat().st_size
+    assert listed.about
+    assert listed.licence == "Apache-2.0"
 
 
-def test_no_more_files_than_are_listed_and_no_more_bytes_than_git_should_hold() -> None:
+def test_there_are_no_unlisted_files_and_few_bytes() -> None:
     assert {path.stem for path in FOLDER.glob("*.onnx")} == set(built_in())
     assert NAME in built_in()
     assert sum(model.bytes for model in built_in().values()) <= IN_GIT
 
 
-def test_a_name_that_is_none_is_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_name_is_answered_with_the_existing_ones(tmp_path: Path) -> None:
     for name in ("fashionnet", f"{NAME}.onnx", tmp_path / NAME):
         with pytest.raises(ModelNotFoundError, match=rf"there is no model file {name}: .*\({', '.join(built_in())}\)$"):
             find_model(name)
 
 
-def test_a_file_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_takes_precedence_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_model(NAME).parent == FOLDER
     Path(NAME).touch()
@@ -89,7 +93,7 @@ def test_the_command_lists_them(tmp_path: Path) -> None:
     assert listed[NAME]["sha256"] == sha256_of(find_model(NAME))
     table = run("models", folder=tmp_path)
     assert table.returncode == 0, table.stderr
-    assert all(name in table.stdout for name in built_in())  # whole, in a window of 80 columns too
+    assert all(name in table.stdout for name in built_in())  # names are not cut, even in a window of 80 columns
 
 
 def test_every_command_that_takes_a_model_takes_a_name(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_every_command_that_takes_a_model_takes_a_name(tmp_path: Path) -> None:
     assert json.loads(timed.stdout)["model"]["sha256"] == built_in()[NAME].sha256
 
 
-def test_what_is_exported_from_a_name_lies_in_the_folder_one_is_in(tmp_path: Path) -> None:
+def test_an_export_from_a_name_is_written_to_the_current_folder(tmp_path: Path) -> None:
     before = sorted(FOLDER.iterdir())
     exported = run("export", NAME, "--precision", "fp16", folder=tmp_path)
     assert exported.returncode == 0, exported.stderr
@@ -113,7 +117,7 @@ def test_what_is_exported_from_a_name_lies_in_the_folder_one_is_in(tmp_path: Pat
     assert NAME in nothing.stderr
 
 
-def test_the_wheel_holds_them_and_a_damaged_one_is_said(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_contains_them_and_a_damaged_one_is_reported(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(to_jpeg(render(1, 0)))
     package = installed / "fashion_infer" / "models"
     assert {path.name for path in package.iterdir()} == {path.name for path in FOLDER.iterdir() if path.is_file()}
@@ -131,7 +135,7 @@ def test_the_wheel_holds_them_and_a_damaged_one_is_said(installed: Path, tmp_pat
     (package / f"{NAME}.onnx").write_bytes(whole)
 
 
-def test_a_model_is_put_into_the_package(installed: Path, tmp_path: Path) -> None:
+def test_a_model_is_added_to_the_package(installed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     program = ["-P", "-m", "fashion_infer.export.built_in", "tiny", find_model(NAME), "--about", "A small one."]
     added = subprocess.run(
@@ -142,7 +146,7 @@ def test_a_model_is_put_into_the_package(installed: Path, tmp_path: Path) -> Non
     assert list(listed) == [*built_in(), "tiny"]
     assert listed["tiny"]["about"] == "A small one."
     assert listed["tiny"]["precision"] == "fp32"
-    assert listed["tiny"]["bytes"] == pytest.approx(built_in()[NAME].bytes, rel=0.01)  # packed again
+    assert listed["tiny"]["bytes"] == pytest.approx(built_in()[NAME].bytes, rel=0.01)  # its weights are packed again
     facts = json.loads(run("inspect", "tiny", "--json", folder=tmp_path, package=installed).stdout)
     assert facts["sha256"] == listed["tiny"]["sha256"]
     assert facts["parity"]["images"] == 64

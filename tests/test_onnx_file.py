@@ -1,4 +1,4 @@
-"""Weights stored in half their bytes, and back."""
+"""Weights packed as float16, and unpacked again."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def small(light_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The light model with its weights packed."""
+    """The fixture model with its weights packed."""
     path = tmp_path_factory.mktemp("packed") / "small.onnx"
     onnx.save_model(packed(onnx.load(light_model)), path)
     return path
@@ -32,14 +32,14 @@ def test_packing_halves_the_file_and_rounds_the_weights(small: Path, light_model
     assert small.stat().st_size < 0.6 * light_model.stat().st_size
     onnx.checker.check_model(onnx.load(small), full_check=True)
     assert [node.name for node in after.graph.node] == [node.name for node in before.graph.node]
-    found = weights(after)
-    assert list(found) == list(weights(before))
+    unpacked_weights = weights(after)
+    assert list(unpacked_weights) == list(weights(before))
     for name, values in weights(before).items():
-        assert found[name].dtype == values.dtype
-        np.testing.assert_allclose(found[name], values, rtol=2**-11, atol=2**-25)
+        assert unpacked_weights[name].dtype == values.dtype
+        np.testing.assert_allclose(unpacked_weights[name], values, rtol=2**-11, atol=2**-25)
 
 
-def test_the_packed_file_computes_in_fp32_what_the_unpacked_one_does(small: Path, tmp_path: Path) -> None:
+def test_the_packed_file_gives_the_results_of_the_unpacked_one(small: Path, tmp_path: Path) -> None:
     onnx.save_model(load_onnx(small)[0], tmp_path / "unpacked.onnx")
     assert precision_of(onnx.load(small)) == "fp32"
     expected = OnnxRuntimeBackend(tmp_path / "unpacked.onnx").run(IMAGES)
@@ -47,17 +47,17 @@ def test_the_packed_file_computes_in_fp32_what_the_unpacked_one_does(small: Path
         np.testing.assert_array_equal(values, expected[name])
 
 
-def test_the_calibration_of_a_packed_file_is_that_of_the_unpacked_one(small: Path, light_model: Path) -> None:
+def test_the_calibration_of_a_packed_file_equals_that_of_the_unpacked_one(small: Path, light_model: Path) -> None:
     model, _ = calibrate(small, IMAGES)
     assert layers_of(model.graph) == layers_of(calibrate(light_model, IMAGES)[0].graph) != []
 
 
-def test_a_file_without_packed_weights_is_left_as_it_is(light_model: Path) -> None:
+def test_a_file_without_packed_weights_is_returned_unchanged(light_model: Path) -> None:
     model = onnx.load(light_model)
     assert unpacked(model) is model
 
 
-def test_a_weight_too_large_for_half_its_bytes_is_named(light_model: Path) -> None:
+def test_a_weight_too_large_for_float16_is_named(light_model: Path) -> None:
     model = onnx.load(light_model)
     large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     large.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(large) + np.float32(1e6), large.name))

@@ -32,7 +32,7 @@ def test_a_picture_is_a_jpeg_named_after_its_image(tmp_path: Path) -> None:
         ["dress[bold].jpg", ":heart:", "a\nb", "a b"],
     ],
 )
-def test_no_two_images_have_one_picture(images: list[str], tmp_path: Path) -> None:
+def test_every_image_has_its_own_picture(images: list[str], tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path)
     paths = [folder.save(RED, image) for image in [*images, *images]]
     assert len({*paths}) == len(images) == len(list(tmp_path.iterdir()))
@@ -40,14 +40,14 @@ def test_no_two_images_have_one_picture(images: list[str], tmp_path: Path) -> No
     assert all(path.stat().st_size > 100 for path in paths)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "folder"):
         with pytest.raises(UsageError, match=r"cannot be a folder of pictures: (File exists|Not a directory)$"):
             PictureFolder(place)
 
 
-def test_a_picture_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_picture_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path / "pictures")
     shutil.rmtree(tmp_path / "pictures")
     (tmp_path / "pictures").touch()

@@ -27,7 +27,9 @@ def _weights(model: onnx.ModelProto) -> int:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("fixture", ["onnx_model", "light_model"])
-def test_products_become_narrow_and_the_ends_stay(request: pytest.FixtureRequest, fixture: str, precision: str) -> None:
+def test_products_become_narrow_and_inputs_and_outputs_stay_wide(
+    request: pytest.FixtureRequest, fixture: str, precision: str
+) -> None:
     model, _ = load_onnx(request.getfixturevalue(fixture))
     narrow = to_precision(model, precision)
     onnx.checker.check_model(narrow, full_check=True)
@@ -36,12 +38,12 @@ def test_products_become_narrow_and_the_ends_stay(request: pytest.FixtureRequest
     types = _types(narrow)
     products = {node.output[0]: types[node.output[0]] for node in narrow.graph.node if node.op_type in PRODUCTS}
     wide = [name for name, kind in products.items() if kind != NARROW[precision]]
-    assert 0 < len(wide) <= 2  # before landmarks and before visibility
+    assert 0 < len(wide) <= 2  # the products before landmarks and before visibility
     assert types[INPUT_NAME] == onnx.TensorProto.UINT8
     assert {types[name] for name in OUTPUT_NAMES} == {onnx.TensorProto.FLOAT}
     pool = next(node for node in narrow.graph.node if node.op_type == "LandmarkPool")
     assert types[pool.input[0]] == types[pool.output[0]] == NARROW[precision]
-    assert types[pool.input[1]] == onnx.TensorProto.FLOAT  # the cell is a floor
+    assert types[pool.input[1]] == onnx.TensorProto.FLOAT  # rounding down to a cell needs exact landmarks
     softmaxes = [node for node in narrow.graph.node if node.op_type in ("Softmax", "ReduceL2")]
     assert {types[node.output[0]] for node in softmaxes} == {onnx.TensorProto.FLOAT}
     assert _weights(narrow) < 0.6 * _weights(model)
@@ -49,7 +51,7 @@ def test_products_become_narrow_and_the_ends_stay(request: pytest.FixtureRequest
     assert {tensor.name for tensor in narrow.graph.initializer} <= used
 
 
-def test_the_source_is_left_alone(onnx_model: Path) -> None:
+def test_the_source_is_not_modified(onnx_model: Path) -> None:
     model, _ = load_onnx(onnx_model)
     before = model.SerializeToString()
     to_precision(model, "fp16")
@@ -62,13 +64,13 @@ def test_bf16_on_a_cpu_differs_from_fp32_by_its_rounding(onnx_model: Path, tmp_p
     onnx.save_model(computed_in_fp32(to_precision(model, "bf16")), path)
     images = np.random.default_rng(0).integers(0, 256, (4, spec.image_size, spec.image_size, 3), dtype=np.uint8)
     expected = OnnxRuntimeBackend(onnx_model).run(images)
-    found = OnnxRuntimeBackend(path).run(images)
-    gap = np.abs(found["embedding"] - expected["embedding"]).max()
-    assert 1e-4 < gap < 0.05  # fp16 would stay below, no rounding at all far below
+    outputs = OnnxRuntimeBackend(path).run(images)
+    gap = np.abs(outputs["embedding"] - expected["embedding"]).max()
+    assert 1e-4 < gap < 0.05  # fp16 would give a smaller gap, and no rounding a far smaller one
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_converted_file_holds_its_own_parity_and_the_same_spec(
+def test_a_converted_file_has_its_own_parity_and_the_same_spec(
     onnx_model: Path, tmp_path: Path, precision: str
 ) -> None:
     output = tmp_path / "out" / f"net.{precision}.onnx"
@@ -76,7 +78,7 @@ def test_a_converted_file_holds_its_own_parity_and_the_same_spec(
     model, spec = load_onnx(output)
     before = load_onnx(onnx_model)[1]
     assert spec == replace(before, embedding_sha256=spec.embedding_sha256)
-    assert spec.embedding_sha256 != before.embedding_sha256  # rendered pictures prove no common embedding space
+    assert spec.embedding_sha256 != before.embedding_sha256  # rendered pictures are no proof of a common space
     metadata = [(entry.key, entry.value) for entry in model.metadata_props]
     assert dict(metadata)[PARITY_KEY] == report.to_json()
     assert len(dict(metadata)) == len(metadata)
@@ -95,7 +97,7 @@ def test_an_fp16_file_runs_like_any_other(onnx_model: Path, tmp_path: Path) -> N
         }
 
 
-def test_a_file_that_fails_the_gate_is_not_left(
+def test_a_file_that_fails_the_parity_check_is_removed(
     onnx_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(precision_module.TOLERANCES, "fp16", 1e-9)
@@ -133,7 +135,7 @@ def test_a_quantized_file_is_int8() -> None:
     assert precision_of(onnx.parser.parse_model(text)) == "int8"
 
 
-def test_what_is_no_file_of_ours_is_refused(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="there is no model file"):
         load_onnx(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_bytes(b"not a model")

@@ -65,13 +65,13 @@ def test_attributes_are_those_above_the_threshold_best_first() -> None:
     assert [(a.name, a.group) for a in prediction.attributes] == [
         ("maxi", "shape"),
         ("floral", "texture"),
-        ("plain", "texture"),  # a tie with floral; denim, at 0.5 exactly, is not above it
+        ("plain", "texture"),  # ties with floral; denim has exactly 0.5, which is not above the threshold
     ]
     assert prediction.attribute_scores.tolist() == row()["attributes"].tolist()
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.0, 4), (0.55, 3), (0.6, 1), (0.9, 0), (1.0, 0)])
-def test_the_threshold_is_the_models(threshold: float, count: int) -> None:
+def test_the_models_threshold_is_used(threshold: float, count: int) -> None:
     assert len(predict(spec=dataclasses.replace(SPEC, threshold=threshold)).attributes) == count
 
 
@@ -113,10 +113,10 @@ def test_the_other_fields() -> None:
 def test_is_garment_is_a_logistic_function_of_the_embedding(
     weights: tuple[float, ...], bias: float, score: float
 ) -> None:
-    found = predict(spec=dataclasses.replace(SPEC, garment_weights=weights, garment_bias=bias))
-    assert found.is_garment == pytest.approx(score)
-    assert type(found.is_garment) is float
-    assert json.loads(json.dumps(found.to_dict()))["is_garment"] == found.is_garment
+    prediction = predict(spec=dataclasses.replace(SPEC, garment_weights=weights, garment_bias=bias))
+    assert prediction.is_garment == pytest.approx(score)
+    assert type(prediction.is_garment) is float
+    assert json.loads(json.dumps(prediction.to_dict()))["is_garment"] == prediction.is_garment
 
 
 def test_a_prediction_keeps_no_view_of_its_batch() -> None:
@@ -145,7 +145,7 @@ def test_predictions_compare_by_identity() -> None:
 # ---- to_dict
 
 
-def test_to_dict_is_the_contract() -> None:
+def test_to_dict_has_the_documented_fields() -> None:
     fields = predict().to_dict()
     assert list(fields) == [
         "image",
@@ -199,7 +199,7 @@ def test_few_categories() -> None:
         (np.zeros((2, 2, 3), np.uint8), None),
     ],
 )
-def test_image_is_the_path_as_given_or_none(source: ImageSource, image: str | None) -> None:
+def test_image_is_the_path_or_none(source: ImageSource, image: str | None) -> None:
     assert predict(source).image == predict(source).to_dict()["image"] == image
     assert failed(source).image == failed(source).to_dict()["image"] == image
     assert repr(predict(source)).startswith(f"Prediction(image={image!r}, ")
@@ -208,7 +208,7 @@ def test_image_is_the_path_as_given_or_none(source: ImageSource, image: str | No
 # ---- from_dict
 
 
-def test_from_dict_gives_back_what_to_dict_tells() -> None:
+def test_from_dict_is_the_inverse_of_to_dict() -> None:
     prediction = predict()
     for embedding in (False, True):
         fields = json.loads(json.dumps(prediction.to_dict(embedding=embedding)))
@@ -223,7 +223,7 @@ def test_from_dict_gives_back_what_to_dict_tells() -> None:
         assert len(twin.attribute_scores) == 0
 
 
-def test_from_dict_of_what_was_no_path_and_of_later_fields() -> None:
+def test_from_dict_without_a_path_and_with_unknown_fields() -> None:
     fields = predict(b"encoded").to_dict() | {"colors": ["red"]}
     twin = Prediction.from_dict(fields)
     assert twin.image is None
@@ -249,7 +249,7 @@ def test_from_dict_of_an_error_that_this_release_does_not_have(name: str) -> Non
 @pytest.mark.parametrize(
     "change", [{"box": [1, 2, 3]}, {"box": None}, {"landmarks": [{"name": "a"}]}, {"categories": 3}, {"error": "no"}]
 )
-def test_from_dict_refuses_what_is_none(change: dict[str, Any]) -> None:
+def test_from_dict_refuses_other_dicts(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"not what Prediction\.to_dict gives"):
         Prediction.from_dict(predict().to_dict() | change)
     with pytest.raises(UsageError, match="width"):
@@ -272,7 +272,7 @@ def test_a_field_of_a_failed_prediction_raises_its_error(name: str) -> None:
     assert type(pickle.loads(pickle.dumps(caught.value))) is ImageError
 
 
-def test_what_a_failed_prediction_still_tells() -> None:
+def test_the_fields_that_a_failed_prediction_has() -> None:
     prediction = failed()
     assert isinstance(prediction, Prediction)
     assert prediction.source == prediction.image == "bad.jpg"
@@ -286,7 +286,7 @@ def test_what_a_failed_prediction_still_tells() -> None:
         prediction.plot()
 
 
-def test_the_type_of_the_error_is_told() -> None:
+def test_to_dict_names_the_type_of_the_error() -> None:
     prediction = Prediction.failed("a.jpg", ModelError("no"))
     assert prediction.to_dict()["error"]["type"] == "ModelError"
     with pytest.raises(ModelError, match=r"^no$"):
@@ -334,7 +334,9 @@ def test_pickling_and_copying_keep_all_but_the_pixels(
 
 @pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 @pytest.mark.parametrize("source", ["bad.jpg", Path("bad.jpg"), b"encoded"])
-def test_a_failed_prediction_survives_too(twin: Callable[[Prediction], Prediction], source: ImageSource) -> None:
+def test_a_failed_prediction_survives_pickling_and_copying(
+    twin: Callable[[Prediction], Prediction], source: ImageSource
+) -> None:
     other = twin(failed(source))
     assert other.to_dict() == failed(source).to_dict()
     assert repr(other) == repr(failed(source))
@@ -366,10 +368,10 @@ def test_plot_reads_its_source_again(photo: Path) -> None:
         assert drawn[450:480, 400:].tolist() == plain[450:480, 400:].tolist()
         assert drawn[50, 200].tolist() == [255, 255, 255]  # the box
         assert drawn[50, 100].tolist() == [46, 204, 113]  # left_collar, visible
-        assert (drawn[480:] != 32).any()  # words
+        assert (drawn[480:] != 32).any()  # the caption
 
 
-def test_plot_on_a_given_image(photo: Path) -> None:
+def test_plot_on_another_image(photo: Path) -> None:
     expected = predict(photo).plot()
     prediction = predict("gone.jpg")
     np.testing.assert_array_equal(prediction.plot(photo), expected)
@@ -390,17 +392,19 @@ def test_plot_after_pickling(twin: Callable[[Prediction], Prediction], photo: Pa
     np.testing.assert_array_equal(homeless.plot(photo), predict(photo).plot())
 
 
-def test_plot_draws_on_what_was_decoded_where_it_was_kept(photo: Path) -> None:
+def test_plot_draws_on_the_kept_picture(photo: Path) -> None:
     half = Image.open(photo).resize((320, 240))
-    kept = dataclasses.replace(predict(tmp := photo.with_name("gone.jpg")), picture=Picture(np.array(half), 640, 480))
+    prediction = dataclasses.replace(
+        predict(tmp := photo.with_name("gone.jpg")), picture=Picture(np.array(half), 640, 480)
+    )
     assert not tmp.exists()
-    drawn = kept.plot()
+    drawn = prediction.plot()
     assert drawn.shape == (480 + 50, 640, 3)  # a small picture is enlarged
-    assert drawn[50, 200].tolist() == [255, 255, 255]  # the box, where it lies on the whole picture
-    assert pickle.loads(pickle.dumps(kept)).picture is None
+    assert drawn[50, 200].tolist() == [255, 255, 255]  # the box in the coordinates of the whole picture
+    assert pickle.loads(pickle.dumps(prediction)).picture is None
 
 
-def test_plot_reads_again_what_was_accepted_before_whatever_the_limits(photo: Path) -> None:
+def test_plot_reads_an_accepted_image_again_whatever_the_limits(photo: Path) -> None:
     whole = predict(photo)
     above = dataclasses.replace(whole, width=MAX_PIXELS, height=2)
     Image.new("1", (9000, 8000)).save(photo)

@@ -38,7 +38,7 @@ from fashion_infer.files import sha256_of
 from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop
 
-SOON = 60.0  # seconds within which everything here happens, on the slowest machine
+SOON = 60.0  # seconds that any step of these tests may take, even on a slow machine
 
 
 def photo(seed: int, width: int = 90, height: int = 120) -> np.ndarray:
@@ -52,22 +52,22 @@ def jpeg(seed: int, width: int = 90, height: int = 120) -> bytes:
 
 @pytest.fixture(scope="module")
 def predictor(onnx_model: Path) -> Iterator[Predictor]:
-    with Predictor(onnx_model, sessions=2, threads=1, max_batch=4) as opened:
-        yield opened
+    with Predictor(onnx_model, sessions=2, threads=1, max_batch=4) as predictor:
+        yield predictor
 
 
 def same(a: Prediction, b: Prediction) -> bool:
-    """The same but for the last bits, which depend on the batch."""
+    """Whether two predictions are equal except for their last digits, which depend on the batch size."""
     scores = np.allclose(a.attribute_scores, b.attribute_scores, atol=1e-5)
     embeddings = np.allclose(a.embedding, b.embedding, atol=1e-5)
     points = np.allclose([p[1:3] for p in a.landmarks], [p[1:3] for p in b.landmarks], atol=1e-2)
     return scores and embeddings and points and (a.box, a.width, a.height) == (b.box, b.width, b.height)
 
 
-# ---- what a prediction is
+# ---- the results
 
 
-def test_a_prediction_is_what_the_network_says_of_the_whole_image(predictor: Predictor, onnx_model: Path) -> None:
+def test_a_prediction_holds_the_networks_outputs_for_the_whole_image(predictor: Predictor, onnx_model: Path) -> None:
     data = jpeg(1, 300, 200)
     prediction = predictor.predict(data)
     pixels = crop(read_image(data, side=64), None, 64).pixels
@@ -100,7 +100,7 @@ def sources(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_every_kind_of_source_gives_the_same_in_every_way(predictor: Predictor, tmp_path: Path) -> None:
+def test_every_kind_of_source_and_every_method_gives_the_same(predictor: Predictor, tmp_path: Path) -> None:
     expected = predictor.predict(photo(2))
     for name, source in sources(tmp_path).items():
         prediction = predictor.predict(source)
@@ -111,7 +111,7 @@ def test_every_kind_of_source_gives_the_same_in_every_way(predictor: Predictor, 
     assert all(same(future.result(SOON), expected) for future in submitted)
 
 
-def test_a_file_may_be_closed_once_it_was_read(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_file_may_be_closed_after_submit(predictor: Predictor, tmp_path: Path) -> None:
     with sources(tmp_path)["Path"].open("rb") as file:
         prediction = predictor.predict(file)
     assert prediction.plot().shape[2] == 3
@@ -148,12 +148,14 @@ def test_predict_stream_submit_apredict_and_run_agree(predictor: Predictor) -> N
         asyncio.run(at_once()),
     ):
         assert len(many) == 25
-        assert all(same(one, other) for one, other in zip(many, alone, strict=True))
+        assert all(same(a, b) for a, b in zip(many, alone, strict=True))
 
 
-def test_submitted_runs_give_the_outputs_as_they_are(predictor: Predictor) -> None:
+def test_submitted_runs_give_the_same_outputs_as_run(predictor: Predictor) -> None:
     images = [jpeg(seed) for seed in range(3)]
-    batch = np.stack([crop(read_image(image, side=64), None, 64).pixels for image in images] * 3)  # above max_batch
+    batch = np.stack(
+        [crop(read_image(image, side=64), None, 64).pixels for image in images] * 3
+    )  # more rows than max_batch
     outputs = predictor.run(batch)
     submitted = predictor.submit_run(batch).result(SOON)
     encoded = [predictor.submit_run(image).result(SOON) for image in images]
@@ -176,7 +178,7 @@ def test_submitted_runs_that_fail(predictor: Predictor) -> None:
         predictor.submit_run(jpeg(1), deadline_ms=0).result(SOON)
 
 
-def test_nothing_in_nothing_out(predictor: Predictor) -> None:
+def test_empty_inputs_give_empty_results(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
     assert predictor.predict(b"not even read", boxes=[]) == []
     assert list(predictor.stream([])) == []
@@ -184,7 +186,7 @@ def test_nothing_in_nothing_out(predictor: Predictor) -> None:
 
 
 def test_boxes(predictor: Predictor) -> None:
-    image = photo(3, 400, 300)  # no JPEG: its smallest box would decide how small it is decoded
+    image = photo(3, 400, 300)  # an array, because a JPEG may be decoded at a size that depends on its smallest box
     boxes = [[0, 0, 100, 100], [50.0, 60.0, 350.0, 290.0], [390, 0, 500, 50], *([[0, 0, 200, 300]] * 5)]
     predictions = predictor.predict(image, boxes=boxes)
     assert [p.box for p in predictions[:3]] == [(0, 0, 100, 100), (50, 60, 350, 290), (390, 0, 400, 50)]
@@ -199,8 +201,8 @@ def test_boxes_of_a_stream_a_future_and_a_task(predictor: Predictor) -> None:
     expected = predictor.predict(image, boxes=boxes)
     assert [p.error is None for p in expected] == [True, False, True]
 
-    def agree(found: list[Prediction]) -> bool:
-        return len(found) == 3 and same(found[0], expected[0]) and same(found[2], expected[2])
+    def agree(predictions: list[Prediction]) -> bool:
+        return len(predictions) == 3 and same(predictions[0], expected[0]) and same(predictions[2], expected[2])
 
     assert agree(predictor.submit(image, boxes).result(SOON))
     assert agree(asyncio.run(predictor.apredict(image, boxes, deadline_ms=1e6)))
@@ -220,7 +222,7 @@ def test_a_stream_takes_the_boxes_of_each_image(images: int, boxes: int, predict
         next(stream)
 
 
-def test_what_the_images_of_a_stream_raise_comes_after_the_results_before_it(predictor: Predictor) -> None:
+def test_an_exception_of_a_streams_images_comes_after_the_earlier_results(predictor: Predictor) -> None:
     def images() -> Iterator[Any]:
         yield photo(1)
         yield b"bad"
@@ -232,7 +234,7 @@ def test_what_the_images_of_a_stream_raise_comes_after_the_results_before_it(pre
         next(stream)
 
 
-def test_a_stream_that_is_left_cancels_what_it_read_ahead(onnx_model: Path) -> None:
+def test_an_abandoned_stream_cancels_its_pending_images(onnx_model: Path) -> None:
     with Predictor(onnx_model, sessions=1, threads=1, max_batch=1) as predictor:
         for _ in predictor.stream(photo(i) for i in range(1000)):
             break
@@ -270,19 +272,19 @@ def test_boxes_go_with_one_image(predictor: Predictor) -> None:
 
 
 def test_streams_are_lazy_and_read_ahead_within_bounds(predictor: Predictor) -> None:
-    taken = 0
+    images = 0
 
     def endless() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal images
         while True:
-            taken += 1
-            yield jpeg(taken)
+            images += 1
+            yield jpeg(images)
 
     stream = predictor.stream(endless())
-    assert taken == 0
-    for given in range(1, 20):
+    assert images == 0
+    for results in range(1, 20):
         next(stream)
-        assert taken <= given + 2 * 4
+        assert images <= results + 2 * 4
     stream.close()  # type: ignore[attr-defined]
 
 
@@ -311,7 +313,7 @@ BAD["a closed file"] = (closed_file(), "the image cannot be read: I/O operation 
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_image_raises_alone_and_keeps_its_place_among_others(name: str, predictor: Predictor) -> None:
+def test_a_single_bad_image_raises_and_in_a_list_it_keeps_its_place(name: str, predictor: Predictor) -> None:
     bad, message = BAD[name]
     good = jpeg(4)
     with pytest.raises(ImageError, match=re.escape(message)):
@@ -380,7 +382,7 @@ def test_no_such_file(tmp_path: Path) -> None:
             Predictor(path)
 
 
-def test_what_is_not_onnx(tmp_path: Path, checkpoint: Path) -> None:
+def test_files_that_are_not_onnx(tmp_path: Path, checkpoint: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="is not an ONNX file that ONNX Runtime can load"):
@@ -430,7 +432,7 @@ def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], messag
     assert threading.active_count() == before
 
 
-def test_an_untrained_model_says_so(
+def test_an_untrained_model_logs_a_warning(
     onnx_model: Path, with_spec: Callable[[ModelSpec], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     with Predictor(onnx_model, sessions=1, threads=1) as predictor:
@@ -456,19 +458,19 @@ def test_an_untrained_model_says_so(
         (None, 9, 8, Layout(1, 9, 9)),
     ],
 )
-def test_how_the_cores_are_shared_out(
+def test_the_division_of_the_cores(
     sessions: int | None, threads: int | None, cores: int, expected: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fashion_infer.backends.onnxruntime.usable_cores", lambda: cores)
     assert choose_layout("cpu", sessions, threads, model_bytes=1) == expected
 
 
-def test_sessions_and_threads_as_given(onnx_model: Path) -> None:
+def test_sessions_and_threads_can_be_set(onnx_model: Path) -> None:
     with Predictor(onnx_model, sessions=3, threads=2) as predictor:
         assert predictor.backends[0].layout == Layout(3, 2, 2)  # type: ignore[attr-defined]
 
 
-def test_sessions_and_threads_by_themselves(onnx_model: Path) -> None:
+def test_default_sessions_and_threads(onnx_model: Path) -> None:
     with Predictor(onnx_model) as predictor:
         assert same(predictor.predict(jpeg(1)), predictor.predict([jpeg(1)] * 9)[8])
 
@@ -484,7 +486,7 @@ def test_several_devices_share_the_work(onnx_model: Path) -> None:
 # ---- many threads, a full queue, deadlines
 
 
-def test_many_threads_at_once_in_every_way(predictor: Predictor) -> None:
+def test_many_threads_may_use_every_method_at_once(predictor: Predictor) -> None:
     expected = [predictor.predict(jpeg(seed)) for seed in range(8)]
 
     def use(i: int) -> bool:
@@ -509,21 +511,21 @@ def test_images_submitted_together_share_a_batch(onnx_model: Path) -> None:
     assert batches == {("full", 6): 1}
 
 
-def test_a_lone_predict_does_not_wait_for_the_window(onnx_model: Path) -> None:
+def test_a_single_predict_does_not_wait_for_others(onnx_model: Path) -> None:
     with Predictor(onnx_model, sessions=1, threads=1, max_delay_ms=1e9) as predictor:
         predictor.predict(photo(1))
         predictor.predict([photo(1), photo(2)])
         predictor.predict(photo(1), boxes=[[0, 0, 50, 50]] * 3)
 
 
-def test_an_endless_window_ends_when_the_batch_is_full(onnx_model: Path) -> None:
+def test_an_endless_delay_ends_when_the_batch_is_full(onnx_model: Path) -> None:
     with Predictor(onnx_model, sessions=1, threads=1, max_batch=2, max_delay_ms=math.inf) as predictor:
         wait([predictor.submit(photo(1)), predictor.submit(photo(2))], SOON)
 
 
 @pytest.fixture
 def stalled(onnx_model: Path) -> Iterator[Predictor]:
-    """A Predictor of one place, taken: an image in the window of a patient batch."""
+    """A Predictor whose queue has one place, and whose batches wait nearly for ever for a second image."""
     with Predictor(onnx_model, sessions=1, threads=1, max_queue=1, max_delay_ms=1e9) as predictor:
         yield predictor
 
@@ -552,7 +554,7 @@ def test_cancelling_a_task_cancels_its_request(stalled: Predictor) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(give_up())
-    stalled.close()  # would not end if a request were left
+    stalled.close()  # would not return if the request were still in the queue
 
 
 # ---- the end
@@ -577,7 +579,7 @@ def test_a_closed_predictor(onnx_model: Path) -> None:
             use()
 
 
-def test_closing_finishes_what_was_submitted_or_fails_it(onnx_model: Path) -> None:
+def test_closing_finishes_or_fails_the_submitted_requests(onnx_model: Path) -> None:
     for drain in (True, False):
         predictor = Predictor(onnx_model, sessions=1, threads=1, max_delay_ms=1e9)
         futures = [predictor.submit(jpeg(i)) for i in range(20)]
@@ -597,7 +599,7 @@ def test_closing_frees_the_model(onnx_model: Path) -> None:
     assert predictor.backends == []
 
 
-def test_a_forgotten_predictor_ends_its_threads(onnx_model: Path) -> None:
+def test_a_predictor_without_references_ends_its_threads(onnx_model: Path) -> None:
     predictor = Predictor(onnx_model, sessions=2, threads=1)
     predictor.predict([photo(1)] * 5)
     threads = predictor._pool._threads
@@ -624,7 +626,7 @@ if child == 0:
         else:
             raise AssertionError(use)
     predictor.close()
-    os._exit(7)  # as multiprocessing does; ONNX Runtime hangs in the destructors of a forked child
+    os._exit(7)  # multiprocessing ends children this way too; ONNX Runtime's destructors hang in a forked child
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 predictor.predict(image)
 """,
@@ -632,7 +634,7 @@ predictor.predict(image)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_in_a_process_of_its_own(name: str, onnx_model: Path) -> None:
+def test_the_end_of_a_process(name: str, onnx_model: Path) -> None:
     head = """
 import sys
 import numpy as np
@@ -646,17 +648,17 @@ predictor.predict(image)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-# ---- sources that change, and one bad thing among good ones
+# ---- sources that change, and bad inputs among good ones
 
 
-def test_when_every_box_is_bad_each_place_says_so(predictor: Predictor) -> None:
-    whole = np.zeros((99, 99, 3), np.uint8)
+def test_if_every_box_is_bad_each_has_its_error(predictor: Predictor) -> None:
+    image = np.zeros((99, 99, 3), np.uint8)
     for boxes in ([[9, 9, 3, 3]], [[9, 9, 3, 3], [0, 0, 1, 1]], [[np.nan] * 4]):
-        predictions = predictor.predict(whole, boxes=boxes)
+        predictions = predictor.predict(image, boxes=boxes)
         assert [type(prediction.error) for prediction in predictions] == [ImageError] * len(boxes)
 
 
-def test_a_buffer_that_is_filled_again_gives_each_picture(predictor: Predictor) -> None:
+def test_a_buffer_may_be_reused_for_each_picture(predictor: Predictor) -> None:
     pictures = [np.array(Image.open(io.BytesIO(jpeg(i)))) for i in range(12)]
     buffer = np.empty_like(pictures[0])
 
@@ -675,7 +677,7 @@ def test_a_buffer_that_is_filled_again_gives_each_picture(predictor: Predictor) 
 
 
 @pytest.mark.parametrize("kind", ["file", "PIL"])
-def test_one_open_source_given_many_times_gives_the_same_each_time(kind: str, predictor: Predictor) -> None:
+def test_one_open_source_used_many_times_gives_the_same_result(kind: str, predictor: Predictor) -> None:
     file = io.BytesIO(jpeg(3))
     source: Any = file if kind == "file" else Image.open(file)
     expected = predictor.predict(jpeg(3) if kind == "file" else Image.open(io.BytesIO(jpeg(3))))
@@ -687,7 +689,7 @@ class Unlucky(io.BytesIO):
         raise KeyError("no such part of the archive")
 
 
-def test_a_file_that_raises_anything_spoils_nothing_else(predictor: Predictor) -> None:
+def test_a_file_that_raises_any_exception_does_not_affect_others(predictor: Predictor) -> None:
     first, bad, last = predictor.predict([jpeg(1), Unlucky(b"-"), jpeg(2)])
     assert "the image cannot be read: 'no such part of the archive'" in str(bad.error)
     assert same(first, predictor.predict(jpeg(1))) and same(last, predictor.predict(jpeg(2)))
@@ -710,15 +712,15 @@ def test_kept_pictures_are_drawn_on(onnx_model: Path, tmp_path: Path) -> None:
         assert prediction.plot().shape[1] == 1280
         assert prediction.picture.pixels.shape == (960, 1280, 3)
         buffer = photo(3)
-        kept = predictor.predict(buffer)
+        of_buffer = predictor.predict(buffer)
         buffer[:] = 0
-        assert kept.picture is not None
-        np.testing.assert_array_equal(kept.picture.pixels, photo(3))
+        assert of_buffer.picture is not None
+        np.testing.assert_array_equal(of_buffer.picture.pixels, photo(3))
     with Predictor(onnx_model) as predictor:
         assert predictor.predict(jpeg(1)).picture is None
 
 
-def test_max_bytes_is_the_callers(onnx_model: Path, tmp_path: Path) -> None:
+def test_the_caller_can_set_max_bytes(onnx_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg(1))
     with Predictor(onnx_model, max_bytes=100) as predictor:

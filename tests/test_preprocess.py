@@ -15,14 +15,14 @@ from fashion_infer.preprocess import Crop, crop, resize
 
 
 def picture(width: int, height: int, reduction: int = 1) -> Picture:
-    """Red counts pixels to the right, green downwards: a pixel says where it was."""
+    """A picture whose red and green values are the column and the row of each pixel."""
     x, y = np.meshgrid(np.arange(0, width, reduction), np.arange(0, height, reduction))
     pixels = np.stack([x % 256, y % 256, x // 256 + 16 * (y // 256)], axis=-1).astype(np.uint8)
     return Picture(pixels, width, height)
 
 
 def smooth(width: int, height: int) -> Pixels:
-    """Red rises linearly from 0 at the left edge to 255 at the right one, green likewise downwards."""
+    """A picture whose red increases linearly from 0 to 255 from left to right, and whose green does so downwards."""
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     return np.rint(np.stack([x, y, 0 * x], axis=-1) * 255).astype(np.uint8)
 
@@ -67,7 +67,7 @@ def boxes_in_pictures(draw: st.DrawFn) -> tuple[int, int, list[float]]:
 
 
 @given(boxes_in_pictures(), st.integers(1, 9), st.sampled_from([1, 2, 4, 8]))
-def test_any_box_is_cut_inside_the_picture_or_refused(
+def test_any_box_is_cropped_inside_the_picture_or_refused(
     case: tuple[int, int, list[float]], size: int, reduction: int
 ) -> None:
     width, height, box = case
@@ -81,7 +81,7 @@ def test_any_box_is_cut_inside_the_picture_or_refused(
     assert cut.pixels.flags.c_contiguous
     left, top = cut.origin
     right, bottom = left + cut.size[0], top + cut.size[1]
-    cell = reduction + 1e-3  # whole decoded pixels around the box, and not one more
+    cell = reduction + 1e-3  # the crop adds at most one decoded pixel on each side
     assert x1 - cell < left <= x1 + 1e-3 * width
     assert y1 - cell < top <= y1 + 1e-3 * height
     assert x2 - 1e-3 * width <= right < x2 + cell or cut.size[0] < cell
@@ -98,14 +98,14 @@ def test_origin_and_size_are_plain_floats() -> None:
 # ---- which pixels
 
 
-def test_a_box_of_the_networks_size_is_cut_unchanged() -> None:
+def test_a_box_of_the_networks_size_is_not_resized() -> None:
     whole = picture(300, 280)
     cut = crop(whole, [7, 11, 7 + 224, 11 + 224], 224)
     np.testing.assert_array_equal(cut.pixels, whole.pixels[11:235, 7:231])
     assert (cut.origin, cut.size) == ((7, 11), (224, 224))
 
 
-def test_no_box_is_all_of_the_picture() -> None:
+def test_no_box_means_the_whole_picture() -> None:
     whole = picture(30, 20)
     cut, same = crop(whole, None, 8), crop(whole, [0, 0, 30, 20], 8)
     np.testing.assert_array_equal(cut.pixels, same.pixels)
@@ -143,7 +143,7 @@ def test_a_box_of_less_than_two_pixels_is_refused_with_a_hint(box: list[float]) 
         crop(picture(30, 20), box, 4)
 
 
-def test_all_of_a_picture_one_pixel_wide_is_a_box() -> None:
+def test_the_whole_of_a_picture_one_pixel_wide_is_accepted() -> None:
     assert crop(picture(1, 20), [0, 0, 1, 20], 4).size == (1, 20)
 
 
@@ -190,12 +190,12 @@ def test_boxes_without_area_inside_are_refused(box: list[float]) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_box_is_refused(box: Any) -> None:
+def test_malformed_boxes_are_refused(box: Any) -> None:
     with pytest.raises(ImageError, match=r"^a box must be four (finite )?numbers x1 y1 x2 y2, got "):
         crop(picture(30, 20), box, 4)
 
 
-def test_the_picture_and_the_box_stay_as_they_were() -> None:
+def test_the_picture_and_the_box_are_not_modified() -> None:
     whole = picture(40, 30)
     before, box = whole.pixels.copy(), np.array([-5.0, 3, 17, 99])
     for size in (4, 22, 64):
@@ -224,7 +224,7 @@ def test_a_box_between_decoded_pixels_is_rounded_outwards(reduction: int) -> Non
 
 @pytest.mark.parametrize(("width", "height"), [(1600, 1200), (1601, 1207), (1799, 1795)])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_landmark_comes_back_to_its_place_from_a_reduced_jpeg(width: int, height: int, orientation: int) -> None:
+def test_a_landmark_of_a_reduced_jpeg_maps_back_to_its_position(width: int, height: int, orientation: int) -> None:
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[300:316, 1000:1016] = 255
     upright = Image.fromarray(pixels)
@@ -238,8 +238,8 @@ def test_a_landmark_comes_back_to_its_place_from_a_reduced_jpeg(width: int, heig
     assert reduced.pixels.shape[1] < width / 7
     cut = crop(reduced, [900, 200, 1200, 500], 150)
     y, x = np.argwhere(cut.pixels[..., 0] > 128).mean(axis=0) + 0.5
-    found = cut.to_image(np.array([x, y]) / 150)
-    assert abs(found - [1008, 308]).max() < 2  # a quarter of a decoded pixel
+    mapped = cut.to_image(np.array([x, y]) / 150)
+    assert abs(mapped - [1008, 308]).max() < 2  # a quarter of a decoded pixel
 
 
 # ---- resizing
@@ -257,7 +257,7 @@ def test_one_axis_may_shrink_while_the_other_grows(width: int, height: int) -> N
 
 @pytest.mark.parametrize("size", [1, 7, 64, 224])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 224), (224, 3), (300, 301)])
-def test_a_flat_colour_stays_as_it_is(size: int, width: int, height: int) -> None:
+def test_a_flat_colour_does_not_change(size: int, width: int, height: int) -> None:
     flat = np.full((height, width, 3), (10, 100, 200), np.uint8)
     np.testing.assert_array_equal(resize(flat, size), np.full((size, size, 3), (10, 100, 200)))
 
@@ -265,7 +265,9 @@ def test_a_flat_colour_stays_as_it_is(size: int, width: int, height: int) -> Non
 def test_shrinking_averages_every_pixel() -> None:
     checkers = (np.indices((672, 672)).sum(axis=0) % 2 * 255).astype(np.uint8)
     resized = resize(np.repeat(checkers[..., None], 3, axis=2), 224)
-    assert abs(resized.astype(int) - 128).max() < 20  # nearest or bilinear alone would give 0 and 255
+    assert (
+        abs(resized.astype(int) - 128).max() < 20
+    )  # nearest or bilinear interpolation without averaging would give 0 and 255
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (224, 224), (1000, 900), (60, 50), (640, 120)])
@@ -273,12 +275,12 @@ def test_the_centre_of_a_crop_maps_back_to_the_right_pixel(width: int, height: i
     whole = Picture(smooth(width, height), width, height)
     x1, y1, x2, y2 = width // 10, height // 5, width - width // 4, height - height // 8
     cut = crop(whole, [x1, y1, x2, y2], 64)
-    colour = cut.pixels[31:33, 31:33, :2].reshape(-1, 2).mean(axis=0)  # around the exact centre
-    seen = colour / 255 * [width, height]
+    colour = cut.pixels[31:33, 31:33, :2].reshape(-1, 2).mean(axis=0)  # the four pixels around the centre
+    coloured = colour / 255 * [width, height]  # the position that the colour stands for, pixels
     mapped = cut.to_image(np.array([0.5, 0.5]))
     assert mapped.tolist() == [(x1 + x2) / 2, (y1 + y2) / 2]
-    level = np.array([width, height]) / 255  # one grey level, in pixels
-    assert (abs(seen - mapped) <= np.maximum(0.5, level)).all()
+    level = np.array([width, height]) / 255  # pixels that one grey level stands for
+    assert (abs(coloured - mapped) <= np.maximum(0.5, level)).all()
 
 
 @cache
@@ -305,7 +307,9 @@ def photograph(width: int, height: int) -> bytes:
         (1500, 2000, [203.0, 301.0, 403.0, 511.0], 1),
     ],
 )
-def test_a_photograph_looks_as_pillow_makes_it(width: int, height: int, box: list[float] | None, reduced: int) -> None:
+def test_a_photograph_is_resized_nearly_as_by_pillow(
+    width: int, height: int, box: list[float] | None, reduced: int
+) -> None:
     data = photograph(width, height)
     picture = read_image(data, side=224, boxes=None if box is None else [box])
     assert picture.pixels.shape == (round(height / reduced), round(width / reduced), 3)
@@ -319,7 +323,7 @@ def test_a_photograph_looks_as_pillow_makes_it(width: int, height: int, box: lis
 
 @pytest.mark.parametrize("name", ["rocket", "chelsea", "coffee", "hubble_deep_field"])
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.7, 3.0])
-def test_photographs_of_many_kinds_look_as_pillow_makes_them(name: str, scale: float) -> None:
+def test_photographs_of_many_kinds_are_resized_nearly_as_by_pillow(name: str, scale: float) -> None:
     from skimage import data
 
     photo = Image.fromarray(getattr(data, name)())
@@ -332,7 +336,7 @@ def test_photographs_of_many_kinds_look_as_pillow_makes_them(name: str, scale: f
 
 
 @pytest.mark.parametrize(("width", "height"), [(240, 320), (306, 408), (375, 500), (447, 596)])
-def test_the_fast_way_to_shrink_is_within_a_grey_level_of_averaging_areas(width: int, height: int) -> None:
+def test_the_fast_shrinking_differs_by_less_than_a_grey_level_from_area_averaging(width: int, height: int) -> None:
     from skimage import data
 
     for name in ("astronaut", "chelsea", "coffee"):
@@ -340,4 +344,4 @@ def test_the_fast_way_to_shrink_is_within_a_grey_level_of_averaging_areas(width:
         fast = resize(np.asarray(photo), 224).astype(int)
         averaged = cv2.resize(np.asarray(photo), (224, 224), interpolation=cv2.INTER_AREA).astype(int)
         assert 0 < np.abs(fast - averaged).mean() <= 0.75
-        assert np.abs(fast - averaged).max() <= 40  # at an edge
+        assert np.abs(fast - averaged).max() <= 40  # the largest differences are at edges

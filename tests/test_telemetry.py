@@ -1,6 +1,7 @@
-"""A child process predicts with each runtime, then its home is searched for what the makers' statistics leave there.
+"""Tests that the runtimes collect no usage statistics.
 
-Ray sends its statistics: it is told to send them to this test, which waits for them.
+A child process predicts with each runtime, and its home folder must then contain no files of the statistics. Ray's
+statistics are redirected to a server in this test, which must receive nothing.
 """
 
 import os
@@ -46,12 +47,17 @@ cluster.shutdown()
 
 
 def files_left_by(code: str, backend: str, home: Path) -> list[str]:
-    """The files in the home of a child that looks like no CI, without a network where that is allowed."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+    """Run code in a child process with an empty home folder; returns the files that it leaves there.
+
+    The child has no variables of a CI, and no network if the system allows that.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+    }
     offline = ["unshare", "--net"] if _may_unshare() else []
     result = subprocess.run(
         [*offline, sys.executable, "-c", code, MODEL, backend],
-        capture_output=True, text=True, timeout=120, env={**kept, "HOME": str(home)},
+        capture_output=True, text=True, timeout=120, env={**environment, "HOME": str(home)},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
@@ -70,15 +76,15 @@ def test_predicting_leaves_no_statistics(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_the_runtime_alone_leaves_some(backend: str, tmp_path: Path) -> None:
-    """Or the test above could not fail."""
+def test_the_runtime_itself_leaves_statistics(backend: str, tmp_path: Path) -> None:
+    """Shows that the test above can fail."""
     pytest.importorskip(backend)
     assert files_left_by(UNGUARDED[backend], backend, tmp_path)
 
 
 @pytest.mark.parametrize(("code", "expected"), [(LOCAL_CLUSTER, 0), (UNGUARDED_CLUSTER, 1)], ids=["ours", "theirs"])
 def test_a_cluster_reports_nothing(code: str, expected: int) -> None:
-    """As `embed --ray local` begins one; Ray's own way shows that the test could fail."""
+    """A cluster like that of `embed --ray local` sends none; one that Ray starts itself does, so the test can fail."""
     pytest.importorskip("ray")
     reports: list[bytes] = []
 
@@ -88,20 +94,20 @@ def test_a_cluster_reports_nothing(code: str, expected: int) -> None:
             self.send_response(200)
             self.end_headers()
 
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with ThreadingHTTPServer(("127.0.0.1", 0), Maker) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         report_to = {"RAY_USAGE_STATS_REPORT_URL": f"http://127.0.0.1:{server.server_port}"}
         report_to |= {"RAY_USAGE_STATS_REPORT_INTERVAL_S": "1", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
         command = [sys.executable, "-c", code]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**kept, **report_to})
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**environment, **report_to})
         server.shutdown()
     assert result.returncode == 0, result.stderr
     assert min(len(reports), 1) == expected
 
 
 @pytest.mark.parametrize("variable", ["ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED"])
-def test_what_the_user_set_is_kept(variable: str) -> None:
+def test_the_users_settings_are_kept(variable: str) -> None:
     code = f"import fashion_infer, os; print(os.environ[{variable!r}])"
     environment = {**os.environ, variable: "kept"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)

@@ -31,7 +31,7 @@ def console(terminal: bool, width: int = 80) -> tuple[UserConsole, io.StringIO]:
 
 
 @pytest.mark.parametrize(("name", "expected"), NAMES)
-def test_names_are_printed_to_the_letter(name: str, expected: str) -> None:
+def test_names_are_printed_literally(name: str, expected: str) -> None:
     assert shown(name) == expected
     for terminal in (False, True):
         opened, file = console(terminal, width=1000)
@@ -41,7 +41,7 @@ def test_names_are_printed_to_the_letter(name: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), NAMES)
-def test_a_table_is_lines_of_whole_cells_where_there_is_no_terminal(name: str, expected: str) -> None:
+def test_without_a_terminal_the_cells_of_a_table_are_not_cut(name: str, expected: str) -> None:
     opened, file = console(terminal=False)
     table = Table("image", "category", title="two images")
     table.add_row(name, "Tee 0.90")
@@ -50,7 +50,7 @@ def test_a_table_is_lines_of_whole_cells_where_there_is_no_terminal(name: str, e
     assert file.getvalue() == f"two images\nimage\tcategory\n{expected}\tTee 0.90\nb\t[red]\nthe end\n"
 
 
-def test_on_a_terminal_a_long_name_goes_on_in_the_next_line() -> None:
+def test_on_a_terminal_a_long_name_continues_on_the_next_line() -> None:
     opened, file = console(terminal=True)
     table = Table("image", "category")
     long = "".join(f"{number:03}" for number in range(100)) + ".jpg"

@@ -1,4 +1,4 @@
-"""What our pages are made of: everything is escaped, and nothing is fetched."""
+"""Elements of HTML pages: all text is escaped, and pages fetch no other file."""
 
 import re
 from html.parser import HTMLParser
@@ -26,7 +26,7 @@ SAFE = "&lt;b&gt;&amp;\\x1b&#x27;&quot;"
 
 
 @pytest.mark.parametrize(
-    "made",
+    "html",
     [
         section(ODD),
         paragraph(ODD),
@@ -41,17 +41,17 @@ SAFE = "&lt;b&gt;&amp;\\x1b&#x27;&quot;"
         figure(np.zeros((4, 4, 3), np.uint8), ODD, ""),
     ],
 )
-def test_text_is_shown_to_the_letter(made: str) -> None:
-    assert SAFE in made
-    assert "<b>" not in made
+def test_text_is_shown_literally(html: str) -> None:
+    assert SAFE in html
+    assert "<b>" not in html
 
 
 def test_a_table_names_its_columns_and_rows() -> None:
-    made = table(["ms", "p50", "p90"], [["decode", "1.0", "2.0"], ["compute", "3.0", "4.0"]], "stages")
-    assert re.findall(r"<th scope=col>([^<]*)", made) == ["ms", "p50", "p90"]
-    assert re.findall(r"<th scope=row>([^<]*)", made) == ["decode", "compute"]
-    assert re.findall(r"<td>([^<]*)", made) == ["1.0", "2.0", "3.0", "4.0"]
-    assert "<caption>stages</caption>" in made
+    html = table(["ms", "p50", "p90"], [["decode", "1.0", "2.0"], ["compute", "3.0", "4.0"]], "stages")
+    assert re.findall(r"<th scope=col>([^<]*)", html) == ["ms", "p50", "p90"]
+    assert re.findall(r"<th scope=row>([^<]*)", html) == ["decode", "compute"]
+    assert re.findall(r"<td>([^<]*)", html) == ["1.0", "2.0", "3.0", "4.0"]
+    assert "<caption>stages</caption>" in html
 
 
 def test_the_style_uses_only_colours_that_are_defined() -> None:
@@ -65,24 +65,24 @@ def test_a_page_is_one_file_for_screens_of_any_width(tmp_path: Path) -> None:
     class Tags(HTMLParser):
         def __init__(self) -> None:
             super().__init__()
-            self.seen: list[str] = []
+            self.names: list[str] = []
 
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.seen.append(tag)
+            self.names.append(tag)
 
     picture = figure(np.zeros((4, 4, 3), np.uint8), "black", "a")
     write_page(tmp_path / "page.html", "Title", [section("One", paragraph("text", lead=True)), gallery([picture] * 3)])
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
-    assert tags.seen.count("img") == 3
-    assert tags.seen.count("h1") == 1
+    assert tags.names.count("img") == 3
+    assert tags.names.count("h1") == 1
     assert "width=device-width" in text
     assert not re.search(r"(src|href)=['\"]?(http|//)", text)
     assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
 
 
-def test_a_page_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         write_page(tmp_path / "file" / "page.html", "Title", [])

@@ -1,1 +1,1 @@
-"""Serving over HTTP: one ASGI application around one Predictor, with a page, a gallery and KServe v2."""
+"""HTTP server: one ASGI application for one Predictor, with a web page, a gallery and KServe v2."""

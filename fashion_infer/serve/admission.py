@@ -1,4 +1,4 @@
-"""Who may come in: how long a new request would wait for those before it, and whether the network still answers."""
+"""Admission control: estimate how long a new image would wait, refuse it if that is too long, detect a stall."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ from time import monotonic
 
 from fashion_infer.serve.problems import RefusedError
 
-WEIGHT = 1 / 64  # of the newest interval in the mean
-STALLED_S = 10.0  # without any result while images wait: the network hangs
+WEIGHT = 1 / 64  # weight of the newest interval in the running mean
+STALLED_S = 10.0  # the network hangs if images wait and no result arrives for this many seconds
 
 
 class Admission:
-    """Counts the images that are being worked on, and learns from their pace how long a new one would wait.
+    """Counter of admitted images, which estimates from the pace of the results how long a new image would wait.
 
-    It belongs to the event loop's thread.
+    Only the thread of the event loop may use it.
 
     Attributes:
-        max_wait: seconds that an image may wait for those before it.
-        cores: images that are worked on at once without one waiting for another.
-        pending: images that were admitted and are not answered yet.
-        per_image: seconds between two results when all cores are busy.
+        max_wait: longest allowed estimate of an image's waiting time, seconds.
+        cores: number of images that can be processed at the same time.
+        pending: number of images that were admitted and are not answered yet.
+        per_image: mean seconds between two results while all cores are busy.
     """
 
     def __init__(self, max_wait: float, cores: int) -> None:
@@ -28,16 +28,16 @@ class Admission:
         self.pending = 0
         self.per_image = 0.0
         self._last_result = monotonic()
-        self._was_busy = False  # at the last result, and ever since
+        self._was_busy = False  # whether all cores were busy at the last result and have been since
         self._numbers = itertools.count()
-        self._since: dict[int, float] = {}  # when each group that is pending was admitted, oldest first
+        self._since: dict[int, float] = {}  # time of admission of each pending group, oldest first
 
     def expected_wait(self) -> float:
-        """Seconds that an image would wait that came now."""
+        """Seconds that an image would wait if it arrived now."""
         return max(0, self.pending + 1 - self.cores) * self.per_image
 
     def check(self) -> None:
-        """Raise RefusedError (503) where an image would wait too long."""
+        """Raise RefusedError (503) if an image that arrived now would wait too long."""
         wait = self.expected_wait()
         if wait > self.max_wait:
             detail = (
@@ -48,10 +48,13 @@ class Admission:
 
     @contextmanager
     def admitted(self, images: int) -> Iterator[None]:
-        """Work on some images of one request.
+        """Count a request's images as pending inside the `with` block, and learn from the time that they took.
+
+        Args:
+            images: number of images in the request, at least 1.
 
         Raises:
-            RefusedError: they would wait too long.
+            RefusedError: the images would wait too long.
         """
         self.check()
         number = next(self._numbers)
@@ -66,6 +69,7 @@ class Admission:
             self._was_busy = self._was_busy and self.pending >= self.cores
 
     def _learn(self, images: int) -> None:
+        """Update `per_image` with the time since the last result, if all cores were busy all that time."""
         now = monotonic()
         if self._was_busy:
             for _ in range(images):
@@ -74,7 +78,7 @@ class Admission:
         self._was_busy = self.pending >= self.cores
 
     def is_stalled(self) -> bool:
-        """Whether images have waited for long without any result."""
+        """Whether images have waited for more than STALLED_S seconds without any result."""
         if not self._since:
             return False
         oldest = next(iter(self._since.values()))

@@ -1,4 +1,4 @@
-"""The ASGI application: what is served under which path, and what is around it."""
+"""The ASGI application: its routes, the middleware around them, and its error handlers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,16 +28,20 @@ def application(
     api_key: str | None = None,
     root_path: str = "",
 ) -> FastAPI:
-    """An ASGI application around a Predictor, and a Gallery of the same model where there is one.
+    """Make the ASGI application for a Predictor and an optional Gallery.
 
-    Both stay the caller's, who closes them after the application has ended. Its server must run its lifespan.
+    The caller closes both after the application has ended. The server that runs the application must support ASGI's
+    lifespan protocol.
 
     Args:
-        predictor: one for all requests; no other copy of the model is made.
-        gallery: opened with this predictor.
-        max_wait_ms: milliseconds that an image may wait for those before it; more would be answered by a 503.
-        api_key: that every request must bring but those for health; None lets everybody in.
-        root_path: prefix of every path, where a proxy in front serves the application under one, such as /fashion.
+        predictor: the Predictor for all requests; no other copy of the model is made.
+        gallery: the gallery to search, opened with this predictor; None for a server without one.
+        max_wait_ms: longest estimated waiting time of an image, milliseconds; a longer one is answered with a 503.
+        api_key: the key that every request except health checks must send; None accepts all requests.
+        root_path: prefix of every path, such as /fashion, if a proxy serves the application under one.
+
+    Returns:
+        The application, ready for any ASGI server.
     """
     service = Service(predictor, gallery, max_wait_ms / 1e3)
 
@@ -56,7 +60,7 @@ def application(
         summary="Clothing category, attributes, landmarks and similar garments of a photo.",
         root_path=root_path,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        docs_url=None,  # FastAPI's own pages load scripts from another site
         redoc_url=None,
     )
     app.state.service = service
@@ -64,7 +68,7 @@ def application(
         app.include_router(part.router)
     app.add_middleware(Door, service=service, api_key=api_key)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _no_such)
+    app.add_exception_handler(HTTPException, _http_error)
     for kind in (FashionInferError, RefusedError):
         app.add_exception_handler(kind, _failed)
     return app
@@ -80,6 +84,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return answer(request, RefusedError(422, "; ".join(sentences), name="UsageError"))
 
 
-async def _no_such(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return answer(request, RefusedError(error.status_code, error.detail, name="HTTPError", headers=error.headers))

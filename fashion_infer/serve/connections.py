@@ -1,9 +1,10 @@
-"""HTTP/1.1 connections with the limits that uvicorn's own lack: how many there are, and how long one may say nothing.
+"""HTTP/1.1 connections with two limits that uvicorn lacks: on their number, and on how long a client may be silent.
 
-uvicorn closes a connection that stays silent after an answer, and bounds the size of a head (h11), but it waits for
-ever for the first head, for the rest of one, and for a body that nobody wants any more. So a connection has SILENT_S
-for each head, and when there are too many the one that has waited longest for its head makes room: whoever sends whole
-requests gets in however many others hold connections open. Bodies are timed by `door.py`, which can answer them.
+uvicorn closes a connection that stays silent after a response, and h11 bounds the size of a request's head. But uvicorn
+waits without limit for the first head, for the rest of an incomplete head, and for the rest of a refused body. Here a
+client has SILENT_S seconds for each head. When there are too many connections, the one whose client has been silent
+longest is closed. A client that sends complete requests is therefore served even if others hold many connections open.
+`door.py` limits the time for bodies, because it can still send a response.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 512
-SILENT_S = 10.0  # for a request's head, and for the rest of a body that was refused
-UNREAD_S = 30.0  # for a client that takes nothing of its answer
-LAST_S = 1.0  # for a connection that was just opened when the server stops
+SILENT_S = 10.0  # seconds for a request's head, and for the rest of a refused body
+UNREAD_S = 30.0  # seconds after which a connection is closed if its client acknowledges no data
+LAST_S = 1.0  # seconds that an idle connection stays open for a last request when the server stops
 _PROBLEM = (
     b'{"type": "urn:fashion-infer:OverloadedError", "title": "Service Unavailable", "status": 503, '
     b'"detail": "all connections are busy: try again later", "name": "OverloadedError"}'
@@ -28,16 +29,17 @@ FULL = (
 
 
 class Connection(H11Protocol):
-    """One connection.
+    """One connection with a timer, which runs while the server waits for the client to send a request.
 
-    While no request of it is being worked on, it is its client's turn, and its time runs.
+    Attributes:
+        idle: the timer of every connection that waits for its client, the longest wait first.
     """
 
-    idle: ClassVar[dict["Connection", asyncio.TimerHandle]] = {}  # those whose client's turn it is, the longest first
+    idle: ClassVar[dict["Connection", asyncio.TimerHandle]] = {}
     _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, and where there are too many give up the one that has been idle longest."""
+        """Accept a new connection; if there are too many, close the one that has been idle longest."""
         super().connection_made(transport)
         opened: socket.socket | None = transport.get_extra_info("socket")
         if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
@@ -52,24 +54,25 @@ class Connection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Stop the timer of a closed connection."""
         self._stop_watching()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; with the end of a head its client's turn ends."""
+        """Read more of a request, and stop the timer once its head is complete."""
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """It is the client's turn again."""
+        """Start the timer again after a response."""
         super().on_response_complete()
         self._watch()
 
     def shutdown(self) -> None:
-        """Stop after the request that is being worked on, or that is perhaps on its way already.
+        """Close the connection after the current request, or after one that may already be on its way.
 
-        uvicorn's own tells an application that its client has left, and drops connections that were just opened.
+        uvicorn's own method tells the application that the client has left, and drops connections that were just
+        opened.
         """
         if self.cycle is None:
             self._stopping = True
@@ -81,19 +84,20 @@ class Connection(H11Protocol):
             self.cycle.keep_alive = False
 
     def handle_events(self) -> None:
-        """Work on what has come; the last request of a stopping server closes its connection."""
+        """Process the received data; while the server stops, the connection is closed after this request."""
         super().handle_events()
         if self._stopping and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless an answer has begun already."""
+        """Answer data that is not valid HTTP; if a response has already begun, close the connection instead."""
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
             self.transport.abort()
 
     def _watch(self) -> None:
+        """Run the timer if the server waits for the client, and stop it while a request is being processed."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_watching()
         elif self not in self.idle and not self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""`GET /docs`: the OpenAPI document as a page that loads nothing, from here or elsewhere."""
+"""`GET /docs`: the OpenAPI document as one page that loads no other file."""
 
 import json
 from html import escape
@@ -21,7 +21,7 @@ router = APIRouter()
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The page."""
+    """The documentation page."""
     document = request.app.openapi()
     parts = [
         _operation(path, method, operation)
@@ -46,11 +46,11 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
         for p in operation.get("parameters", [])
     )
     body = operation.get("requestBody", {})
-    kinds = ", ".join(body.get("content", {}))
-    sent = f"<p>Body ({escape(kinds)}): {escape(body.get('description', ''))}</p>" if body else ""
+    content_types = ", ".join(body.get("content", {}))
+    described_body = f"<p>Body ({escape(content_types)}): {escape(body.get('description', ''))}</p>" if body else ""
     return (
         f"<details><summary><code>{method.upper()} {escape(path)}</code> {escape(operation.get('description', ''))}"
-        f"</summary><table>{rows}</table>{sent}{_json(operation.get('responses', {}))}</details>"
+        f"</summary><table>{rows}</table>{described_body}{_json(operation.get('responses', {}))}</details>"
     )
 
 

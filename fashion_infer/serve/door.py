@@ -1,4 +1,4 @@
-"""What every request passes around its endpoint: key, limits, deadline, the client's leaving, the log line."""
+"""Middleware for every request: key, limits, deadline, cancellation when the client leaves, and the log line."""
 
 import asyncio
 import hmac
@@ -21,34 +21,34 @@ from fashion_infer.errors import DeadlineExceededError
 from fashion_infer.serve.problems import RefusedError, problem, refusal_of
 from fashion_infer.serve.service import Service
 
-MAX_BODY = 32 * 2**20  # bytes of one request
-MAX_BODIES = 512 * 2**20  # bytes of all requests that are being read or worked on
-BODY_S = 30.0  # for a request's body to arrive
-REQUEST_S = 60.0  # for its answer, from when its body is there
-OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")  # without a key
-SAFE = ("GET", "HEAD", "OPTIONS")
-HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}  # of every response
+MAX_BODY = 32 * 2**20  # largest body of one request, bytes
+MAX_BODIES = 512 * 2**20  # most bytes of all bodies that are held in memory at the same time
+BODY_S = 30.0  # seconds for a request's body to arrive
+REQUEST_S = 60.0  # seconds for the response, counted from the end of the body
+OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")  # paths that need no key
+SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}  # headers of every response
 
 logger = logging.getLogger("fashion_infer.requests")
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client closed its connection before it got the response."""
 
 
 @dataclass
-class _Visit:
-    """One request on its way.
+class _Exchange:
+    """One HTTP request and the state of its response.
 
     Attributes:
-        scope: ASGI's.
-        headers: of the request.
-        path: without the prefix of --root-path.
-        id: of the request, the client's or a new one.
-        start: when its head was there, on the monotonic clock.
-        body_bytes: that have arrived.
-        status: of the response, 0 until it has begun.
-        error: name of the error that it was answered with.
+        scope: the ASGI scope.
+        headers: the request's headers.
+        path: the request's path without the prefix of --root-path.
+        id: the request's id, from the client's X-Request-Id header or a new one.
+        start: arrival of the request's head, seconds on the monotonic clock.
+        body_bytes: number of bytes of the body received so far.
+        status: status of the response, 0 until the response begins.
+        error: name of the error in the response, None without one.
     """
 
     scope: Scope
@@ -61,16 +61,16 @@ class _Visit:
     error: str | None = None
 
     @classmethod
-    def of(cls, scope: Scope) -> "_Visit":
+    def of(cls, scope: Scope) -> "_Exchange":
         headers = Headers(scope=scope)
-        asked = headers.get("x-request-id", "")
+        id = headers.get("x-request-id", "")
+        if not re.fullmatch(r"[\w.:-]{1,128}", id, re.ASCII):
+            id = uuid.uuid4().hex
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        return cls(
-            scope, headers, path, asked if re.fullmatch(r"[\w.:-]{1,128}", asked, re.ASCII) else uuid.uuid4().hex
-        )
+        return cls(scope, headers, path, id)
 
     def deadline(self) -> float | None:
-        """On the monotonic clock, by X-Deadline-Ms; None without one."""
+        """The deadline from the X-Deadline-Ms header, seconds on the monotonic clock; None without that header."""
         text = self.headers.get("x-deadline-ms")
         if text is None:
             return None
@@ -79,7 +79,7 @@ class _Visit:
         return self.start + float(text) / 1e3
 
     def log(self) -> None:
-        """One JSON line."""
+        """Log the request and its outcome as one JSON line."""
         client = self.scope.get("client")
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -98,45 +98,45 @@ class _Visit:
 class Door:
     """ASGI middleware around all endpoints.
 
-    Bodies are read here, whole and within limits, so that an endpoint gets one that is there; it is cancelled when its
-    client leaves or its deadline passes. An endpoint finds `request_id` and `deadline` in `request.state`.
+    It reads each body completely and within limits before it calls the endpoint. It cancels the endpoint when the
+    client leaves or the deadline passes. Endpoints read `request_id` and `deadline` from `request.state`.
     """
 
     def __init__(self, app: ASGIApp, service: Service, api_key: str | None) -> None:
         self._app, self._service = app, service
         self._key = None if api_key is None else api_key.encode()
-        self._bytes = 0  # of all bodies
+        self._bytes = 0  # total size of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = _Visit.of(scope)
-        scope.setdefault("state", {}).update(request_id=visit.id, deadline=None, error=None)
-        answer = _marked(visit, send)
+        exchange = _Exchange.of(scope)
+        scope.setdefault("state", {}).update(request_id=exchange.id, deadline=None, error=None)
+        respond = _with_headers(exchange, send)
         try:
-            await self._serve(visit, receive, answer)
+            await self._serve(exchange, receive, respond)
         except ClientGoneError:
-            visit.error = "ClientGoneError"
+            exchange.error = "ClientGoneError"
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.status == 500:
-                logging.getLogger("fashion_infer").exception("request %s failed", visit.id)
-            visit.error = refusal.name
-            if not visit.status:
-                await problem(refusal, visit.id)(scope, receive, answer)
+                logging.getLogger("fashion_infer").exception("request %s failed", exchange.id)
+            exchange.error = refusal.name
+            if not exchange.status:
+                await problem(refusal, exchange.id)(scope, receive, respond)
         finally:
-            self._bytes -= visit.body_bytes
-            self._finish(visit)
+            self._bytes -= exchange.body_bytes
+            self._finish(exchange)
 
-    async def _serve(self, visit: _Visit, receive: Receive, send: Send) -> None:
-        self._check(visit)
-        visit.scope["state"]["deadline"] = deadline = visit.deadline()
-        body = await self._read(visit, receive)
+    async def _serve(self, exchange: _Exchange, receive: Receive, send: Send) -> None:
+        self._check(exchange)
+        exchange.scope["state"]["deadline"] = deadline = exchange.deadline()
+        body = await self._read(exchange, receive)
         limit = monotonic() + REQUEST_S if deadline is None else min(deadline, monotonic() + REQUEST_S)
-        work = asyncio.ensure_future(self._app(visit.scope, _once(body), send))
+        work = asyncio.ensure_future(self._app(exchange.scope, _receive_of(body), send))
         del body
-        gone = asyncio.ensure_future(receive())  # after the body nothing but its client's leaving comes
+        gone = asyncio.ensure_future(receive())  # after the body, the only message left is the client's disconnection
         try:
             done, _ = await asyncio.wait({work, gone}, timeout=limit - monotonic(), return_when="FIRST_COMPLETED")
             if work in done:
@@ -150,20 +150,25 @@ class Door:
                 task.cancel()
             await asyncio.wait({work, gone})
 
-    def _check(self, visit: _Visit) -> None:
-        """Refuse by the head alone."""
-        if self._key is not None and visit.path not in OPEN and not self._has_key(visit.headers):
+    def _check(self, exchange: _Exchange) -> None:
+        """Check the request's head, before its body is read.
+
+        Raises:
+            RefusedError: the key is missing or wrong, another site sent the request, the body is encoded or too large,
+                or an image would wait too long.
+        """
+        if self._key is not None and exchange.path not in OPEN and not self._has_key(exchange.headers):
             detail = "send the key as Authorization: Bearer KEY, as X-API-Key, or as the password of a browser's prompt"
             headers = {"WWW-Authenticate": 'Basic realm="fashion-infer", charset="UTF-8"'}
             raise RefusedError(401, detail, name="UnauthorizedError", headers=headers)
-        if visit.scope["method"] not in SAFE:
-            if visit.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if exchange.scope["method"] not in SAFE:
+            if exchange.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
                 raise RefusedError(403, "another site's page must not send this request", name="CrossSiteError")
-            if visit.headers.get("content-encoding", "identity") != "identity":
+            if exchange.headers.get("content-encoding", "identity") != "identity":
                 raise RefusedError(415, "send the body as it is, without a Content-Encoding", name="EncodedBodyError")
             self._service.admission.check()
-        announced = visit.headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > MAX_BODY:
+        length = exchange.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > MAX_BODY:
             raise _too_large()
 
     def _has_key(self, headers: Headers) -> bool:
@@ -177,8 +182,13 @@ class Door:
     def _is_key(self, offered: bytes) -> bool:
         return self._key is not None and hmac.compare_digest(offered, self._key)
 
-    async def _read(self, visit: _Visit, receive: Receive) -> bytes:
-        """The body."""
+    async def _read(self, exchange: _Exchange, receive: Receive) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            ClientGoneError: the client left.
+            RefusedError: the body is too large or too slow, or all bodies together take too much memory.
+        """
         chunks = []
         try:
             async with asyncio.timeout(BODY_S):
@@ -188,9 +198,9 @@ class Door:
                     if message["type"] == "http.disconnect":
                         raise ClientGoneError
                     chunk = message.get("body", b"")
-                    visit.body_bytes += len(chunk)
+                    exchange.body_bytes += len(chunk)
                     self._bytes += len(chunk)
-                    if visit.body_bytes > MAX_BODY:
+                    if exchange.body_bytes > MAX_BODY:
                         raise _too_large()
                     if self._bytes > MAX_BODIES:
                         detail = "the server holds too many large requests: try again later"
@@ -202,12 +212,13 @@ class Door:
             raise RefusedError(408, detail, name="SlowBodyError", headers={"Connection": "close"}) from None
         return b"".join(chunks)
 
-    def _finish(self, visit: _Visit) -> None:
-        route = visit.scope.get("route")
+    def _finish(self, exchange: _Exchange) -> None:
+        """Count and log the request; status 499 means that the client left before the response began."""
+        route = exchange.scope.get("route")
         template = getattr(route, "path", "(no such route)")
-        visit.error = visit.error or visit.scope["state"]["error"]
-        self._service.metrics.count(template, visit.status or 499, visit.error, monotonic() - visit.start)
-        visit.log()
+        exchange.error = exchange.error or exchange.scope["state"]["error"]
+        self._service.metrics.count(template, exchange.status or 499, exchange.error, monotonic() - exchange.start)
+        exchange.log()
 
 
 def _too_large() -> RefusedError:
@@ -215,29 +226,29 @@ def _too_large() -> RefusedError:
     return RefusedError(413, detail, name="TooLargeError")
 
 
-def _marked(visit: _Visit, send: Send) -> Send:
-    """Put the request's id and our headers on its response, and note its status."""
+def _with_headers(exchange: _Exchange, send: Send) -> Send:
+    """A `send` that adds the request's id and HEADERS to the response, and stores its status in `exchange`."""
 
-    async def marked(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            visit.status = message["status"]
+            exchange.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = visit.id
+            headers["X-Request-Id"] = exchange.id
             for name, value in HEADERS.items():
                 headers[name] = value
         await send(message)
 
-    return marked
+    return send_with_headers
 
 
-def _once(body: bytes) -> Receive:
-    """Gives a body that is there already, and then nothing more."""
+def _receive_of(body: bytes) -> Receive:
+    """A `receive` that returns a body as one message, and then waits until it is cancelled."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if messages:
             return messages.pop()
-        await asyncio.Event().wait()  # cancelled with the request
+        await asyncio.Event().wait()  # ends when the endpoint's task is cancelled
         raise AssertionError("nothing sets this event")
 
     return receive

@@ -1,4 +1,4 @@
-"""Whether the server answers and can work, and what it has counted."""
+"""Health checks and metrics."""
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,26 +13,33 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/health/live")
 async def live() -> Response:
-    """200 where the event loop answers."""
+    """200 if the event loop responds."""
     return JSONResponse({"live": True})
 
 
-@router.get("/health/ready", responses={503: {"description": "not warm yet, or nothing has come out for 10 s"}})
+@router.get(
+    "/health/ready",
+    responses={503: {"description": "the model is not warm yet, or images wait and there was no result for 10 s"}},
+)
 async def ready(request: Request) -> Response:
-    """200 where the model is warm, and a run has ended lately or nothing waits."""
+    """200 if the model is warm and either no image waits or there was a result in the last 10 s."""
     check_ready(request.app.state.service)
     return JSONResponse({"ready": True})
 
 
 def check_ready(service: Service) -> None:
-    """Raise RefusedError (503) where requests would not be answered now."""
+    """Raise RefusedError (503) if the server cannot answer requests now."""
     if not service.is_ready():
-        why = "nothing has come out of the network for long" if service.warm else "the model is not warm yet"
+        why = (
+            "images wait, but the network has given no result for a long time"
+            if service.warm
+            else "the model is not warm yet"
+        )
         raise RefusedError(503, why, name="NotReadyError", retry_after=1)
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Counters and histograms in the text format of Prometheus."""
     service: Service = request.app.state.service
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,14 +1,14 @@
-"""The file with the key that every request must bring."""
+"""The file with the key that every request must send."""
 
 from pathlib import Path
 
 from fashion_infer.errors import UsageError
 
-MIN_KEY = 16  # characters
+MIN_KEY = 16  # fewest characters of a key
 
 
 def read_key(path: Path) -> str:
-    """Read the key from a file; spaces and line breaks around it are left out.
+    """Read the key from a file, without the spaces and line breaks around it.
 
     Raises:
         UsageError: the file cannot be read, or does not hold one key of at least MIN_KEY visible ASCII characters.

@@ -1,4 +1,4 @@
-"""KServe v2 over REST, as `tritonclient.http` speaks it: `/v2/...`."""
+"""Endpoints of the KServe v2 protocol over REST, `/v2/...`; `tritonclient.http` is a client of it."""
 
 from typing import Any
 
@@ -14,12 +14,13 @@ from fashion_infer.serve.problems import RefusedError
 from fashion_infer.serve.service import Service
 
 router = APIRouter(prefix="/v2", tags=["KServe v2"])
-MODEL, OF_VERSION = "/models/{model}", "/models/{model}/versions/{version}"
+MODEL, MODEL_VERSION = "/models/{model}", "/models/{model}/versions/{version}"
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "JSON, followed by tensors as bytes where Inference-Header-Content-Length says how long it is. "
-        "Inputs: images UINT8 [N, S, S, 3], or image BYTES [N] (encoded, binary only) and perhaps boxes FP32 [N, 4].",
+        "description": "JSON. If the header Inference-Header-Content-Length gives its length, tensors follow it as "
+        "bytes. Inputs: images UINT8 [N, S, S, 3], or image BYTES [N] (encoded images, binary only) and optionally "
+        "boxes FP32 [N, 4].",
         "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {}},
     }
 }
@@ -33,19 +34,19 @@ async def server() -> Response:
 
 @router.get("/health/live")
 async def live() -> Response:
-    """200 where the event loop answers."""
+    """200 if the event loop responds."""
     return JSONResponse({"live": True})
 
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """As /health/ready."""
+    """The same as /health/ready."""
     check_ready(request.app.state.service)
     return JSONResponse({"ready": True})
 
 
 @router.get(MODEL)
-@router.get(OF_VERSION)
+@router.get(MODEL_VERSION)
 async def model(request: Request, model: str, version: str = VERSION) -> Response:
     """Names, types and shapes of the model's inputs and outputs."""
     service = _service(request, model, version)
@@ -53,35 +54,36 @@ async def model(request: Request, model: str, version: str = VERSION) -> Respons
 
 
 @router.get(MODEL + "/ready")
-@router.get(OF_VERSION + "/ready")
+@router.get(MODEL_VERSION + "/ready")
 async def model_ready(request: Request, model: str, version: str = VERSION) -> Response:
-    """As /health/ready, of the one model that there is."""
+    """The same as /health/ready, for the server's only model."""
     check_ready(_service(request, model, version))
     return JSONResponse({"name": model, "ready": True})
 
 
 @router.post(MODEL + "/infer", openapi_extra=BODY)
-@router.post(OF_VERSION + "/infer", openapi_extra=BODY)
+@router.post(MODEL_VERSION + "/infer", openapi_extra=BODY)
 async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-    """The network's outputs as they are, of tensors or of encoded images."""
+    """The network's outputs for a batch of pixels or for encoded images."""
     service = _service(request, model, version)
-    asked = parse(await request.body(), request.headers.get(LENGTH), service.predictor.spec)
-    if asked.batch is not None:
-        count = len(asked.batch)
-        outputs = await service.run([(asked.batch, None)], count, request.state.deadline)
+    inference = parse(await request.body(), request.headers.get(LENGTH), service.predictor.spec)
+    if inference.batch is not None:
+        count = len(inference.batch)
+        outputs = await service.run([(inference.batch, None)], count, request.state.deadline)
     else:
-        count = len(asked.images)
-        boxes: list[Box | None] = [*asked.boxes] if asked.boxes else [None] * count
-        outputs = await service.run(list(zip(asked.images, boxes, strict=True)), count, request.state.deadline)
-    body, json_length = response(model, asked, outputs)
+        count = len(inference.images)
+        boxes: list[Box | None] = [*inference.boxes] if inference.boxes else [None] * count
+        outputs = await service.run(list(zip(inference.images, boxes, strict=True)), count, request.state.deadline)
+    body, json_length = response(model, inference, outputs)
     if json_length is None:
         return Response(body, media_type="application/json")
     return Response(body, media_type="application/octet-stream", headers={LENGTH: str(json_length)})
 
 
 def _service(request: Request, model: str, version: str) -> Service:
+    """The application's Service; RefusedError (404) if the model or version in the path is not the server's."""
     service: Service = request.app.state.service
     if model != service.model_name() or version != VERSION:
-        detail = f"this server has the model {service.model_name()} in version {VERSION}, and no other"
+        detail = f"this server has the model {service.model_name()} in version {VERSION} and no other"
         raise RefusedError(404, detail, name="NoModelError")
     return service

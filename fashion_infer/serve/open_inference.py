@@ -1,8 +1,8 @@
-"""Requests and responses of KServe v2 (Open Inference Protocol) with the binary-data extension; bytes in, bytes out.
+"""Parser of requests and writer of responses of KServe v2 (Open Inference Protocol) with the binary data extension.
 
-A body is JSON, followed by the tensors' bytes in the order of the inputs where the header
-Inference-Header-Content-Length says how long the JSON is. https://github.com/kserve/open-inference-protocol has the
-protocol, and Triton's documentation its extension_binary_data.
+A body is JSON. If the header Inference-Header-Content-Length gives the length of the JSON, the tensors follow it as
+bytes in the order of the inputs. The protocol: https://github.com/kserve/open-inference-protocol. Triton's
+documentation describes the extension under `extension_binary_data`.
 """
 
 import json
@@ -22,22 +22,22 @@ from fashion_infer.serve.problems import RefusedError
 
 LENGTH = "Inference-Header-Content-Length"
 VERSION = "1"
-MAX_IMAGES = 256  # of one request
-MAX_JSON = 4 * 2**20  # bytes: parsing it keeps all other requests waiting
+MAX_IMAGES = 256  # most images in one request
+MAX_JSON = 4 * 2**20  # longest JSON, bytes; while it is parsed, all other requests wait
 TYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What a request asks for.
+    """A parsed inference request.
 
     Attributes:
-        batch: uint8 [N, S, S, 3], or None where encoded images came.
-        images: the encoded images.
-        boxes: of each of them, where there are boxes.
-        id: the client's name of the request, given back.
-        outputs: names, in the order of the response, and whether each goes as bytes.
+        batch: pixels, uint8 [N, S, S, 3]; None if the request has encoded images.
+        images: the encoded images; empty if the request has a batch.
+        boxes: one box for each encoded image, x1 y1 x2 y2 in pixels; None for the whole images.
+        id: the client's id of the request, which the response repeats; None without one.
+        outputs: for each output's name, in the order of the response, whether it is sent as bytes (or as JSON).
     """
 
     batch: NDArray[np.uint8] | None
@@ -48,7 +48,7 @@ class Inference:
 
 
 def metadata(name: str, spec: ModelSpec) -> dict[str, Any]:
-    """The model's metadata."""
+    """The model's metadata: names, types and shapes of its inputs and outputs; -1 is the batch axis."""
     size = spec.image_size
     outputs = [
         {"name": output, "datatype": "FP32", "shape": [-1, *shape]} for output, shape in spec.output_shapes().items()
@@ -62,20 +62,19 @@ def metadata(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 
 def parse(body: bytes, json_length: str | None, spec: ModelSpec) -> Inference:
-    """Read a request.
+    """Parse a request.
 
     Args:
-        body: of the request.
-        json_length: the header Inference-Header-Content-Length, None where there is none.
-        spec: of the model.
+        body: the request's body.
+        json_length: the value of the header Inference-Header-Content-Length, None without that header.
+        spec: the model's specification.
 
     Raises:
-        RefusedError: 400 or 413, with what is wrong.
+        RefusedError: the request cannot be used (400), or its JSON is too long (413); the message says why.
     """
     head, tail = _split(body, json_length)
-    described = _list_of(head, "inputs")
     tensors: dict[str, Any] = {}
-    for tensor in described:
+    for tensor in _list_of(head, "inputs"):
         name = _text(tensor, "name")
         if name in tensors:
             raise _wrong(f"input {name} is there twice")
@@ -83,7 +82,7 @@ def parse(body: bytes, json_length: str | None, spec: ModelSpec) -> Inference:
     if tail:
         raise _wrong(f"{len(tail)} bytes are left after the last input")
     if unknown := tensors.keys() - {"images", "image", "boxes"}:
-        raise _wrong(f"the model has no input {min(unknown)}: give images, or image and perhaps boxes")
+        raise _wrong(f"the model has no input {min(unknown)}: give images, or image with optional boxes")
     if len(tensors.keys() & {"images", "image"}) != 1:
         raise _wrong("give either images (UINT8 [N, S, S, 3]) or image (BYTES [N])")
     id = head.get("id")
@@ -93,11 +92,20 @@ def parse(body: bytes, json_length: str | None, spec: ModelSpec) -> Inference:
     return Inference(*_images(tensors, spec), id=id, outputs=outputs)
 
 
-def response(name: str, asked: Inference, outputs: Outputs) -> tuple[bytes, int | None]:
-    """The body of a response, and the length of its JSON where bytes follow."""
+def response(name: str, inference: Inference, outputs: Outputs) -> tuple[bytes, int | None]:
+    """Write a response.
+
+    Args:
+        name: the model's name.
+        inference: the request.
+        outputs: the network's outputs, at least those that the request names.
+
+    Returns:
+        The body, and the length of its JSON in bytes, or None if no tensors follow the JSON.
+    """
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
-    for output, as_bytes in asked.outputs.items():
+    for output, as_bytes in inference.outputs.items():
         values = outputs[output].astype("<f4", copy=False)
         tensor = {"name": output, "datatype": "FP32", "shape": list(values.shape)}
         if as_bytes:
@@ -105,17 +113,19 @@ def response(name: str, asked: Inference, outputs: Outputs) -> tuple[bytes, int 
             described.append({**tensor, "parameters": {"binary_data_size": len(tail[-1])}})
         else:
             described.append({**tensor, "data": values.ravel().tolist()})
-    whole = {"model_name": name, "model_version": VERSION, "outputs": described}
-    head = json.dumps(whole if asked.id is None else {**whole, "id": asked.id}).encode()
+    fields: dict[str, Any] = {"model_name": name, "model_version": VERSION, "outputs": described}
+    if inference.id is not None:
+        fields["id"] = inference.id
+    head = json.dumps(fields).encode()
     return b"".join([head, *tail]), len(head) if tail else None
 
 
 def _split(body: bytes, json_length: str | None) -> tuple[dict[str, Any], bytes]:
-    """The JSON, and the bytes after it."""
+    """Split a body into its JSON object and the bytes after it."""
     length = len(body)
     if json_length is not None:
         if not (json_length.isascii() and json_length.isdigit() and int(json_length[:20]) <= len(body)):
-            raise _wrong(f"{LENGTH} must be the length of the JSON, at most that of the body")
+            raise _wrong(f"{LENGTH} must be the length of the JSON in bytes, at most the length of the body")
         length = int(json_length)
     if length > MAX_JSON:
         detail = f"the JSON of a request has at most {MAX_JSON} bytes: send tensors as binary data"
@@ -130,10 +140,10 @@ def _split(body: bytes, json_length: str | None) -> tuple[dict[str, Any], bytes]
 
 
 def _tensor(tensor: Mapping[str, Any], tail: bytes) -> tuple[NDArray[Any] | list[bytes], bytes]:
-    """One input, and what is left of the bytes after it."""
+    """Read one input; returns its values and the bytes that remain for the inputs after it."""
     name, datatype = _text(tensor, "name"), _text(tensor, "datatype")
     if datatype not in (*TYPES, "BYTES"):
-        raise _wrong(f"input {name} is of type {datatype}: UINT8, FP32 and BYTES are read")
+        raise _wrong(f"input {name} is of type {datatype}: this server reads UINT8, FP32 and BYTES")
     parameters = _parameters(tensor)
     shape = tensor.get("shape")
     if not (isinstance(shape, list) and 0 < len(shape) <= 4 and all(type(edge) is int and edge > 0 for edge in shape)):
@@ -145,7 +155,7 @@ def _tensor(tensor: Mapping[str, Any], tail: bytes) -> tuple[NDArray[Any] | list
     if "data" in tensor:
         raise _wrong(f"input {name} has both data and binary_data_size")
     if not (type(size) is int and 0 <= size <= len(tail)):
-        raise _wrong(f"binary_data_size of input {name} is not the number of bytes that came")
+        raise _wrong(f"binary_data_size of input {name} is not the number of bytes in the body")
     data, tail = tail[:size], tail[size:]
     if datatype == "BYTES":
         return _texts(name, data, count), tail
@@ -155,6 +165,7 @@ def _tensor(tensor: Mapping[str, Any], tail: bytes) -> tuple[NDArray[Any] | list
 
 
 def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> NDArray[Any]:
+    """Convert an input's JSON data, flat or nested, to an array of its type and shape."""
     if datatype == "BYTES":
         raise _wrong(f"input {name} is of type BYTES, which is read as binary data only")
     if not isinstance(data, list):
@@ -171,7 +182,7 @@ def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> NDArray
 
 
 def _texts(name: str, data: bytes, count: int) -> list[bytes]:
-    """The elements of a BYTES tensor, each after its length in 4 bytes, little-endian."""
+    """Split a BYTES tensor into its `count` elements; 4 bytes, little-endian, before each one give its length."""
     texts: list[bytes] = []
     place = 0
     while place < len(data) and len(texts) <= count:
@@ -188,7 +199,7 @@ def _texts(name: str, data: bytes, count: int) -> list[bytes]:
 def _images(
     tensors: Mapping[str, Any], spec: ModelSpec
 ) -> tuple[NDArray[np.uint8] | None, list[bytes], list[Box] | None]:
-    """The inputs, checked against each other."""
+    """Check the inputs against each other; returns the batch, the encoded images and their boxes."""
     batch, images, boxes = tensors.get("images"), tensors.get("image", []), tensors.get("boxes")
     size = spec.image_size
     if batch is not None and (
@@ -198,19 +209,20 @@ def _images(
     if batch is None and not isinstance(images, list):
         raise _wrong("image must be BYTES [N], encoded images as binary data")
     if (count := len(images) if batch is None else len(batch)) > MAX_IMAGES:
-        raise _wrong(f"{count} images came, at most {MAX_IMAGES} go in one request")
+        raise _wrong(f"the request has {count} images: at most {MAX_IMAGES} are allowed in one")
     if boxes is None:
         return batch, images, None
     if batch is not None or getattr(boxes, "dtype", None) != np.float32 or boxes.shape != (count, 4):
-        raise _wrong("boxes must be FP32 [N, 4], x1 y1 x2 y2 in pixels of each of N encoded images")
+        raise _wrong("boxes must be FP32 [N, 4], x1 y1 x2 y2 in pixels, one for each of N encoded images")
     return None, images, boxes.tolist()
 
 
 def _outputs(head: Mapping[str, Any], names: list[str]) -> dict[str, bool]:
+    """Read which outputs the client wants, all by default, and whether it wants each as bytes."""
     binary = _flag(_parameters(head), "binary_data_output")
-    asked = _list_of(head, "outputs") if "outputs" in head else [{"name": name} for name in names]
+    described = _list_of(head, "outputs") if "outputs" in head else [{"name": name} for name in names]
     outputs: dict[str, bool] = {}
-    for output in asked:
+    for output in described:
         name = _text(output, "name")
         if name not in names:
             raise _wrong(f"the model has no output {name}: it has {', '.join(names)}")
@@ -224,7 +236,7 @@ def _parameters(described: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong("parameters must be an object")
     for name in UNSUPPORTED:
         if name in parameters:
-            raise _wrong(f"{name} is not supported: send and take tensors in the request and the response")
+            raise _wrong(f"{name} is not supported: the request and the response must contain the tensors themselves")
     return parameters
 
 

@@ -1,4 +1,4 @@
-"""`GET /`: a page to drop a photo on. All of it is `page.html`, which loads nothing from elsewhere."""
+"""`GET /`: the web page to drop a photo on. It consists of `page.html` alone, which loads nothing from other sites."""
 
 import re
 from base64 import b64encode
@@ -19,16 +19,18 @@ router = APIRouter()
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    """The page, told which model there is and whether there is a gallery."""
+    """The page, with the model's name and whether the server has a gallery filled in."""
     service: Service = request.app.state.service
     html, headers = _page()
-    told = html.replace("{model}", escape(service.model_name())).replace("{gallery}", str(service.gallery is not None))
-    return HTMLResponse(told, headers=headers)
+    filled = html.replace("{model}", escape(service.model_name())).replace(
+        "{gallery}", str(service.gallery is not None)
+    )
+    return HTMLResponse(filled, headers=headers)
 
 
 @cache
 def _page() -> tuple[str, dict[str, str]]:
-    """The file, and the headers that allow its own script and style and no other."""
+    """The file's text, and the headers that allow only the script and style in it."""
     html = files("fashion_infer.serve").joinpath("page.html").read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
@@ -36,7 +38,7 @@ def _page() -> tuple[str, dict[str, str]]:
 
 
 def policy(scripts: Sequence[str] = (), styles: Sequence[str] = ()) -> str:
-    """A Content-Security-Policy that allows these inline scripts and styles, and what the page asks of its server."""
+    """A Content-Security-Policy that allows only these inline scripts and styles, and requests to the same server."""
     rules = {
         "default-src": "'none'",
         "script-src": _hashes(scripts),
@@ -51,4 +53,5 @@ def policy(scripts: Sequence[str] = (), styles: Sequence[str] = ()) -> str:
 
 
 def _hashes(texts: Sequence[str]) -> str:
+    """The source list of a policy that allows inline texts by their sha256."""
     return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts) or "'none'"

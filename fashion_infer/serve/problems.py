@@ -1,4 +1,4 @@
-"""Errors as the client sees them: problem+json (RFC 9457), one status for each kind of error."""
+"""Responses for errors: problem+json (RFC 9457), with one status for each kind of error."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ STATUSES: dict[type[FashionInferError], int] = {
 
 
 class RefusedError(Exception):
-    """A request that is answered with a problem instead of a result."""
+    """A request that the server answers with a problem document instead of a result."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class RefusedError(Exception):
         headers: Mapping[str, str] | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Say why.
+        """Describe the refusal.
 
         Args:
-            status: of the response.
-            detail: what is wrong and what to do, a sentence.
-            name: of the error, for programs.
-            headers: of the response.
-            retry_after: seconds after which it may be tried again; the header has them in whole seconds.
+            status: the HTTP status of the response.
+            detail: a sentence for people that says what is wrong and what to do.
+            name: the error's name, for programs.
+            headers: additional headers of the response.
+            retry_after: seconds after which the client may try again; the Retry-After header rounds them up.
         """
         super().__init__(detail)
         self.status, self.detail, self.name = status, detail, name
@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 
 def refusal_of(error: Exception) -> RefusedError:
-    """How any error is answered; what was not foreseen becomes a 500 that does not tell its message."""
+    """The refusal with which an error is answered; an unexpected error becomes a 500 that hides its message."""
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, FashionInferError):
@@ -69,9 +69,9 @@ def refusal_of(error: Exception) -> RefusedError:
 
 
 def problem(refusal: RefusedError, request_id: str) -> JSONResponse:
-    """The response: type, title, status, detail and `name`, which is the error's.
+    """The response with a problem document: RFC 9457's type, title, status and detail, and the error's `name`.
 
-    `error` repeats the detail, because KServe's clients read it there.
+    `error` repeats the detail, because clients of KServe v2 read it from there.
     """
     content: dict[str, Any] = {
         "type": f"urn:fashion-infer:{refusal.name}",
@@ -86,7 +86,7 @@ def problem(refusal: RefusedError, request_id: str) -> JSONResponse:
 
 
 def answer(request: Request, error: Exception) -> JSONResponse:
-    """The problem of an error that came up in an endpoint; its name is noted for the log and the metrics."""
+    """The response for an error of an endpoint; stores the error's name for the log and the metrics."""
     refusal = refusal_of(error)
     request.state.error = refusal.name
     return problem(refusal, request.state.request_id)

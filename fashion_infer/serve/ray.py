@@ -1,9 +1,10 @@
-"""The server on a Ray cluster: the same application in every replica of a Ray Serve deployment.
+"""The server on a Ray cluster: every replica of a Ray Serve deployment runs the same application.
 
     serve run fashion_infer.serve.ray:build model=fashionnet-lite replicas=2
 
-Ray's proxies take the requests and hand each to a replica. Only one queue is long, the one of each replica's Predictor,
-which refuses what would wait too long: a replica accepts as many requests as that queue holds, and Ray keeps few.
+Ray's proxies accept the requests and pass each to a replica. The queue of a replica's Predictor refuses images that
+would wait too long, so it is the only long one: a replica accepts as many requests as this queue holds, and Ray's own
+queue is short.
 """
 
 from pathlib import Path
@@ -19,26 +20,28 @@ try:
 except ImportError as error:
     raise missing_extra("ray", "ray", error) from error
 
-QUEUE = 1024  # requests in a replica at once: what its Predictor lets wait
-WAITING = 64  # requests in a proxy at once that no replica has accepted; one more is answered with 503
+QUEUE = 1024  # most requests in a replica at once, equal to the max_queue of its Predictor
+WAITING = 64  # most requests in a proxy that no replica has accepted; further ones are answered with 503
 
 
 class Arguments(BaseModel):
-    """What `build` takes, on the command line of Ray Serve or in its configuration file.
+    """Arguments of `build`, from the command line of Ray Serve or from its configuration file.
 
     Attributes:
-        model: path, the same on every node, or a built-in name.
-        gallery: of the searches; for several nodes http(s)://host:port/collection of a Qdrant cluster.
-        replicas: processes with a Predictor each, at least 1.
-        cpus: of each replica, for Ray's bookkeeping; its Predictor uses the cores that the process may use, or
-            `threads` of them.
-        gpus: of each replica; 0.5 lets two share one.
-        device: "cuda:0" for a replica with a share of a GPU, which is the first that it sees.
-        backend: as of `Predictor`.
-        threads: likewise.
-        max_wait_ms: milliseconds that a request may wait before it is refused.
-        api_key_file: of a file with the key that requests must bring, on every node.
-        root_path: the path below which a proxy in front of Ray's serves the application.
+        model: name of a built-in model, or a path that is the same on every node.
+        gallery: the gallery to search; for several nodes http(s)://host:port/collection of a Qdrant cluster. None for a
+            server without a gallery.
+        replicas: number of processes, each with its own Predictor, at least 1.
+        cpus: cores that Ray reserves for each replica. Ray does not enforce this: the replica's Predictor uses all
+            cores that its process may use, or `threads` of them.
+        gpus: GPUs that Ray reserves for each replica; with 0.5 two replicas share one.
+        device: device of each replica's Predictor; "cuda:0" for replicas with a GPU, because each sees its own GPU as
+            the first one.
+        backend: backend of each replica's Predictor; None chooses one by the file and the device.
+        threads: CPU threads of each session of the Predictor; None uses the cores that the process may use.
+        max_wait_ms: longest estimated waiting time of an image, milliseconds; a longer one is answered with a 503.
+        api_key_file: path, the same on every node, of the file with the key that requests must send; None for no key.
+        root_path: prefix of every path, such as /fashion, if a proxy serves the application under one.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -57,14 +60,17 @@ class Arguments(BaseModel):
 
 
 def build(arguments: Arguments) -> serve.Application:
-    """The Ray Serve application, for `serve run fashion_infer.serve.ray:build model=NAME` and `ray.serve.run`.
+    """Make the Ray Serve application, for `serve run fashion_infer.serve.ray:build model=NAME` or `ray.serve.run`.
 
     Args:
-        arguments: see there.
+        arguments: the model and the settings of the replicas.
+
+    Returns:
+        The application, whose replicas load the model when Ray starts them.
     """
     values = arguments.model_dump()
 
-    def make() -> Any:  # Ray calls it in the replica; it must be a plain function
+    def make() -> Any:  # called in the replica; Ray requires a plain function
         return _application(Arguments(**values))
 
     replica = serve.ingress(make)()
@@ -81,7 +87,7 @@ def build(arguments: Arguments) -> serve.Application:
 
 
 def _application(options: Arguments) -> Any:
-    """The application of one replica, made in its process."""
+    """Make the ASGI application of one replica, in the replica's process."""
     from fashion_infer.serve.app import application
     from fashion_infer.serve.keys import read_key
 

@@ -1,4 +1,4 @@
-"""The JSON of requests and responses, for the OpenAPI document; the responses themselves are made by `to_dict`."""
+"""Schemas of the JSON in requests and responses, for the OpenAPI document only: other modules make the responses."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "An encoded image (JPEG, PNG, WebP, GIF, BMP, TIFF), alone or as the file `image` of a form. "
-        "The parameters may be fields of that form. No URL is fetched.",
+        "The parameters may be fields of that form. The server does not fetch URLs.",
         "content": {
             "image/*": OCTETS,
             "application/octet-stream": OCTETS,
@@ -27,7 +27,7 @@ IMAGE_BODY: dict[str, Any] = {
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """A description of an error (RFC 9457)."""
 
     type: str
     title: str
@@ -39,20 +39,20 @@ class Problem(BaseModel):
 
 
 class Score(BaseModel):
-    """A category."""
+    """A category and its score in [0, 1]."""
 
     name: str
     score: float
 
 
 class Attribute(Score):
-    """An attribute above the model's threshold."""
+    """An attribute that scores above the model's threshold."""
 
     group: str
 
 
 class Point(Score):
-    """A landmark in pixels of the upright image; the score is that of its visibility."""
+    """A landmark in pixels of the upright image; `score` is the probability of its `visibility`."""
 
     x: float
     y: float
@@ -60,7 +60,7 @@ class Point(Score):
 
 
 class Garment(BaseModel):
-    """One garment."""
+    """What the model recognised in one garment."""
 
     image: str | None
     width: int
@@ -75,21 +75,21 @@ class Garment(BaseModel):
 
 
 class Failure(BaseModel):
-    """What is wrong with a box, in its place."""
+    """The error of a box that cannot be used, in that box's place in the list."""
 
     image: str | None
     error: dict[str, str]
 
 
 class Why(BaseModel):
-    """What query and hit share, and where they differ."""
+    """The properties in which query and hit agree, and those in which they differ."""
 
     same: list[str]
     differs: list[str]
 
 
 class Similar(BaseModel):
-    """A hit."""
+    """One hit of a search."""
 
     id: str
     item: str | None
@@ -102,7 +102,7 @@ class Similar(BaseModel):
 
 
 class Query(BaseModel):
-    """What was searched for, and its hits, best first."""
+    """One query of a search, and its hits, best first."""
 
     box: list[float] | None
     category: str | None
@@ -111,7 +111,7 @@ class Query(BaseModel):
 
 
 class Found(BaseModel):
-    """The answer to a search."""
+    """The result of a search."""
 
     objects: list[Query]
     searched: int
@@ -129,7 +129,7 @@ class Item(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What became of one garment: added, replaced, unchanged or failed."""
+    """The outcome for one garment: added, replaced, unchanged or failed."""
 
     id: str
     status: str
@@ -137,17 +137,23 @@ class Outcome(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """What became of the garments of a photo."""
+    """The outcomes for all garments of a photo."""
 
     items: list[Outcome]
 
 
 def responses(model: Any, *, status: int = 200, problems: tuple[int, ...] = ()) -> dict[int | str, dict[str, Any]]:
-    """The responses of an endpoint for its documentation: its result, and the problems beside those of every one."""
-    every = (401, 413, 415, 422, 503, 504)
+    """Describe the responses of an endpoint for the OpenAPI document.
+
+    Args:
+        model: the pydantic model or type of the result.
+        status: the status of a response with a result.
+        problems: statuses of errors, besides those that every endpoint has.
+    """
+    common = (401, 413, 415, 422, 503, 504)
     described = {
         "description": "problem",
         "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
     }
     answers: dict[int | str, dict[str, Any]] = {status: {"model": model}}
-    return answers | dict.fromkeys(sorted({*every, *problems}), described)
+    return answers | dict.fromkeys(sorted({*common, *problems}), described)

@@ -1,4 +1,4 @@
-"""Runs the application in this process until it is told to stop: the socket, the signals, the log."""
+"""Server process of the application: its socket, its signals and its log."""
 
 import json
 import logging
@@ -17,24 +17,24 @@ from fastapi import FastAPI
 from fashion_infer.errors import UsageError
 from fashion_infer.serve.connections import Connection
 
-BACKLOG = 256  # connections that the system keeps until they are taken
-MAX_HEAD = 32_768  # bytes of a request's head
-KEPT_S = 5  # for the next request of a connection
-DRAIN_S = 60  # for the requests that are being worked on when the server is told to stop
-MAX_LINES = 10_000  # of the log, that whoever reads it has not taken yet
+BACKLOG = 256  # most connections that the system holds until the server accepts them
+MAX_HEAD = 32_768  # longest head of a request, bytes
+KEPT_S = 5  # seconds that a connection stays open for the next request
+DRAIN_S = 60  # seconds for the accepted requests to finish when the server stops
+MAX_LINES = 10_000  # most log lines that wait to be written; further ones are dropped
 
 
-def serve(app: FastAPI, host: str, port: int, about: dict[str, str | None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted and return.
+def serve(app: FastAPI, host: str, port: int, facts: dict[str, str | None]) -> None:
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return.
 
     Args:
-        app: of `application`.
-        host: address to listen on.
-        port: 0 for any that is free.
-        about: what the first line of the log says beside the address.
+        app: the application that `fashion_infer.serve.app.application` made.
+        host: the address to listen on.
+        port: the port to listen on; 0 for any free one.
+        facts: additional fields of the first line of the log, which has the server's URL.
 
     Raises:
-        UsageError: the address cannot be used.
+        UsageError: the server cannot listen on this address and port.
     """
     with _listening(host, port) as listener, _log():
         config = uvicorn.Config(
@@ -54,7 +54,7 @@ def serve(app: FastAPI, host: str, port: int, about: dict[str, str | None]) -> N
         )
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        _log_line("serving", url=f"http://{shown}:{address[1]}", **about)
+        _log_line("serving", url=f"http://{shown}:{address[1]}", **facts)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stopped)
         uvicorn.Server(config).run(sockets=[listener])
@@ -62,11 +62,12 @@ def serve(app: FastAPI, host: str, port: int, about: dict[str, str | None]) -> N
 
 
 def _stopped(*_: object) -> None:
-    """Do nothing: uvicorn sends the signal again once it has stopped by it."""
+    """Do nothing: uvicorn raises the signal again after it has stopped, and that must not end the process."""
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket; UsageError if there can be none on this address and port."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
@@ -78,7 +79,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _log() -> Iterator[None]:
-    """Every record as a JSON line on stderr, written by a thread: a reader that stops must not stop the server."""
+    """Write log records as JSON lines on stderr in a separate thread, so that a slow reader cannot block the server."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_LINES)
     writer = logging.StreamHandler(sys.stderr)
     writer.setFormatter(_JsonLines())
@@ -95,7 +96,7 @@ def _log() -> Iterator[None]:
 
 
 class _Lines(QueueHandler):
-    """Drops what nobody takes, instead of waiting."""
+    """A handler that drops records while the queue is full, instead of waiting."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
@@ -105,7 +106,7 @@ class _Lines(QueueHandler):
 
 
 class _JsonLines(logging.Formatter):
-    """A request's line is JSON already; the others become it."""
+    """A formatter that makes a JSON line of each record; the lines of requests are JSON already."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -116,5 +117,6 @@ class _JsonLines(logging.Formatter):
 
 
 def _log_line(event: str, **facts: str | None) -> None:
+    """Log an event of the server itself."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
     logging.getLogger("fashion_infer.requests").info(json.dumps({"time": time, "event": event, **facts}))

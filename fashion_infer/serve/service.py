@@ -1,4 +1,4 @@
-"""What the endpoints call: the Predictor's queue and the gallery's threads, awaited, and nothing that blocks."""
+"""The Predictor and the gallery as coroutines, so that no endpoint blocks the event loop."""
 
 import asyncio
 import logging
@@ -24,15 +24,15 @@ from fashion_infer.serve.admission import Admission
 from fashion_infer.serve.metrics import Metrics
 from fashion_infer.serve.problems import RefusedError
 
-MAX_WAITING = 64  # for the gallery's threads
-WARM_UP = 16  # pictures
+MAX_WAITING = 64  # most calls that wait for, or run in, the threads of one kind
+WARM_UP = 16  # pictures that the model processes before the server is ready
 
 Result = TypeVar("Result")
 logger = logging.getLogger("fashion_infer")
 
 
 class Threads:
-    """A few threads for what blocks, and a bounded queue before them."""
+    """A few threads for calls that block, with a bounded queue."""
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=f"fashion-infer-{name}")
@@ -40,13 +40,13 @@ class Threads:
         self._pending = 0
 
     async def run(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        """Call a function in one of the threads.
+        """Call a function in one of the threads and return its result.
 
         Raises:
-            QueueFullError: too many calls wait already.
+            QueueFullError: too many calls are already waiting.
         """
         if self._pending >= MAX_WAITING:
-            raise QueueFullError(f"{MAX_WAITING} requests wait for the {self._name} already: try again later")
+            raise QueueFullError(f"{MAX_WAITING} requests are already waiting for the {self._name}: try again later")
         self._pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **options))
@@ -54,19 +54,20 @@ class Threads:
             self._pending -= 1
 
     def close(self) -> None:
-        """Let what runs come to its end."""
+        """Cancel the waiting calls, and wait until the running ones have finished."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Service:
-    """One Predictor, and perhaps one Gallery, for many requests at once.
+    """One Predictor and an optional Gallery, shared by all requests.
 
     Attributes:
-        predictor: never used by a thread that waits for it, but for the gallery's writer.
-        gallery: None where there is none.
-        admission: of images to the Predictor.
-        metrics: what is counted on the way.
-        warm: whether the model has run.
+        predictor: the Predictor. Requests await its results; only the warm-up and the gallery's writer call it in a
+            thread that blocks.
+        gallery: the gallery, None for a server without one.
+        admission: the limit on the waiting time of images.
+        metrics: the Prometheus metrics.
+        warm: whether the warm-up has finished.
     """
 
     def __init__(self, predictor: Predictor, gallery: Gallery | None, max_wait: float) -> None:
@@ -75,40 +76,45 @@ class Service:
         self.metrics = Metrics(predictor, self.admission)
         self.warm = False
         self._readers = Threads(usable_cores(), "gallery")
-        self._writer = Threads(1, "gallery's writer")  # one at a time writes to a gallery anyway
+        self._writer = Threads(1, "gallery's writer")  # a gallery allows only one writer at a time
 
     def model_name(self) -> str:
-        """The name that the model goes by: its file's, without the suffix."""
+        """The model's name in KServe v2 and on the page: the name of its file without the suffix."""
         return self.predictor.path.stem
 
     async def warm_up(self) -> None:
-        """Run the model, and learn how fast it is."""
+        """Run the model on a few pictures, and measure its pace for the admission of images."""
         picture = BytesIO()
         noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((256, 256)).resize((1024, 1024)).save(picture, "JPEG")
         pictures: list[Any] = [picture.getvalue()] * WARM_UP
-        for _ in range(2):  # the first time for the memory that the second does not need to ask for
+        for _ in range(2):  # only the second time is kept: the first run allocates the memory
             start = monotonic()
             await self._readers.run(self.predictor.predict, pictures)
             self.admission.per_image = (monotonic() - start) / WARM_UP
         self.warm = True
 
     def is_ready(self) -> bool:
-        """Whether requests would be answered now."""
+        """Whether the server can answer requests now."""
         return self.warm and not self.admission.is_stalled()
 
     async def predict(self, image: bytes, boxes: Sequence[Box] | None, deadline: float | None) -> list[Prediction]:
-        """Predictions of the whole image, or of each of its boxes.
+        """Recognise the garment of the whole image, or of each of its boxes.
 
         Args:
-            image: encoded.
-            boxes: x1 y1 x2 y2 each, pixels of the upright image.
-            deadline: on the monotonic clock, by which the network must have started.
+            image: the encoded image.
+            boxes: the boxes, each x1 y1 x2 y2 in pixels of the upright image; None for the whole image.
+            deadline: latest start of the network, seconds on the monotonic clock; None for no deadline.
+
+        Returns:
+            One Prediction, or one for each box; a box that cannot be used gives a Prediction with `error`.
 
         Raises:
-            RefusedError: it would wait too long.
-            ImageError: the image is bad; a bad box gives a Prediction with `error`.
-            QueueFullError, DeadlineExceededError, PredictorClosedError: as they say.
+            RefusedError: the image would wait too long.
+            ImageError: the image cannot be used.
+            QueueFullError: the Predictor's queue is full.
+            DeadlineExceededError: the deadline passed before the network started.
+            PredictorClosedError: the Predictor is closed.
         """
         with self.admission.admitted(1 if boxes is None else max(1, len(boxes))):
             if boxes is None:
@@ -123,15 +129,19 @@ class Service:
     async def run(
         self, sources: Sequence[tuple[bytes | NDArray[np.uint8], Box | None]], images: int, deadline: float | None
     ) -> Outputs:
-        """The network's outputs as they are, of encoded images with their boxes, or of batches.
+        """Run the network on encoded images or on batches, without making Predictions of its outputs.
 
         Args:
-            sources: at least one.
-            images: how many they are together.
-            deadline: as `predict`.
+            sources: one or more encoded images with an optional box each, or batches uint8 [N, S, S, 3] without boxes.
+            images: number of images in all sources together.
+            deadline: latest start of the network, seconds on the monotonic clock; None for no deadline.
+
+        Returns:
+            The network's outputs by name, float32 [images, ...], in the order of the sources.
 
         Raises:
-            RefusedError, ImageError, QueueFullError, DeadlineExceededError, PredictorClosedError: as `predict`.
+            RefusedError, QueueFullError, DeadlineExceededError, PredictorClosedError: as for `predict`.
+            ImageError: an image, box or batch cannot be used.
         """
         with self.admission.admitted(images):
             futures = []
@@ -140,34 +150,37 @@ class Service:
                     futures.append(self.predictor.submit_run(source, box, deadline_ms=_left(deadline)))
                 parts = [await asyncio.wrap_future(future) for future in futures]
             finally:
-                for future in futures:  # of the others, when one failed or the client has gone
+                for future in futures:  # if one failed or the client left, the others are not needed
                     future.cancel()
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     async def read(self, function: Callable[[Gallery], Result]) -> Result:
-        """Call a function with the gallery, in a thread; any number read at once.
+        """Call a function that only reads the gallery; several may run at the same time.
+
+        Args:
+            function: the function, which gets the gallery and runs in a thread.
 
         Raises:
-            RefusedError: there is no gallery.
-            QueueFullError: too many wait already.
+            RefusedError: the server has no gallery.
+            QueueFullError: too many calls are already waiting.
         """
         return await self._readers.run(function, self.needed_gallery())
 
     async def write(self, function: Callable[[Gallery], Result]) -> Result:
-        """The same for a function that changes the gallery; one at a time."""
+        """Call a function that changes the gallery, like `read`; only one runs at a time."""
         return await self._writer.run(function, self.needed_gallery())
 
     async def in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Call a function that takes its time, but needs no gallery."""
+        """Call a slow function that does not need the gallery in a thread."""
         return await self._readers.run(function, *args)
 
     def close(self) -> None:
-        """Let the threads come to their end; Predictor and Gallery stay open, they are the caller's."""
+        """End the threads; the Predictor and the Gallery stay open, because the caller closes them."""
         self._readers.close()
         self._writer.close()
 
     def needed_gallery(self) -> Gallery:
-        """The gallery; RefusedError (404) where there is none."""
+        """The gallery; raises RefusedError (404) if the server has none."""
         if self.gallery is None:
             detail = "this server has no gallery: start it with fashion-infer serve MODEL --gallery PLACE"
             raise RefusedError(404, detail, name="NoGalleryError")
@@ -175,5 +188,5 @@ class Service:
 
 
 def _left(deadline: float | None) -> float | None:
-    """Milliseconds until a deadline."""
+    """Milliseconds until a deadline on the monotonic clock; None without a deadline."""
     return None if deadline is None else (deadline - monotonic()) * 1e3

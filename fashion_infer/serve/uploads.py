@@ -1,4 +1,4 @@
-"""What a request brings: an image, alone or in a form, and the parameters that came with it."""
+"""Parser of uploads: an image alone or in a form, and the parameters that are sent with it."""
 
 import asyncio
 import json
@@ -15,10 +15,10 @@ from fashion_infer.errors import UsageError
 from fashion_infer.serve.door import MAX_BODY
 from fashion_infer.serve.problems import RefusedError
 
-MAX_BOXES = 64
-MAX_FIELDS = 16
-MAX_FIELD_BYTES = 65_536
-PIECE = 262_144  # bytes of a form that are parsed before others get their turn
+MAX_BOXES = 64  # most boxes in one request
+MAX_FIELDS = 16  # most fields in a form
+MAX_FIELD_BYTES = 65_536  # longest field of a form, bytes
+PIECE = 262_144  # bytes of a form that are parsed before other requests get a turn
 Boxes = Annotated[list[tuple[float, float, float, float]], Field(max_length=MAX_BOXES)]
 
 _BOXES: TypeAdapter[Boxes] = TypeAdapter(Boxes)
@@ -26,11 +26,11 @@ _BOXES: TypeAdapter[Boxes] = TypeAdapter(Boxes)
 
 @dataclass
 class Upload:
-    """An image and the fields that came with it in a form.
+    """An uploaded image and the fields of its form.
 
     Attributes:
-        image: encoded, perhaps of no bytes.
-        fields: by name; none where the image came alone.
+        image: the encoded image; may be empty.
+        fields: the form's text fields by name; empty if the image was sent without a form.
     """
 
     image: bytes
@@ -38,10 +38,10 @@ class Upload:
 
 
 async def read_upload(request: Request) -> Upload:
-    """The image of a request.
+    """Read the image of a request.
 
     Raises:
-        RefusedError: another content type, a broken form, or one without an image.
+        RefusedError: the content type is not an image's or a form's, or the form is malformed or has no image.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -53,6 +53,7 @@ async def read_upload(request: Request) -> Upload:
 
 
 async def _read_form(request: Request) -> Upload:
+    """Read the image of a form, and its text fields."""
     parser = MultiPartParser(
         request.headers,
         _in_pieces(await request.body()),
@@ -60,7 +61,7 @@ async def _read_form(request: Request) -> Upload:
         max_fields=MAX_FIELDS,
         max_part_size=MAX_FIELD_BYTES,
     )
-    parser.spool_max_size = MAX_BODY  # in memory, where it is anyway
+    parser.spool_max_size = MAX_BODY  # no temporary file: the body is in memory anyway
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
@@ -74,17 +75,17 @@ async def _read_form(request: Request) -> Upload:
 
 
 async def _in_pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    """A body as a stream that lets other requests have their turn."""
+    """Split a body into pieces, and let other requests run after each of them."""
     for start in range(0, len(body), PIECE):
         yield body[start : start + PIECE]
         await asyncio.sleep(0)
 
 
 def boxes_of(text: str | None) -> Boxes | None:
-    """Boxes from their JSON.
+    """Parse boxes from JSON; None without boxes.
 
     Raises:
-        UsageError: it is none, or there are more than 64.
+        UsageError: the text is not JSON of boxes, or has more than MAX_BOXES.
     """
     if text is None:
         return None
@@ -98,17 +99,17 @@ def boxes_of(text: str | None) -> Boxes | None:
 
 
 def payload_of(text: str | None) -> dict[str, Any] | None:
-    """The user's own columns from their JSON.
+    """Parse the user's own columns from JSON; None without columns.
 
     Raises:
-        UsageError: it is no JSON object.
+        UsageError: the text is not a JSON object.
     """
     if text is None:
         return None
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"payload is no JSON: {error}") from error
+        raise UsageError(f"payload is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise UsageError('payload must be a JSON object of your own columns, such as {"price": 30}')
     return payload

@@ -84,7 +84,7 @@ def test_quiet_leaves_errors_only(run: Callable[..., Any], photos: Path, tmp_pat
     (tmp_path / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
     (tmp_path / "b.heic").write_bytes(b"-")
     words = ("predict", "fashionnet-lite", tmp_path, "--json")
-    assert "passed over" in run(*words).stderr
+    assert "skipped" in run(*words).stderr
     assert run("-q", *words).stderr == ""
     assert "error: " in run("-q", "predict", "fashionnet-lite", photos / "b.jpg").stderr
 

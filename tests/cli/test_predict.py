@@ -145,7 +145,7 @@ def test_each_bad_input_fails_alone(
     bad = ["empty", "none/*.jpg", "https://a.b/c.jpg", "x" * 300, os.fsdecode(b"\xdf.jpg")]
     result = run("predict", MODEL, *bad, photos / "a.jpg", "some", "--json", folder=tmp_path)
     fails(result, 4, "5 of 7 images could not be used")
-    assert "some: passed over 1 of 2 files: 1 .heic (no decoder for it)" in result.stderr
+    assert "some: skipped 1 of 2 files: 1 .heic (no decoder for it)" in result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert {line["image"] for line in lines if "error" in line} == {*bad}
     assert [line["image"] for line in lines if "error" not in line] == [str(photos / "a.jpg"), "some/IMG_1"]

@@ -1,4 +1,4 @@
-"""A real server process on a port of its own, and plain HTTP to it."""
+"""Fixtures: real server processes, each on its own port, and plain HTTP requests to them."""
 
 import http.client
 import json
@@ -24,12 +24,12 @@ from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.rendering import render
 
 ROOT = Path(__file__).parents[2]
-SOON = 60.0  # seconds within which everything here happens, on the slowest machine
+SOON = 60.0  # seconds that any step of these tests may take, even on a slow machine
 
 
 @dataclass
 class Answer:
-    """A response that was read whole."""
+    """A response that was read completely."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass
 class Running:
-    """A server and the lines of its log so far."""
+    """A server process and the lines of its log so far."""
 
     process: subprocess.Popen[str]
     url: str = ""
@@ -58,7 +58,7 @@ class Running:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection(*self.address, timeout=SOON)
         with closing(connection):
             connection.request(method, path, body, dict(headers or {}))
@@ -71,7 +71,7 @@ class Running:
         )
 
     def metric(self, name: str) -> float:
-        """The value of a metric with its labels, 0 where it is not there yet."""
+        """The value of a metric with its labels, 0 if it does not exist yet."""
         match = re.search(rf"^{re.escape(name)} (\S+)$", self.ask("GET", "/metrics").body.decode(), re.MULTILINE)
         return float(match[1]) if match else 0.0
 
@@ -79,12 +79,12 @@ class Running:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Tell it to stop, and wait for its exit code."""
+        """Send a signal to the server, and return its exit code."""
         self.process.send_signal(number)
         return self.end()
 
     def end(self) -> int:
-        """Its exit code, once all of its log is there."""
+        """Wait until the server has ended and its log is complete; returns the exit code."""
         code = self.process.wait(SOON)
         assert self.follower is not None
         self.follower.join(SOON)
@@ -96,7 +96,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture(scope="session")
 def model() -> Path:
-    """A real model that is there without torch."""
+    """A real model, which does not need torch."""
     return find_model("fashionnet-lite")
 
 
@@ -104,8 +104,8 @@ def started(arguments: list[str], patch: str = "") -> Running:
     """Start `fashion-infer serve` and wait until it is ready.
 
     Args:
-        arguments: of the command.
-        patch: Python that runs before it, to make a limit small enough for a test.
+        arguments: arguments of the command.
+        patch: Python code that runs before the command, to lower a limit for a test.
     """
     code = f"import fashion_infer.serve.connections as connections, fashion_infer.serve.door as door\n{patch}\n"
     process = subprocess.Popen(
@@ -115,10 +115,10 @@ def started(arguments: list[str], patch: str = "") -> Running:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     server = Running(process)
-    told = threading.Event()
-    server.follower = threading.Thread(target=_follow, args=(server, told), daemon=True)
+    announced = threading.Event()
+    server.follower = threading.Thread(target=_follow, args=(server, announced), daemon=True)
     server.follower.start()
-    assert told.wait(SOON), "the server does not start"
+    assert announced.wait(SOON), "the server does not start"
     assert server.url, server.lines
     for _ in range(600):
         if server.ask("GET", "/health/ready").status == 200:
@@ -127,7 +127,8 @@ def started(arguments: list[str], patch: str = "") -> Running:
     raise AssertionError("the server does not become ready")
 
 
-def _follow(server: Running, told: threading.Event) -> None:
+def _follow(server: Running, announced: threading.Event) -> None:
+    """Collect the lines of the log; set the event when the server announces its URL, or ends."""
     assert server.process.stderr is not None
     with server.process.stderr as lines:
         for line in lines:
@@ -138,13 +139,13 @@ def _follow(server: Running, told: threading.Event) -> None:
             server.lines.append(entry)
             if entry.get("event") == "serving":
                 server.url = entry["url"]
-                told.set()
-    told.set()
+                announced.set()
+    announced.set()
 
 
 @pytest.fixture
 def start(model: Path) -> Iterator[Start]:
-    """Starts servers of the small model, which end with the test."""
+    """A function that starts servers of the small model, which are killed after the test."""
     servers: list[Running] = []
 
     def start(*arguments: str, patch: str = "") -> Running:
@@ -159,7 +160,7 @@ def start(model: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, model: Path, pictures: Path) -> Path:
-    """A gallery of 24 rendered garments; the server of this folder writes to it."""
+    """A gallery of 24 rendered garments; the fixture `server` writes to it."""
     place = tmp_path_factory.mktemp("shop") / "shop.gallery"
     with Predictor(model, threads=1) as predictor, Gallery(place, predictor) as gallery:
         photos = sorted(pictures.iterdir())
@@ -169,7 +170,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, model: Path, pictures: Path) 
 
 @pytest.fixture(scope="session")
 def server(model: Path, shop: Path) -> Iterator[Running]:
-    """One server for all tests that leave it as it is."""
+    """One server for all tests that do not change its state."""
     running = started([str(model), "--port", "0", "--threads", "1", "--gallery", str(shop), "--max-wait-ms", "60000"])
     yield running
     assert running.stop() == 0
@@ -177,11 +178,11 @@ def server(model: Path, shop: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def photo() -> bytes:
-    """A rendered garment, an encoded JPEG."""
+    """A rendered garment as an encoded JPEG."""
     return to_jpeg(render(1, 0, size=256))
 
 
 @pytest.fixture(scope="session")
 def big_photo() -> bytes:
-    """The same of four megapixels, which takes its time."""
+    """A photo of four megapixels, which takes longer to process."""
     return to_jpeg(render(1, 0, size=2048))

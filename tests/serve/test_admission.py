@@ -1,4 +1,4 @@
-"""Who may come in; the clock is a list of times."""
+"""Admission control, with a clock that the tests set."""
 
 import pytest
 
@@ -23,17 +23,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def keep_busy(gate: Admission, clock: Clock, seconds: float, images: int) -> None:
-    """One image after the other leaves, while so many are always pending."""
+    """Finish 1000 images, `seconds` apart, while `images` are pending all the time."""
     inside = [gate.admitted(1) for _ in range(images)]
-    for one in inside:
-        one.__enter__()
+    for admitted in inside:
+        admitted.__enter__()
     for _ in range(1000):
         clock.now += seconds
         inside.pop(0).__exit__(None, None, None)
         inside.append(gate.admitted(1))
         inside[-1].__enter__()
-    for one in inside:
-        one.__exit__(None, None, None)
+    for admitted in inside:
+        admitted.__exit__(None, None, None)
 
 
 def test_it_learns_the_pace_while_all_cores_are_busy(clock) -> None:
@@ -43,19 +43,19 @@ def test_it_learns_the_pace_while_all_cores_are_busy(clock) -> None:
     assert gate.pending == 0
 
 
-def test_it_learns_nothing_while_there_is_little_to_do(clock) -> None:
+def test_it_learns_nothing_while_a_core_is_idle(clock) -> None:
     gate = Admission(10.0, cores=2)
     gate.per_image = 0.01
     keep_busy(gate, clock, 5.0, images=1)
     assert gate.per_image == 0.01
 
 
-def test_what_would_wait_too_long_is_refused(clock) -> None:
+def test_an_image_that_would_wait_too_long_is_refused(clock) -> None:
     gate = Admission(0.1, cores=2)
     gate.per_image = 0.03
     with gate.admitted(2):
         assert gate.expected_wait() == pytest.approx(0.03)
-        with gate.admitted(3):  # however many they are, they begin in time
+        with gate.admitted(3):  # a request is admitted by the wait of its first image
             assert gate.expected_wait() == pytest.approx(0.12)
             with pytest.raises(RefusedError, match="5 images are before yours, which would wait 120 ms") as refused:
                 gate.check()
@@ -65,14 +65,14 @@ def test_what_would_wait_too_long_is_refused(clock) -> None:
     assert gate.pending == 0
 
 
-def test_a_core_that_is_free_is_used_whatever_the_pace(clock) -> None:
+def test_an_idle_core_admits_an_image_whatever_the_pace(clock) -> None:
     gate = Admission(0.0, cores=2)
     gate.per_image = 100.0
     with gate.admitted(1):
         gate.check()
 
 
-def test_what_failed_gives_its_place_back_and_teaches_nothing(clock) -> None:
+def test_a_failed_request_is_no_longer_pending_and_does_not_change_the_pace(clock) -> None:
     gate = Admission(1.0, cores=1)
     gate.per_image = 0.5
     with pytest.raises(ValueError, match="bad"), gate.admitted(1):
@@ -92,7 +92,7 @@ def test_a_network_that_hangs_is_noticed(clock) -> None:
         with gate.admitted(1):
             pass
         clock.now += 9
-        assert not gate.is_stalled()  # a result came meanwhile
+        assert not gate.is_stalled()  # there was a result in the meantime
         clock.now += 2
         assert gate.is_stalled()
     assert not gate.is_stalled()

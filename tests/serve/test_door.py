@@ -1,4 +1,4 @@
-"""What every request passes: key, id, deadline, limits, log."""
+"""The middleware of every request: key, id, deadline, limits and log."""
 
 import json
 from base64 import b64encode
@@ -40,7 +40,7 @@ def test_everything_needs_the_key(locked, path) -> None:
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_but_health(locked, path) -> None:
+def test_health_checks_need_no_key(locked, path) -> None:
     assert locked.ask("GET", path).status == 200
 
 
@@ -53,7 +53,7 @@ def test_but_health(locked, path) -> None:
         {"Authorization": f"Basic {b64encode(b'me:' + KEY.encode()).decode()}"},
     ],
 )
-def test_with_the_key(locked, photo, headers) -> None:
+def test_the_key_is_accepted_in_each_header(locked, photo, headers) -> None:
     assert locked.ask("GET", "/", headers=headers).status == 200
     assert locked.ask("POST", "/v1/predict", photo, headers | {"Content-Type": "image/jpeg"}).status == 200
 
@@ -73,9 +73,9 @@ def test_the_request_id_is_the_clients_or_a_new_one(server) -> None:
         server.ask("GET", "/health/live", headers={"X-Request-Id": "a.b:c_d-1"}).headers["x-request-id"] == "a.b:c_d-1"
     )
     for bad in ("", "a b", "é", "x" * 129, 'a"b', "a;b"):
-        given = server.ask("GET", "/health/live", headers={"X-Request-Id": bad.encode()}).headers["x-request-id"]
-        assert given != bad
-        assert len(given) == 32
+        id = server.ask("GET", "/health/live", headers={"X-Request-Id": bad.encode()}).headers["x-request-id"]
+        assert id != bad
+        assert len(id) == 32
 
 
 def test_a_deadline_that_has_passed(server, big_photo) -> None:
@@ -85,12 +85,12 @@ def test_a_deadline_that_has_passed(server, big_photo) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "1e9", "nan", "99999999", "", "1.", "٣"])
-def test_a_deadline_that_is_none(server, photo, text) -> None:
+def test_a_malformed_deadline_is_refused(server, photo, text) -> None:
     answer = server.ask("POST", "/v1/predict", photo, {"X-Deadline-Ms": text.encode(), "Content-Type": "image/jpeg"})
     assert (answer.status, answer.json()["name"]) == (400, "UsageError")
 
 
-def test_what_would_wait_too_long_is_refused_and_counted(start, big_photo) -> None:
+def test_images_that_would_wait_too_long_are_refused_and_counted(start, big_photo) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     server = start("--max-wait-ms", "0")
@@ -107,7 +107,7 @@ def test_what_would_wait_too_long_is_refused_and_counted(start, big_photo) -> No
     assert server.metric("fashion_infer_pending_images") == 0
 
 
-def test_metrics_say_why_batches_left(server, photo) -> None:
+def test_metrics_say_why_batches_started(server, photo) -> None:
     before = server.metric("fashion_infer_inferences_total")
     assert server.post("/v1/predict?boxes=[[0,0,99,99],[0,0,50,50],[9,9,60,60]]", photo).status == 200
     assert server.metric("fashion_infer_inferences_total") == before + 3
@@ -131,13 +131,13 @@ def test_one_json_line_a_request(server, photo) -> None:
         server.post(path, photo, X_Request_Id=id)
     server.ask("GET", "/metrics")
     for _ in range(1000):
-        found = {
+        lines = {
             line["request_id"]: line for line in list(server.lines) if line.get("request_id", "").startswith("line-")
         }
-        if len(found) == 2:
+        if len(lines) == 2:
             break
         server.ask("GET", "/health/live")
-    good, bad = found["line-1"], found["line-2"]
+    good, bad = lines["line-1"], lines["line-2"]
     assert (good["method"], good["path"], good["status"], good["error"]) == ("POST", "/v1/predict", 200, None)
     assert good["bytes"] == len(photo)
     assert good["ms"] > 0
@@ -152,7 +152,7 @@ def test_a_wrong_method_is_a_problem(server) -> None:
 
 def test_behind_a_proxy_with_a_prefix(start, photo) -> None:
     server = start("--root-path", "/fashion")
-    for prefix in ("", "/fashion"):  # cut off by the proxy, or not
+    for prefix in ("", "/fashion"):  # the proxy may or may not remove the prefix
         assert server.post(f"{prefix}/v1/predict", photo).status == 200
         assert server.ask("GET", f"{prefix}/health/ready").status == 200
     assert json.loads(server.ask("GET", "/openapi.json").body)["servers"] == [{"url": "/fashion"}]

@@ -1,4 +1,4 @@
-"""Clients that are slow, broken, many or hostile; each time others are served meanwhile."""
+"""Clients that are slow, broken, numerous or hostile: the server still serves the others."""
 
 import json
 import resource
@@ -26,8 +26,8 @@ def connected(server: Running) -> socket.socket:
     return socket.create_connection(server.address, timeout=SOON)
 
 
-def said(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+def received(connection: socket.socket) -> bytes:
+    """Everything that the server sends until it closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -43,7 +43,7 @@ def still_serves(server: Running, photo: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def impatient(model: Path) -> Iterator[Running]:
-    """A server whose patience is half a second."""
+    """A server that waits only half a second for a head or a body."""
     patch = "connections.SILENT_S = door.BODY_S = 0.5"
     running = started([str(model), "--port", "0", "--threads", "1", "--max-wait-ms", "60000"], patch)
     yield running
@@ -51,15 +51,15 @@ def impatient(model: Path) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/pre", HEAD], ids=["silence", "half a line", "half a head"])
-def test_who_does_not_end_a_head_is_closed(impatient, photo, sent) -> None:
+def test_a_connection_with_an_incomplete_head_is_closed(impatient, photo, sent) -> None:
     with closing(connected(impatient)) as slow:
         slow.sendall(sent)
         still_serves(impatient, photo)
-        assert said(slow) == b""
+        assert received(slow) == b""
 
 
-def test_a_head_that_drips_is_closed(impatient, photo) -> None:
-    """A byte at a time does not make the time longer."""
+def test_a_head_that_arrives_slowly_is_closed(impatient, photo) -> None:
+    """Sending one byte at a time does not extend the time limit."""
     with closing(connected(impatient)) as slow, pytest.raises(OSError):
         end = monotonic() + SOON
         while monotonic() < end:
@@ -71,16 +71,16 @@ def test_a_head_that_drips_is_closed(impatient, photo) -> None:
 @pytest.mark.parametrize(
     "announced", [b"Content-Length: 1000\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\nhalf"]
 )
-def test_half_a_body_is_told(impatient, photo, announced) -> None:
+def test_an_incomplete_body_gets_a_response(impatient, photo, announced) -> None:
     with closing(connected(impatient)) as slow:
         slow.sendall(HEAD + announced)
         still_serves(impatient, photo)
-        answer = said(slow)
+        answer = received(slow)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"SlowBodyError" in answer
 
 
-def test_a_refused_body_is_not_read_for_ever(impatient, photo) -> None:
+def test_a_refused_body_is_not_read_without_limit(impatient, photo) -> None:
     with closing(connected(impatient)) as endless:
         endless.sendall(HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
         end = monotonic() + SOON
@@ -103,7 +103,7 @@ def open_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_5000_silent_connections_keep_nobody_out(start, photo) -> None:
+def test_5000_silent_connections_do_not_block_others(start, photo) -> None:
     server = start(patch="connections.SILENT_S = 600")
     with open_files(6000), ExitStack() as stack:
         for number in range(5000):
@@ -116,19 +116,19 @@ def test_5000_silent_connections_keep_nobody_out(start, photo) -> None:
     assert server.stop() == 0
 
 
-def test_more_requests_at_work_than_connections_are_told(start, photo) -> None:
+def test_requests_beyond_the_limit_of_connections_get_a_response(start, photo) -> None:
     server = start("--max-wait-ms", "60000", patch="connections.MAX_CONNECTIONS = 4")
     with ExitStack() as stack:
         for _ in range(4):
             busy = stack.enter_context(closing(connected(server)))
             busy.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n")
-            assert busy.recv(100).startswith(b"HTTP/1.1 100 ")  # its body is waited for
+            assert busy.recv(100).startswith(b"HTTP/1.1 100 ")  # the server waits for the body
         answer = server.ask("GET", "/health/live")
         assert (answer.status, answer.json()["name"]) == (503, "OverloadedError")
     still_serves(server, photo)
 
 
-def test_the_work_of_a_client_that_left_is_dropped(start, big_photo) -> None:
+def test_requests_of_clients_that_left_are_dropped(start, big_photo) -> None:
     server = start("--max-wait-ms", "600000")
     before = server.metric("fashion_infer_inferences_total")
     with ExitStack() as stack:
@@ -136,9 +136,9 @@ def test_the_work_of_a_client_that_left_is_dropped(start, big_photo) -> None:
             leaving = stack.enter_context(closing(connected(server)))
             leaving.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(big_photo) + big_photo)
     end = monotonic() + SOON
-    gone = 0.0
-    while gone + server.metric("fashion_infer_pending_images") < 1 or server.metric("fashion_infer_pending_images"):
-        gone = server.metric('fashion_infer_failures_total{error="ClientGoneError"}')
+    dropped = 0.0
+    while dropped + server.metric("fashion_infer_pending_images") < 1 or server.metric("fashion_infer_pending_images"):
+        dropped = server.metric('fashion_infer_failures_total{error="ClientGoneError"}')
         assert monotonic() < end
     assert server.metric('fashion_infer_failures_total{error="ClientGoneError"}') > 0
     assert server.metric("fashion_infer_inferences_total") - before < 200
@@ -148,9 +148,9 @@ def test_the_work_of_a_client_that_left_is_dropped(start, big_photo) -> None:
 def test_a_body_longer_than_announced(server, photo) -> None:
     with closing(connected(server)) as liar:
         liar.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(photo) + photo + b"\x00\x01more\r\n\r\n")
-        answer = said(liar)
+        answer = received(liar)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.count(b"HTTP/1.1 400 ") <= 1  # what is too much is no request
+    assert answer.count(b"HTTP/1.1 400 ") <= 1  # the surplus bytes are not a valid request
     still_serves(server, photo)
 
 
@@ -159,7 +159,7 @@ def test_bodies_above_the_limit(start, photo) -> None:
     large = bytes(20_001)
     answer = server.post("/v1/predict", large)
     assert (answer.status, answer.json()["name"]) == (413, "TooLargeError")
-    with closing(connected(server)) as liar:  # not announced
+    with closing(connected(server)) as liar:  # without a Content-Length
         liar.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4e21\r\n" + large + b"\r\n0\r\n\r\n")
         assert liar.recv(100).startswith(b"HTTP/1.1 413 ")
     with closing(connected(server)) as liar:
@@ -177,7 +177,7 @@ def test_all_bodies_together_are_bounded(start, photo) -> None:
             assert monotonic() < end
     assert answer.json()["name"] == "OverloadedError"
     end = monotonic() + SOON
-    while server.post("/v1/predict", bytes(6_000)).status == 503:  # until the holder's leaving is seen
+    while server.post("/v1/predict", bytes(6_000)).status == 503:  # until the server notices that the holder left
         assert monotonic() < end
 
 
@@ -217,10 +217,10 @@ def test_a_pixel_bomb_is_refused_from_its_header(server, photo) -> None:
         "/page.html",
     ],
 )
-def test_paths_lead_to_no_file(server, path) -> None:
+def test_paths_cannot_reach_files(server, path) -> None:
     with closing(connected(server)) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-        answer = said(connection)
+        answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"root:" not in answer
 
@@ -241,10 +241,10 @@ def test_paths_lead_to_no_file(server, path) -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_heads_that_are_none(server, photo, head) -> None:
+def test_malformed_heads_do_no_harm(server, photo, head) -> None:
     with closing(connected(server)) as connection:
         connection.sendall(head)
-        answer = said(connection)
+        answer = received(connection)
     headers = answer.partition(b"\r\n\r\n")[0].lower()
     assert b"\nset-cookie" not in headers
     assert b"traceback" not in answer.lower()
@@ -282,7 +282,7 @@ def test_many_requests_at_once_are_each_answered_or_refused(start, photo, big_ph
     assert server.ask("GET", "/health/ready").status == 200
 
 
-def test_sigterm_under_load_answers_what_was_accepted(start, big_photo) -> None:
+def test_sigterm_under_load_answers_the_accepted_requests(start, big_photo) -> None:
     server = start("--max-wait-ms", "600000")
     answered: list[int] = []
     broken: list[bytes] = []
@@ -308,12 +308,12 @@ def test_sigterm_under_load_answers_what_was_accepted(start, big_photo) -> None:
     assert set(answered) == {200}
     logged = [line for line in server.lines if line.get("path") == "/v1/predict"]
     assert {line["status"] for line in logged} == {200}
-    assert len(logged) == len(answered)  # what was accepted was answered, and its client has the answer
+    assert len(logged) == len(answered)  # every accepted request was answered, and its client got the answer
     assert server.lines[-1]["event"] == "stopped"
 
 
 def test_sigterm_waits_for_an_answer(start, big_photo) -> None:
-    """16 requests are on their way when the server is told to stop: all are answered, none comes in later."""
+    """16 requests are pending when the server gets SIGTERM, and all of them are answered."""
     server = start("--max-wait-ms", "600000")
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(connected(server))) for _ in range(16)]
@@ -323,15 +323,15 @@ def test_sigterm_waits_for_an_answer(start, big_photo) -> None:
             pass
         assert server.stop() == 0
         for client in clients:
-            assert said(client).startswith(b"HTTP/1.1 200 ")
+            assert received(client).startswith(b"HTTP/1.1 200 ")
 
 
-def test_nothing_listens_beyond_loopback_unless_told(server, start) -> None:
-    def places(running: Running) -> set[str]:
+def test_the_server_listens_on_loopback_only_by_default(server, start) -> None:
+    def addresses(running: Running) -> set[str]:
         connections = psutil.Process(running.process.pid).net_connections()
         return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
 
-    assert places(server) == {"127.0.0.1"}
-    told = start("--host", "0.0.0.0")
-    assert places(told) == {"0.0.0.0"}
-    assert any("anybody who reaches" in json.dumps(line) for line in told.lines)
+    assert addresses(server) == {"127.0.0.1"}
+    public = start("--host", "0.0.0.0")
+    assert addresses(public) == {"0.0.0.0"}
+    assert any("anybody who reaches" in json.dumps(line) for line in public.lines)

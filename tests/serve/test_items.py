@@ -1,4 +1,4 @@
-"""The gallery over HTTP."""
+"""The endpoints of the gallery."""
 
 import json
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from fashion_infer.synthetic.rendering import render
 ID = "übermut/a b?&#1"
 
 
-def test_a_row_comes_and_goes(server, photo) -> None:
+def test_a_row_is_added_read_and_removed(server, photo) -> None:
     path = f"/v1/items/{quote(ID)}"
     assert server.ask("GET", path).status == 404
     added = server.ask(
@@ -44,7 +44,7 @@ def test_posting_names_a_row_after_its_bytes(server) -> None:
     assert server.ask("DELETE", f"/v1/items/{quote(good['id'])}").status == 204
 
 
-def test_what_cannot_be_added(server, photo) -> None:
+def test_unusable_photos_and_payloads_are_refused(server, photo) -> None:
     answer = server.post("/v1/items?id=bad", b"no image")
     assert (answer.status, answer.json()["name"]) == (422, "ImageError")
     for payload in ("no", "[1]", "[" * 100_000, '{"category": "mine"}', '{"a": {"b": 1}}'):
@@ -69,7 +69,7 @@ def form_of(image: bytes, payload: str) -> bytes:
     )
 
 
-def test_what_the_gallery_is(server) -> None:
+def test_the_facts_of_the_gallery(server) -> None:
     facts = server.ask("GET", "/v1/gallery").json()
     assert facts["rows"] >= 24
     assert facts["columns"]["price"]
@@ -84,7 +84,7 @@ def test_the_picture_of_a_row(server, shop, pictures) -> None:
     assert 0 < max(small.shape[:2]) <= 320
 
 
-def test_no_picture_but_of_rows(server, photo) -> None:
+def test_there_are_pictures_of_rows_with_a_path_only(server, photo) -> None:
     for path in ("/etc/passwd", "%2Fetc%2Fpasswd", "..%2F..%2Fetc%2Fpasswd"):
         assert server.ask("GET", f"/v1/pictures/{path}").status == 404
     assert server.post("/v1/items?id=no-path", photo).status == 201

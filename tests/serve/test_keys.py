@@ -1,3 +1,5 @@
+"""The file with the key."""
+
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ def test_a_key_is_read_without_the_line_break_behind_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [" \n", "too-short", "two words of a key", "schlüssel-mit-umlaut"])
-def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
+def test_an_unusable_key_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="must hold one key of at least 16 visible ASCII characters"):
         read_key(tmp_path / "key")

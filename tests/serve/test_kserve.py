@@ -1,4 +1,4 @@
-"""KServe v2 as `tritonclient.http` speaks it."""
+"""KServe v2, with `tritonclient.http` as the client."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 from fashion_infer import Predictor
 
 NAME = "fashionnet-lite"
-SIZE = 224  # of its input, pixels
+SIZE = 224  # side of the model's input, pixels
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def expected(model: Path, batch: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def tensor(name: str, values: np.ndarray, kind: str, *, binary: bool = True) -> triton.InferInput:
-    made = triton.InferInput(name, list(values.shape), kind)
-    made.set_data_from_numpy(values, binary_data=binary)
-    return made
+    result = triton.InferInput(name, list(values.shape), kind)
+    result.set_data_from_numpy(values, binary_data=binary)
+    return result
 
 
 def encoded(*images: bytes) -> triton.InferInput:
@@ -66,7 +66,7 @@ def test_a_batch(client, batch, expected, binary_input, binary_output) -> None:
 
 
 def test_all_outputs_as_bytes_by_default(client, batch, expected) -> None:
-    """tritonclient then says `binary_data_output` for the whole request."""
+    """Without named outputs, tritonclient sets `binary_data_output` for the whole request."""
     result = client.infer(NAME, [tensor("images", batch, "UINT8")], model_version="1")
     assert {output["name"] for output in result.get_response()["outputs"]} == set(expected)
     np.testing.assert_allclose(result.as_numpy("embedding"), expected["embedding"], atol=1e-4)
@@ -77,11 +77,11 @@ def test_outputs_by_name(client, batch, expected) -> None:
     assert [output["name"] for output in result.get_response()["outputs"]] == ["category"]
 
 
-def test_encoded_images_are_what_the_predictor_sees(client, model, photo, big_photo) -> None:
+def test_encoded_images_give_the_predictors_results(client, model, photo, big_photo) -> None:
     result = client.infer(NAME, [encoded(photo, big_photo, photo)])
     with Predictor(model, threads=1) as predictor:
-        seen = predictor.predict([photo, big_photo, photo])
-    for place, prediction in enumerate(seen):
+        predicted = predictor.predict([photo, big_photo, photo])
+    for place, prediction in enumerate(predicted):
         np.testing.assert_allclose(result.as_numpy("embedding")[place], prediction.embedding, atol=1e-4)
         np.testing.assert_allclose(result.as_numpy("attributes")[place], prediction.attribute_scores, atol=1e-4)
 
@@ -90,8 +90,8 @@ def test_encoded_images_with_boxes(client, model, photo) -> None:
     boxes = np.array([[0, 0, 100, 100], [50, 60, 200, 220]], np.float32)
     result = client.infer(NAME, [tensor("boxes", boxes, "FP32"), encoded(photo, photo)])
     with Predictor(model, threads=1) as predictor:
-        seen = [predictor.predict(photo, boxes=[box])[0] for box in boxes.tolist()]
-    for place, prediction in enumerate(seen):
+        predicted = [predictor.predict(photo, boxes=[box])[0] for box in boxes.tolist()]
+    for place, prediction in enumerate(predicted):
         np.testing.assert_allclose(result.as_numpy("embedding")[place], prediction.embedding, atol=1e-4)
 
 
@@ -102,7 +102,7 @@ def test_a_bad_image_or_box_is_named(client, photo) -> None:
         client.infer(NAME, [encoded(photo), tensor("boxes", np.full((1, 4), 9e9, np.float32), "FP32")])
 
 
-def test_what_is_refused_in_words(client, batch, photo) -> None:
+def test_unsupported_requests_are_refused_with_a_reason(client, batch, photo) -> None:
     sent = tensor("images", batch, "UINT8")
     for algorithm in ("gzip", "deflate"):
         with pytest.raises(InferenceServerException, match="without a Content-Encoding"):
@@ -119,13 +119,13 @@ def test_what_is_refused_in_words(client, batch, photo) -> None:
         client.infer(NAME, [sent], model_version="2")
 
 
-def test_a_compressed_response_is_not_asked_back(client, batch, expected) -> None:
-    """The client may offer to take gzip; it need not get it."""
+def test_a_request_for_a_compressed_response_gets_an_uncompressed_one(client, batch, expected) -> None:
+    """A server may ignore the encodings that a client accepts."""
     result = client.infer(NAME, [tensor("images", batch, "UINT8")], response_compression_algorithm="gzip")
     np.testing.assert_allclose(result.as_numpy("category"), expected["category"], atol=1e-4)
 
 
-def test_errors_are_problems_too(server) -> None:
+def test_errors_are_problem_documents(server) -> None:
     body = json.dumps({"inputs": [{"name": "images", "shape": [1], "datatype": "INT128", "data": [1]}]}).encode()
     answer = server.post(f"/v2/models/{NAME}/infer", body, "application/json")
     assert answer.status == 400

@@ -1,4 +1,4 @@
-"""The bytes of KServe v2, read and written."""
+"""Parsing requests and writing responses of KServe v2."""
 
 import json
 import struct
@@ -29,17 +29,17 @@ def texts(*elements: bytes) -> bytes:
     "tensor", [AS_JSON, {**AS_JSON, "data": PIXELS.tolist()}, {**AS_BYTES}], ids=["flat", "nested", "binary"]
 )
 def test_a_batch_in_each_form(tensor) -> None:
-    asked = parse(*request(tensor, tail=b"" if "data" in tensor else PIXELS.tobytes(), id="7"), SPEC)
-    assert asked.batch is not None
-    assert asked.batch.dtype == np.uint8
-    np.testing.assert_array_equal(asked.batch, PIXELS)
-    assert asked.id == "7"
-    assert list(asked.outputs) == ["category", "attributes", "landmarks", "visibility", "embedding"]
+    inference = parse(*request(tensor, tail=b"" if "data" in tensor else PIXELS.tobytes(), id="7"), SPEC)
+    assert inference.batch is not None
+    assert inference.batch.dtype == np.uint8
+    np.testing.assert_array_equal(inference.batch, PIXELS)
+    assert inference.id == "7"
+    assert list(inference.outputs) == ["category", "attributes", "landmarks", "visibility", "embedding"]
 
 
 def test_several_inputs_share_the_bytes_in_their_order() -> None:
     images, boxes = texts(b"one", b""), np.array([[0, 1, 2, 3], [4, 5, 6, 7.5]], "<f4")
-    asked = parse(
+    inference = parse(
         *request(
             {"name": "boxes", "shape": [2, 4], "datatype": "FP32", "parameters": {"binary_data_size": 32}},
             {"name": "image", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(images)}},
@@ -47,16 +47,16 @@ def test_several_inputs_share_the_bytes_in_their_order() -> None:
         ),
         SPEC,
     )
-    assert asked.images == [b"one", b""]
-    assert asked.boxes == boxes.tolist()
-    assert asked.batch is None
+    assert inference.images == [b"one", b""]
+    assert inference.boxes == boxes.tolist()
+    assert inference.batch is None
 
 
 @pytest.mark.parametrize(
     ("whole", "each", "expected"),
     [(None, None, False), (True, None, True), (True, False, False), (False, True, True), (None, True, True)],
 )
-def test_how_an_output_goes(whole, each, expected) -> None:
+def test_whether_an_output_is_sent_as_bytes(whole, each, expected) -> None:
     output = {"name": "category"} if each is None else {"name": "category", "parameters": {"binary_data": each}}
     more = {} if whole is None else {"parameters": {"binary_data_output": whole}}
     assert parse(*request(AS_JSON, outputs=[output], **more), SPEC).outputs == {"category": expected}
@@ -164,7 +164,7 @@ def test_a_request_that_cannot_be_answered(more, message) -> None:
         (b"{}", "²", 400, "length of the JSON"),
     ],
 )
-def test_a_body_that_is_none(body, length, status, message) -> None:
+def test_a_malformed_body_is_refused(body, length, status, message) -> None:
     with pytest.raises(RefusedError, match=message) as refused:
         parse(body, length, SPEC)
     assert refused.value.status == status
@@ -172,8 +172,8 @@ def test_a_body_that_is_none(body, length, status, message) -> None:
 
 def test_outputs_as_bytes_follow_the_json_in_their_order() -> None:
     outputs = {"category": np.array([[0.25, 0.75]], np.float32), "embedding": np.arange(4, dtype=np.float32)[None]}
-    asked = Inference(None, [], None, "me", {"embedding": True, "category": False})
-    body, length = response("net", asked, outputs)
+    inference = Inference(None, [], None, "me", {"embedding": True, "category": False})
+    body, length = response("net", inference, outputs)
     assert length is not None
     head = json.loads(body[:length])
     assert (head["model_name"], head["model_version"], head["id"]) == ("net", "1", "me")
@@ -189,7 +189,7 @@ def test_outputs_as_bytes_follow_the_json_in_their_order() -> None:
 
 
 def test_outputs_without_bytes_have_no_length() -> None:
-    asked = Inference(None, [], None, None, {"category": False})
-    body, length = response("net", asked, {"category": np.zeros((1, 2), np.float32)})
+    inference = Inference(None, [], None, None, {"category": False})
+    body, length = response("net", inference, {"category": np.zeros((1, 2), np.float32)})
     assert length is None
     assert "id" not in json.loads(body)

@@ -30,18 +30,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Running) -> Iterator[Page]:
-    """The page, whose every request and complaint is looked at in the end."""
+    """The page; after each test, its requests and the errors in its console are checked."""
     page = browser.new_page(viewport={"width": 1100, "height": 900})
-    complaints: list[str] = []
-    places: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: places.append(request.url))
+    errors: list[str] = []
+    urls: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(server.url)
     yield page
     page.close()
-    assert [place for place in places if not place.startswith((server.url, "data:", "blob:"))] == []
-    assert [text for text in complaints if "the server responded with a status of" not in text] == []
+    assert [url for url in urls if not url.startswith((server.url, "data:", "blob:"))] == []
+    assert [text for text in errors if "the server responded with a status of" not in text] == []
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def photo_file(photo: bytes, tmp_path: Path) -> Path:
 
 
 def asked_box(url: str) -> list[float]:
-    """The box that a request asked about."""
+    """The box in a request's URL."""
     (box,) = json.loads(parse_qs(urlsplit(url).query)["boxes"][0])
     return list(box)
 
@@ -63,14 +63,14 @@ def chosen(page: Page, path: Path) -> None:
 
 def test_a_photo_gives_its_category_attributes_and_landmarks(page, model, photo, photo_file) -> None:
     with Predictor(model, threads=1) as predictor:
-        seen = predictor.predict(photo)
+        prediction = predictor.predict(photo)
     chosen(page, photo_file)
-    expect(page.locator("#categories li").first).to_contain_text(seen.category.name)
+    expect(page.locator("#categories li").first).to_contain_text(prediction.category.name)
     expect(page.locator("#categories li")).to_have_count(5)
     expect(page.locator("#landmarks li")).to_have_count(8)
-    for attribute in seen.attributes:
+    for attribute in prediction.attributes:
         expect(page.locator("#attributes")).to_contain_text(attribute.name)
-    expect(page.locator("#status")).to_contain_text(seen.category.name)
+    expect(page.locator("#status")).to_contain_text(prediction.category.name)
 
 
 def test_landmarks_are_drawn_on_the_photo(page, model, photo, photo_file) -> None:
@@ -107,7 +107,7 @@ def test_names_are_no_html(page, server, photo, photo_file) -> None:
         assert server.ask("DELETE", path).status == 204
 
 
-def test_a_box_is_drawn_and_asked_for(page, photo_file) -> None:
+def test_drawing_a_box_sends_it(page, photo_file) -> None:
     chosen(page, photo_file)
     expect(page.locator("#categories li").first).to_be_visible()
     area = page.locator("#canvas").bounding_box()
@@ -140,22 +140,22 @@ def test_the_keyboard_is_enough(page, photo_file) -> None:
         page.keyboard.press("Escape")
 
 
-def test_what_is_no_photo_is_told(page, tmp_path, photo_file) -> None:
+def test_a_file_that_is_no_photo_gives_an_error(page, tmp_path, photo_file) -> None:
     (tmp_path / "no.jpg").write_text("no photo")
     chosen(page, tmp_path / "no.jpg")
     expect(page.locator("#status.error")).to_contain_text("image")
     expect(page.locator("#result")).to_be_hidden()
-    chosen(page, photo_file)  # and the next one is fine
+    chosen(page, photo_file)  # the next photo works
     expect(page.locator("#categories li").first).to_be_visible()
     expect(page.locator("#status.error")).to_have_count(0)
 
 
-def test_a_drop_is_a_choice(page, photo) -> None:
+def test_a_photo_can_be_dropped(page, photo) -> None:
     page.evaluate(
         """bytes => {
-            const given = new DataTransfer();
-            given.items.add(new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" }));
-            const drop = new DragEvent("drop", { dataTransfer: given, bubbles: true });
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" }));
+            const drop = new DragEvent("drop", { dataTransfer: transfer, bubbles: true });
             document.getElementById("drop").dispatchEvent(drop);
         }""",
         list(photo),
@@ -163,7 +163,7 @@ def test_a_drop_is_a_choice(page, photo) -> None:
     expect(page.locator("#categories li").first).to_be_visible()
 
 
-def test_a_narrow_window_needs_no_scrolling_aside(page, photo_file) -> None:
+def test_a_narrow_window_needs_no_horizontal_scrolling(page, photo_file) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     chosen(page, photo_file)
     expect(page.locator("#hits li")).to_have_count(12)
@@ -171,11 +171,11 @@ def test_a_narrow_window_needs_no_scrolling_aside(page, photo_file) -> None:
     result, photo = page.locator("#result").bounding_box(), page.locator("#canvas").bounding_box()
     assert result is not None
     assert photo is not None
-    assert result["y"] >= photo["y"] + photo["height"]  # below it, not beside
+    assert result["y"] >= photo["y"] + photo["height"]  # below the photo, not beside it
 
 
 def test_nothing_but_the_pages_own_script_runs(browser, server) -> None:
-    """The policy holds: a script that is put into the page does not run."""
+    """The policy stops a script that is inserted into the page."""
     page = browser.new_page()
     page.goto(server.url)
     assert "unsafe" not in server.ask("GET", "/").headers["content-security-policy"]
@@ -187,19 +187,19 @@ def test_nothing_but_the_pages_own_script_runs(browser, server) -> None:
     page.close()
 
 
-def test_the_documentation_loads_nothing(browser, server) -> None:
+def test_the_documentation_loads_no_other_file(browser, server) -> None:
     page = browser.new_page()
-    places: list[str] = []
-    page.on("request", lambda request: places.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(f"{server.url}/docs")
     expect(page.locator("summary").filter(has_text="/v1/predict")).to_be_visible()
     page.locator("summary").filter(has_text="/v1/predict").click()
     expect(page.get_by_text("pixels of the upright image").first).to_be_visible()
-    assert places == [f"{server.url}/docs"]
+    assert urls == [f"{server.url}/docs"]
     page.close()
 
 
-def test_a_policy_allows_by_hash_alone() -> None:
+def test_a_policy_allows_scripts_by_hash_only() -> None:
     rules = dict(rule.split(" ", 1) for rule in policy(["let a = 1"]).split("; "))
     assert rules["default-src"] == rules["style-src"] == "'none'"
     assert rules["script-src"].startswith("'sha256-")

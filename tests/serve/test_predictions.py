@@ -1,4 +1,4 @@
-"""Photos in, JSON out, as any client speaks HTTP."""
+"""The endpoints for photos: predict and search."""
 
 import json
 
@@ -24,7 +24,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 @pytest.fixture(scope="module")
 def expected(model, photo):
-    """What a Predictor of its own says of the photo, without times."""
+    """The predictions of a separate Predictor for the photo, without times."""
     with Predictor(model, threads=1) as predictor:
         whole = predictor.predict(photo).to_dict(embedding=True)
         (alone,) = predictor.predict(photo, boxes=[[20, 30, 200, 220]])
@@ -37,14 +37,14 @@ def without_times(described):
 
 
 def approximately(described, expected):
-    """The same, with the last digits that another batch size changes."""
+    """Check that two JSON values are equal to 3 digits; another batch size changes the digits after them."""
     assert json.loads(json.dumps(described), parse_float=lambda text: round(float(text), 3)) == json.loads(
         json.dumps(expected), parse_float=lambda text: round(float(text), 3)
     )
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream", "IMAGE/PNG; q=1"])
-def test_the_answer_is_what_the_predictor_says(server, photo, expected, kind) -> None:
+def test_the_response_equals_the_predictors_result(server, photo, expected, kind) -> None:
     answer = server.post("/v1/predict?embedding=true", photo, kind)
     assert answer.status == 200, answer.body
     approximately(without_times(answer.json()), expected[0])
@@ -60,7 +60,7 @@ def test_boxes_give_a_list_with_each_bad_one_in_its_place(server, photo, expecte
     assert server.post("/v1/predict?boxes=[]", photo).json() == []
 
 
-def test_a_form_brings_image_and_parameters(server, photo, expected) -> None:
+def test_a_form_holds_image_and_parameters(server, photo, expected) -> None:
     answer = server.post("/v1/predict", form(photo, boxes="[[20,30,200,220]]"), FORM)
     assert answer.status == 200, answer.body
     approximately(without_times(answer.json()[0]), expected[1])
@@ -79,7 +79,7 @@ def test_a_form_brings_image_and_parameters(server, photo, expected) -> None:
         (form(b"no image"), FORM, 422, "ImageError"),
     ],
 )
-def test_what_cannot_be_used_is_a_problem(server, body, kind, status, name) -> None:
+def test_an_unusable_body_gives_a_problem_document(server, body, kind, status, name) -> None:
     answer = server.post("/v1/predict", body, kind, X_Request_Id="abc-1")
     assert (answer.status, answer.json()["name"]) == (status, name), answer.body
     assert answer.headers["content-type"] == "application/problem+json"
@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_a_problem(server, body, kind, status, name) -> N
 @pytest.mark.parametrize(
     "boxes", ["1", "[[1,2,3]]", "no", "[[1,2,3,%22a%22]]", json.dumps([[0, 0, 9, 9]] * 65).replace(" ", "")]
 )
-def test_boxes_that_are_none(server, photo, boxes) -> None:
+def test_malformed_boxes_are_refused(server, photo, boxes) -> None:
     answer = server.post(f"/v1/predict?boxes={boxes}", photo)
     assert (answer.status, answer.json()["name"]) == (422, "UsageError")
 
@@ -115,7 +115,7 @@ def test_searching_by_a_photo_and_by_boxes(server, shop, model, photo) -> None:
 @pytest.mark.parametrize(
     "query", ["where=nothing%3D%3D1", "where=colour%3D1", "limit=0", "limit=9999", "diversity=2", "limit=x"]
 )
-def test_a_search_that_is_none(server, photo, query) -> None:
+def test_malformed_search_options_are_refused(server, photo, query) -> None:
     answer = server.post(f"/v1/search?{query}", photo)
     assert (answer.status, answer.json()["name"]) == (422, "UsageError"), answer.body
 
@@ -130,5 +130,5 @@ def test_without_a_gallery(start, photo) -> None:
     for method, path in (("POST", "/v1/search"), ("POST", "/v1/items"), ("GET", "/v1/items/a"), ("GET", "/v1/gallery")):
         answer = server.ask(method, path, photo if method == "POST" else None, {"Content-Type": "image/jpeg"})
         assert (answer.status, answer.json()["name"]) == (404, "NoGalleryError")
-    assert server.metric("fashion_infer_inferences_total") == 32  # of the warm-up alone
+    assert server.metric("fashion_infer_inferences_total") == 32  # only the warm-up ran the network
     assert server.stop() == 0

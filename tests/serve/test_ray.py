@@ -43,15 +43,15 @@ KEY = "a-key-of-enough-characters"
 def free_port() -> int:
     import socket
 
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
 @pytest.fixture(scope="module")
 def server(onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Address and process of two replicas."""
+    """URL and process of a deployment with two replicas."""
     key = tmp_path_factory.mktemp("key") / "key"
     key.write_text(f"{KEY}\n")
     arguments = {"model": str(onnx_model), "replicas": 2, "threads": 1, "api_key_file": str(key), "port": free_port()}
@@ -80,7 +80,7 @@ def ask(address: str, data: bytes | None = None, **headers: str) -> tuple[int, A
 
 def replicas(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     family = psutil.Process(process.pid).children(recursive=True)
-    return [one for one in family if " ".join(one.cmdline()).startswith("ray::ServeReplica")]
+    return [child for child in family if " ".join(child.cmdline()).startswith("ray::ServeReplica")]
 
 
 def test_photos_are_recognised_and_keys_asked_for(server: tuple[str, Any], pictures: Path) -> None:
@@ -103,24 +103,24 @@ def test_a_killed_replica_is_replaced_while_the_other_answers(server: tuple[str,
     end = time.monotonic() + 240
     while time.monotonic() < end and (len(statuses) < 50 or len(replicas(process)) < 2):
         statuses.append(ask(f"{address}/v1/predict", photo, Authorization=f"Bearer {KEY}")[0])
-        time.sleep(0.2)  # the new one needs cores to start on
+        time.sleep(0.2)  # leaves CPU time for the new replica to start
     assert second.is_running()
     assert len(replicas(process)) == 2
     assert statuses[-20:] == [200] * 20
-    assert statuses.count(200) >= len(statuses) - 3, "what the killed one had accepted may be lost, no more"
+    assert statuses.count(200) >= len(statuses) - 3, "only requests that the killed replica had accepted may fail"
 
 
 def test_requests_are_taken_on_loopback_only(server: tuple[str, Any]) -> None:
-    """Ray's own ports, those of its replicas among them, are open on every address: docs/scaling.md says so."""
+    """Only the port for requests is checked: Ray's internal ports are open on every address (see docs/scaling.md)."""
     address, process = server
     port = int(address.rpartition(":")[2])
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    sockets = [socket for one in family for socket in one.net_connections("inet")]
+    sockets = [socket for member in family for socket in member.net_connections("inet")]
     listening = [socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN]
-    assert {place.ip for place in listening if place.port == port} == {"127.0.0.1"}
+    assert {address.ip for address in listening if address.port == port} == {"127.0.0.1"}
 
 
-def test_a_replica_accepts_what_its_predictor_queues_and_ray_keeps_little() -> None:
+def test_a_replica_accepts_as_many_requests_as_its_predictor_queues() -> None:
     deployment = on_ray.build(on_ray.Arguments(model="m", replicas=3, cpus=2, gpus=0.5))._bound_deployment
     assert deployment.num_replicas == 3
     assert deployment.max_ongoing_requests == on_ray.QUEUE == 1024
@@ -132,6 +132,6 @@ def test_a_replica_accepts_what_its_predictor_queues_and_ray_keeps_little() -> N
 @pytest.mark.parametrize(
     "arguments", [{}, {"model": "m", "replicas": 0}, {"model": "m", "nothing": 1}, {"model": "m", "gpus": -1}]
 )
-def test_arguments_that_cannot_be(arguments: dict[str, Any]) -> None:
+def test_unusable_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         on_ray.Arguments(**arguments)
