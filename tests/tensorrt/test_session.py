@@ -1,4 +1,4 @@
-"""The runtime of TensorRT engines: everything up to the GPU runs anywhere, the rest where there is one."""
+"""The TensorRT backend, except for what needs a GPU."""
 
 import json
 import logging
@@ -149,11 +149,11 @@ def test_cudas_codes_become_errors() -> None:
 
 
 def test_every_code_after_which_cuda_wants_a_new_process_is_fatal() -> None:
-    told = {
+    fatal = {
         code.name for code in rt.cudaError_t if "terminated and relaunched" in " ".join((code.__doc__ or "").split())
     }
-    assert told
-    assert told <= set(FATAL)
+    assert fatal
+    assert fatal <= set(FATAL)
 
 
 @no_gpu
