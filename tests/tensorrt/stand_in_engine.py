@@ -151,7 +151,7 @@ class LoadedEngine:
 
 
 class TensorRT:
-    """A TensorRT module whose runtime always loads the same engine; its other attributes are those of the real module."""
+    """A TensorRT module whose runtime always loads the same engine; everything else is the real module's."""
 
     def __init__(self, real: Any, loaded: LoadedEngine) -> None:
         self._real, self._loaded = real, loaded
