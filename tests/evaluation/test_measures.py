@@ -192,9 +192,8 @@ def test_attribute_recall_agrees_with_torchmetrics() -> None:
             retrieval_recall(torch.from_numpy(s), torch.from_numpy(p), top_k=k).item()
             for s, p in zip(scores, positive, strict=True)
         ]
-        assert ours == pytest.approx(
-            np.average(shares, weights=positive.sum(axis=1))
-        )  # scikit-learn computes a share for each image
+        # torchmetrics computes a share for each image; weighted by the positives, they give the share of all positives
+        assert ours == pytest.approx(np.average(shares, weights=positive.sum(axis=1)))
 
 
 def worst_recall(scores: np.ndarray, positive: np.ndarray, k: int) -> int:
