@@ -120,11 +120,11 @@ def test_pycocotools_judges_predictions_against_themselves(tmp_path: Path) -> No
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    path, found = tmp_path / "truth.json", to_coco([GOOD, BOTH[2]], SPEC)
-    path.write_text(json.dumps(found))
+    path, coco = tmp_path / "truth.json", to_coco([GOOD, BOTH[2]], SPEC)
+    path.write_text(json.dumps(coco))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(path))
-        judged = COCOeval(truth, truth.loadRes(found["annotations"]), "bbox")
+        judged = COCOeval(truth, truth.loadRes(coco["annotations"]), "bbox")
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
@@ -135,10 +135,10 @@ def test_predictions_of_one_image_share_it() -> None:
     pixels = np.zeros((480, 640, 3), np.uint8)
     several: list[Any] = [predict("a.jpg"), predict("a.jpg", x=1), predict(pixels), predict(pixels, x=1), predict(b"x")]
     nameless = [Prediction.from_dict(predict(pixels).to_dict()) for _ in range(2)]
-    found = to_coco([*several, *nameless], SPEC)
-    assert [annotation["image_id"] for annotation in found["annotations"]] == [1, 1, 2, 2, 3, 4, 5]
-    assert [image["id"] for image in found["images"]] == [1, 2, 3, 4, 5]
-    assert len({annotation["id"] for annotation in found["annotations"]}) == 7
+    coco = to_coco([*several, *nameless], SPEC)
+    assert [annotation["image_id"] for annotation in coco["annotations"]] == [1, 1, 2, 2, 3, 4, 5]
+    assert [image["id"] for image in coco["images"]] == [1, 2, 3, 4, 5]
+    assert len({annotation["id"] for annotation in coco["annotations"]}) == 7
 
 
 def test_a_failed_prediction_is_listed_in_coco() -> None:

@@ -183,6 +183,6 @@ def test_the_commands_that_run_elsewhere_are_still_there() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", document.read_text())
-    here = [link.partition("{")[0].strip() for link in links if "://" not in link]
-    missing = [link for link in here if not (document.parent / link).exists()]
+    local_links = [link.partition("{")[0].strip() for link in links if "://" not in link]
+    missing = [link for link in local_links if not (document.parent / link).exists()]
     assert missing == []

@@ -50,9 +50,9 @@ def test_expand_paths(inputs: list[str], expected: list[str], photos: Path) -> N
     assert expand_paths(absolute) == [f"{photos}/{name}" for name in expected]
 
 
-@pytest.mark.parametrize("given", ["empty", "*.bmp", "nowhere/**/*.jpg"])
-def test_what_holds_no_images_is_named(given: str, photos: Path) -> None:
-    for name in (given, f"{photos}/{given}"):
+@pytest.mark.parametrize("pattern", ["empty", "*.bmp", "nowhere/**/*.jpg"])
+def test_what_holds_no_images_is_named(pattern: str, photos: Path) -> None:
+    for name in (pattern, f"{photos}/{pattern}"):
         with pytest.raises(ImageError, match="^" + re.escape(name) + r" holds no images \(\.apng, "):
             expand_paths(["b.jpg", name])
 

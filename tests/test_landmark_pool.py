@@ -51,8 +51,8 @@ def by_torch(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
 
 
 def by_onnxruntime(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
-    found = session(TYPES[x.dtype], TYPES[points.dtype], k, s).run(None, {"X": x, "L": points, "V": gate})[0]
-    return np.asarray(found)
+    pooled = session(TYPES[x.dtype], TYPES[points.dtype], k, s).run(None, {"X": x, "L": points, "V": gate})[0]
+    return np.asarray(pooled)
 
 
 def by_onnx_reference(x: Array, points: Array, gate: Array, k: int, s: int) -> Array:
@@ -100,9 +100,9 @@ def cases(draw: st.DrawFn, least: int = 0) -> Case:
     return x.astype(kind), points.astype(locations), gate.astype(locations), k, s
 
 
-def assert_equal(found: Array, expected: Array) -> None:
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)  # of one shape, and every value exactly
+def assert_equal(pooled: Array, expected: Array) -> None:
+    assert pooled.dtype == expected.dtype
+    np.testing.assert_array_equal(pooled, expected)  # of one shape, and every value exactly
 
 
 @settings(max_examples=60, deadline=None)

@@ -35,7 +35,7 @@ def test_json_round_trip_is_one_line() -> None:
 names = st.lists(st.text(), max_size=5).map(tuple)
 
 
-@given(st.text(), names.filter(lambda found: 0 < len(found) == len(set(found))), names, st.floats(0, 1), st.booleans())
+@given(st.text(), names.filter(lambda some: 0 < len(some) == len(set(some))), names, st.floats(0, 1), st.booleans())
 def test_any_words_and_numbers_round_trip(
     arch: str, categories: tuple[str, ...], attributes: tuple[str, ...], threshold: float, trained: bool
 ) -> None:

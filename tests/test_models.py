@@ -51,17 +51,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", built_in())
 def test_what_is_listed_is_what_is_there(name: str) -> None:
-    known, path = built_in()[name], find_model(name)
+    entry, path = built_in()[name], find_model(name)
     assert path == FOLDER / f"{name}.onnx"
     with Predictor(name) as predictor:
         spec = predictor.spec
-        assert predictor.sha256 == known.sha256
-    assert (known.image_size, known.categories, known.attributes) == (spec.image_size, spec.categories, spec.attributes)
+        assert predictor.sha256 == entry.sha256
+    assert (entry.image_size, entry.categories, entry.attributes) == (spec.image_size, spec.categories, spec.attributes)
     assert spec.trained
     assert spec.garment_weights is not None
-    assert known.bytes == path.stat().st_size
-    assert known.about
-    assert known.licence == "Apache-2.0"
+    assert entry.bytes == path.stat().st_size
+    assert entry.about
+    assert entry.licence == "Apache-2.0"
 
 
 def test_no_more_files_than_are_listed_and_no_more_bytes_than_git_should_hold() -> None:

@@ -32,11 +32,11 @@ def test_packing_halves_the_file_and_rounds_the_weights(small: Path, light_model
     assert small.stat().st_size < 0.6 * light_model.stat().st_size
     onnx.checker.check_model(onnx.load(small), full_check=True)
     assert [node.name for node in after.graph.node] == [node.name for node in before.graph.node]
-    found = weights(after)
-    assert list(found) == list(weights(before))
+    converted = weights(after)
+    assert list(converted) == list(weights(before))
     for name, values in weights(before).items():
-        assert found[name].dtype == values.dtype
-        np.testing.assert_allclose(found[name], values, rtol=2**-11, atol=2**-25)
+        assert converted[name].dtype == values.dtype
+        np.testing.assert_allclose(converted[name], values, rtol=2**-11, atol=2**-25)
 
 
 def test_the_packed_file_computes_in_fp32_what_the_unpacked_one_does(small: Path, tmp_path: Path) -> None:

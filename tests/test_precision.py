@@ -62,8 +62,8 @@ def test_bf16_on_a_cpu_differs_from_fp32_by_its_rounding(onnx_model: Path, tmp_p
     onnx.save_model(computed_in_fp32(to_precision(model, "bf16")), path)
     images = np.random.default_rng(0).integers(0, 256, (4, spec.image_size, spec.image_size, 3), dtype=np.uint8)
     expected = OnnxRuntimeBackend(onnx_model).run(images)
-    found = OnnxRuntimeBackend(path).run(images)
-    gap = np.abs(found["embedding"] - expected["embedding"]).max()
+    outputs = OnnxRuntimeBackend(path).run(images)
+    gap = np.abs(outputs["embedding"] - expected["embedding"]).max()
     assert 1e-4 < gap < 0.05  # fp16 would stay below, no rounding at all far below
 
 

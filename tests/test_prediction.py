@@ -113,10 +113,10 @@ def test_the_other_fields() -> None:
 def test_is_garment_is_a_logistic_function_of_the_embedding(
     weights: tuple[float, ...], bias: float, score: float
 ) -> None:
-    found = predict(spec=dataclasses.replace(SPEC, garment_weights=weights, garment_bias=bias))
-    assert found.is_garment == pytest.approx(score)
-    assert type(found.is_garment) is float
-    assert json.loads(json.dumps(found.to_dict()))["is_garment"] == found.is_garment
+    prediction = predict(spec=dataclasses.replace(SPEC, garment_weights=weights, garment_bias=bias))
+    assert prediction.is_garment == pytest.approx(score)
+    assert type(prediction.is_garment) is float
+    assert json.loads(json.dumps(prediction.to_dict()))["is_garment"] == prediction.is_garment
 
 
 def test_a_prediction_keeps_no_view_of_its_batch() -> None:

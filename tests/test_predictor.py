@@ -199,8 +199,8 @@ def test_boxes_of_a_stream_a_future_and_a_task(predictor: Predictor) -> None:
     expected = predictor.predict(image, boxes=boxes)
     assert [p.error is None for p in expected] == [True, False, True]
 
-    def agree(found: list[Prediction]) -> bool:
-        return len(found) == 3 and same(found[0], expected[0]) and same(found[2], expected[2])
+    def agree(predictions: list[Prediction]) -> bool:
+        return len(predictions) == 3 and same(predictions[0], expected[0]) and same(predictions[2], expected[2])
 
     assert agree(predictor.submit(image, boxes).result(SOON))
     assert agree(asyncio.run(predictor.apredict(image, boxes, deadline_ms=1e6)))
@@ -270,19 +270,19 @@ def test_boxes_go_with_one_image(predictor: Predictor) -> None:
 
 
 def test_streams_are_lazy_and_read_ahead_within_bounds(predictor: Predictor) -> None:
-    taken = 0
+    read = 0
 
     def endless() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal read
         while True:
-            taken += 1
-            yield jpeg(taken)
+            read += 1
+            yield jpeg(read)
 
     stream = predictor.stream(endless())
-    assert taken == 0
-    for given in range(1, 20):
+    assert read == 0
+    for returned in range(1, 20):
         next(stream)
-        assert taken <= given + 2 * 4
+        assert read <= returned + 2 * 4
     stream.close()  # type: ignore[attr-defined]
 
 

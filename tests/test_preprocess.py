@@ -238,8 +238,8 @@ def test_a_landmark_comes_back_to_its_place_from_a_reduced_jpeg(width: int, heig
     assert reduced.pixels.shape[1] < width / 7
     cut = crop(reduced, [900, 200, 1200, 500], 150)
     y, x = np.argwhere(cut.pixels[..., 0] > 128).mean(axis=0) + 0.5
-    found = cut.to_image(np.array([x, y]) / 150)
-    assert abs(found - [1008, 308]).max() < 2  # a quarter of a decoded pixel
+    point = cut.to_image(np.array([x, y]) / 150)
+    assert abs(point - [1008, 308]).max() < 2  # a quarter of a decoded pixel
 
 
 # ---- resizing

@@ -156,9 +156,9 @@ def test_a_reader_beside_a_writer_sees_whole_transactions(filled: Callable[..., 
         for turn in range(20):
             rows = [row(f"r{i:03}", made[i], category=f"turn {turn}") for i in range(10)]
             store.write([r.id for r in rows], rows)
-            found = reader.nearest(made[:1].astype(np.float32), 20, None).candidates[0]
-            assert {r.category for _, r in found} == {f"turn {turn}"}
-            assert len(found) == 10
+            candidates = reader.nearest(made[:1].astype(np.float32), 20, None).candidates[0]
+            assert {r.category for _, r in candidates} == {f"turn {turn}"}
+            assert len(candidates) == 10
     reader.close()
 
 
@@ -303,9 +303,9 @@ def test_kill_while_pruning_and_while_building_an_index(tmp_path: Path, work: st
         reader = LocalStore(store.folder)
         kept = {r.id for r in reader}
         assert {f"r{i}" for i in range(2000, 3000)} <= kept
-        found = reader.nearest(made[2500:2501].astype(np.float32), 3, None).candidates[0]
-        assert found[0][1].id == "r2500"
-        assert all(r.id in kept for _, r in found)
+        candidates = reader.nearest(made[2500:2501].astype(np.float32), 3, None).candidates[0]
+        assert candidates[0][1].id == "r2500"
+        assert all(r.id in kept for _, r in candidates)
         assert len(reader.snapshot()) == len(reader) == len(kept)
         reader.close()
     with store.writing():

@@ -19,8 +19,8 @@ def nearest_ids(
     store: LocalStore, count: int, where: str | None = None, *, query: int = 3, exact: bool = False
 ) -> list[str]:
     queries = vectors(500)[query : query + 1].astype(np.float32)
-    found = store.nearest(queries, count, typed_filter(where, store.kinds), exact=exact)
-    return [found_row.id for _, found_row in found.candidates[0]]
+    result = store.nearest(queries, count, typed_filter(where, store.kinds), exact=exact)
+    return [r.id for _, r in result.candidates[0]]
 
 
 def expected_ids(
@@ -42,9 +42,9 @@ def test_the_nearest_are_numpys(filled: Fill) -> None:
 @pytest.mark.parametrize(("where", "keep"), [("n=7", 100), ("n<500 and n=7", 100), ("n in (7, 8)", 50)])
 def test_a_filter_gives_limit_rows_where_there_are_that_many(filled: Fill, where: str, keep: int) -> None:
     store = filled(500, lambda i: {"n": i % 100})
-    wanted = {7} if keep == 100 else {7, 8}
+    numbers = {7} if keep == 100 else {7, 8}
     ids = nearest_ids(store, 5, where)
-    assert ids == expected_ids(store, 5, lambda i: i % 100 in wanted)
+    assert ids == expected_ids(store, 5, lambda i: i % 100 in numbers)
     assert len(ids) == 5
 
 
@@ -55,12 +55,12 @@ def test_rare_rows_are_found_as_by_numpy(store: LocalStore, share: float) -> Non
     rows = [row(f"r{i}", made[i], columns={"rare": i % step == 0}) for i in range(count)]
     with store.writing():
         store.write([], rows)
-    found = store.nearest(made[3:4].astype(np.float32), 5, typed_filter("rare=true", store.kinds))
+    result = store.nearest(made[3:4].astype(np.float32), 5, typed_filter("rare=true", store.kinds))
     rare = np.arange(0, count, step)
     scores = made[rare].astype(np.float64) @ made[3].astype(np.float64)
-    assert [r.id for _, r in found.candidates[0]] == [f"r{rare[i]}" for i in np.argsort(-scores)[:5]]
-    assert found.searched == len(rare)
-    assert found.exact
+    assert [r.id for _, r in result.candidates[0]] == [f"r{rare[i]}" for i in np.argsort(-scores)[:5]]
+    assert result.searched == len(rare)
+    assert result.exact
 
 
 def test_ties_are_broken_by_id(store: LocalStore) -> None:
@@ -68,9 +68,9 @@ def test_ties_are_broken_by_id(store: LocalStore) -> None:
     rows = [row(f"r{i:02}", same) for i in range(40)]
     with store.writing():
         store.write([], rows[::-1])
-    found = store.nearest(same[None].astype(np.float32), 5, None).candidates[0]
-    assert [r.id for _, r in found] == ["r00", "r01", "r02", "r03", "r04"]
-    assert all(-1 <= score <= 1 for score, _ in found)
+    candidates = store.nearest(same[None].astype(np.float32), 5, None).candidates[0]
+    assert [r.id for _, r in candidates] == ["r00", "r01", "r02", "r03", "r04"]
+    assert all(-1 <= score <= 1 for score, _ in candidates)
 
 
 def test_rows_written_and_removed_later_are_seen(filled: Fill) -> None:

@@ -66,9 +66,9 @@ def test_colours_travel_where_there_are_some(store: LocalStore, tmp_path: Path) 
     with store.writing():
         store.write([], [row("r0", vectors(1)[0], colors=colors)])
     export(store, tmp_path / "e.parquet")
-    ((_, found),) = rows_in(tmp_path / "e.parquet")
-    assert not isinstance(found, Exception)
-    assert found.colors == colors
+    ((_, exported),) = rows_in(tmp_path / "e.parquet")
+    assert not isinstance(exported, Exception)
+    assert exported.colors == colors
 
 
 def test_rows_of_another_space_are_refused(store: LocalStore, tmp_path: Path, predictor: Predictor) -> None:

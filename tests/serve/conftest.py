@@ -115,10 +115,10 @@ def started(arguments: list[str], patch: str = "") -> Running:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     server = Running(process)
-    told = threading.Event()
-    server.follower = threading.Thread(target=_follow, args=(server, told), daemon=True)
+    ready = threading.Event()
+    server.follower = threading.Thread(target=_follow, args=(server, ready), daemon=True)
     server.follower.start()
-    assert told.wait(SOON), "the server does not start"
+    assert ready.wait(SOON), "the server does not start"
     assert server.url, server.lines
     for _ in range(600):
         if server.ask("GET", "/health/ready").status == 200:
@@ -127,7 +127,7 @@ def started(arguments: list[str], patch: str = "") -> Running:
     raise AssertionError("the server does not become ready")
 
 
-def _follow(server: Running, told: threading.Event) -> None:
+def _follow(server: Running, ready: threading.Event) -> None:
     assert server.process.stderr is not None
     with server.process.stderr as lines:
         for line in lines:
@@ -138,8 +138,8 @@ def _follow(server: Running, told: threading.Event) -> None:
             server.lines.append(entry)
             if entry.get("event") == "serving":
                 server.url = entry["url"]
-                told.set()
-    told.set()
+                ready.set()
+    ready.set()
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def test_the_request_id_is_the_clients_or_a_new_one(server) -> None:
         server.ask("GET", "/health/live", headers={"X-Request-Id": "a.b:c_d-1"}).headers["x-request-id"] == "a.b:c_d-1"
     )
     for bad in ("", "a b", "é", "x" * 129, 'a"b', "a;b"):
-        given = server.ask("GET", "/health/live", headers={"X-Request-Id": bad.encode()}).headers["x-request-id"]
-        assert given != bad
-        assert len(given) == 32
+        answered = server.ask("GET", "/health/live", headers={"X-Request-Id": bad.encode()}).headers["x-request-id"]
+        assert answered != bad
+        assert len(answered) == 32
 
 
 def test_a_deadline_that_has_passed(server, big_photo) -> None:
@@ -131,13 +131,13 @@ def test_one_json_line_a_request(server, photo) -> None:
         server.post(path, photo, X_Request_Id=id)
     server.ask("GET", "/metrics")
     for _ in range(1000):
-        found = {
+        entries = {
             line["request_id"]: line for line in list(server.lines) if line.get("request_id", "").startswith("line-")
         }
-        if len(found) == 2:
+        if len(entries) == 2:
             break
         server.ask("GET", "/health/live")
-    good, bad = found["line-1"], found["line-2"]
+    good, bad = entries["line-1"], entries["line-2"]
     assert (good["method"], good["path"], good["status"], good["error"]) == ("POST", "/v1/predict", 200, None)
     assert good["bytes"] == len(photo)
     assert good["ms"] > 0

@@ -26,7 +26,7 @@ def connected(server: Running) -> socket.socket:
     return socket.create_connection(server.address, timeout=SOON)
 
 
-def said(connection: socket.socket) -> bytes:
+def read_to_end(connection: socket.socket) -> bytes:
     """All that comes until the server closes."""
     parts = []
     try:
@@ -55,7 +55,7 @@ def test_who_does_not_end_a_head_is_closed(impatient, photo, sent) -> None:
     with closing(connected(impatient)) as slow:
         slow.sendall(sent)
         still_serves(impatient, photo)
-        assert said(slow) == b""
+        assert read_to_end(slow) == b""
 
 
 def test_a_head_that_drips_is_closed(impatient, photo) -> None:
@@ -75,7 +75,7 @@ def test_half_a_body_is_told(impatient, photo, announced) -> None:
     with closing(connected(impatient)) as slow:
         slow.sendall(HEAD + announced)
         still_serves(impatient, photo)
-        answer = said(slow)
+        answer = read_to_end(slow)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"SlowBodyError" in answer
 
@@ -148,7 +148,7 @@ def test_the_work_of_a_client_that_left_is_dropped(start, big_photo) -> None:
 def test_a_body_longer_than_announced(server, photo) -> None:
     with closing(connected(server)) as liar:
         liar.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(photo) + photo + b"\x00\x01more\r\n\r\n")
-        answer = said(liar)
+        answer = read_to_end(liar)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.count(b"HTTP/1.1 400 ") <= 1  # what is too much is no request
     still_serves(server, photo)
@@ -220,7 +220,7 @@ def test_a_pixel_bomb_is_refused_from_its_header(server, photo) -> None:
 def test_paths_lead_to_no_file(server, path) -> None:
     with closing(connected(server)) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-        answer = said(connection)
+        answer = read_to_end(connection)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"root:" not in answer
 
@@ -244,7 +244,7 @@ def test_paths_lead_to_no_file(server, path) -> None:
 def test_heads_that_are_none(server, photo, head) -> None:
     with closing(connected(server)) as connection:
         connection.sendall(head)
-        answer = said(connection)
+        answer = read_to_end(connection)
     headers = answer.partition(b"\r\n\r\n")[0].lower()
     assert b"\nset-cookie" not in headers
     assert b"traceback" not in answer.lower()
@@ -323,7 +323,7 @@ def test_sigterm_waits_for_an_answer(start, big_photo) -> None:
             pass
         assert server.stop() == 0
         for client in clients:
-            assert said(client).startswith(b"HTTP/1.1 200 ")
+            assert read_to_end(client).startswith(b"HTTP/1.1 200 ")
 
 
 def test_nothing_listens_beyond_loopback_unless_told(server, start) -> None:
@@ -332,6 +332,6 @@ def test_nothing_listens_beyond_loopback_unless_told(server, start) -> None:
         return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
 
     assert places(server) == {"127.0.0.1"}
-    told = start("--host", "0.0.0.0")
-    assert places(told) == {"0.0.0.0"}
-    assert any("anybody who reaches" in json.dumps(line) for line in told.lines)
+    open_server = start("--host", "0.0.0.0")
+    assert places(open_server) == {"0.0.0.0"}
+    assert any("anybody who reaches" in json.dumps(line) for line in open_server.lines)
