@@ -195,7 +195,7 @@ def judge_folder(
         progress: see `judge`.
 
     Raises:
-        DataError: there is no such benchmark, or none of those there are can be judged.
+        DataError: there is no such benchmark, or no benchmark can be judged.
     """
 
     def judge_one(folder: Path, name: str) -> Judgement:
@@ -219,7 +219,7 @@ def each_benchmark(
         judge_one: function of a benchmark's folder and name; its DataError does not stop the others.
 
     Raises:
-        DataError: there is no such benchmark, or none of those there are can be judged.
+        DataError: there is no such benchmark, or no benchmark can be judged.
     """
     places = [(folder, name) for folder, name in find_benchmarks(root) if benchmark in (None, name)]
     if not places:

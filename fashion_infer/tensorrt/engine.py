@@ -149,7 +149,7 @@ def tensorrt_of(path: Path, file: EngineFile) -> Any:
         installed, _ = load_tensorrt()
         rebuild = dataclasses.replace(file, flavour=installed).rebuild_command
         raise EngineMismatchError(
-            f"{path} was built by flavour {file.flavour} of TensorRT, here is {installed}: run {rebuild}"
+            f"{path} was built by flavour {file.flavour} of TensorRT, but {installed} is installed: run {rebuild}"
         ) from error
 
 

@@ -171,7 +171,7 @@ def check_fingerprint(
     """
     mismatch = None
     if tensorrt is not None and tensorrt != engine_file.tensorrt:
-        mismatch = f"was built by TensorRT {engine_file.tensorrt} ({engine_file.flavour}), here is {tensorrt}"
+        mismatch = f"was built by TensorRT {engine_file.tensorrt} ({engine_file.flavour}), but {tensorrt} is installed"
     elif compute_capability is not None and not _fits(engine_file.compute_capability, compute_capability):
         capability = "{}.{}".format(*compute_capability)
         mismatch = f"was built for compute capability {engine_file.compute_capability}, this GPU has {capability}"

@@ -37,7 +37,7 @@ def light(light_model: Path, images: np.ndarray) -> Calibrated:
 def run(
     model: ModelProto, images: np.ndarray, optimised: Path | None = None, exact: bool = False
 ) -> dict[str, np.ndarray]:
-    """Run a model with ONNX Runtime's default optimisation, whose result is saved as `optimised`, or with none if None."""
+    """Run a model in ONNX Runtime: with its usual optimisation, saved as `optimised`, or without if that is None."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     options.add_session_config_entry("session.x64quantprecision", str(int(exact)))

@@ -160,7 +160,7 @@ def test_what_fits_passes() -> None:
 
 def test_another_tensorrt_is_refused() -> None:
     with pytest.raises(
-        EngineMismatchError, match=rf"was built by TensorRT 11.4.1 \(tensorrt\), here is 11.4.2: run {COMMAND}"
+        EngineMismatchError, match=rf"was built by TensorRT 11.4.1 \(tensorrt\), but 11.4.2 is installed: run {COMMAND}"
     ):
         check_fingerprint(Path("p"), FACTS, tensorrt="11.4.2")
 

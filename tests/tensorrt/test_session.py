@@ -103,7 +103,9 @@ def test_a_plan_without_its_description_is_refused(copy: Path) -> None:
 
 def test_another_version_is_refused(copy: Path) -> None:
     _edit(copy, tensorrt="1.6.0.1")
-    with pytest.raises(EngineMismatchError, match=rf"was built by TensorRT 1.6.0.1 \(rtx\), here is {trt.__version__}"):
+    with pytest.raises(
+        EngineMismatchError, match=rf"was built by TensorRT 1.6.0.1 \(rtx\), but {trt.__version__} is installed"
+    ):
         Predictor(copy)
 
 
@@ -112,7 +114,9 @@ def test_a_flavour_that_is_not_installed_is_named(copy: Path) -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(EngineMismatchError, match=r"flavour tensorrt of TensorRT, here is rtx: run .*--flavour"):
+        with pytest.raises(
+            EngineMismatchError, match=r"flavour tensorrt of TensorRT, but rtx is installed: run .*--flavour"
+        ):
             Predictor(copy)
 
 
