@@ -135,11 +135,11 @@ def read_fine(root: Path, folder: Path) -> FashionData:
     images = {
         split: read_image_names(folder / f"{split}.txt") for split in READY_SPLITS if (folder / f"{split}.txt").exists()
     }
-    names = [name for some in images.values() for name in some]
+    names = [name for split_names in images.values() for name in split_names]
 
     def column(part: str, read: Callable[[Path], NDArray[np.integer]]) -> NDArray[np.integer]:
         return np.concatenate(
-            [same_length(folder / f"{split}_{part}.txt", read, some) for split, some in images.items()]
+            [same_length(folder / f"{split}_{part}.txt", read, split_names) for split, split_names in images.items()]
         )
 
     def is_whole(part: str, kind: str) -> bool:
@@ -165,7 +165,7 @@ def read_fine(root: Path, folder: Path) -> FashionData:
     return build(
         root,
         names,
-        splits=np.array([SPLITS.index(split) for split, some in images.items() for _ in some]),
+        splits=np.array([SPLITS.index(split) for split, split_names in images.items() for _ in split_names]),
         boxes=boxes,
         landmarks=landmarks,
         categories=column("cate", lambda path: annotations.read_unnamed(path, category, 1))[:, 0] - 1,

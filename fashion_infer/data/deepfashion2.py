@@ -34,9 +34,9 @@ Slots = dict[str, Points]  # our landmark's name -> the landmarks whose mean pos
 def _slots(**points: tuple[Points, Points]) -> Slots:
     """Make the slots `left_NAME` and `right_NAME` from the two sets of landmarks of each name."""
     return {
-        f"{side}_{name}": own
+        f"{side}_{name}": landmarks
         for name, both in points.items()
-        for side, own in zip(("left", "right"), both, strict=True)
+        for side, landmarks in zip(("left", "right"), both, strict=True)
     }
 
 

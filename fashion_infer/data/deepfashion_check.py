@@ -367,8 +367,8 @@ def decode_all(root: Path, images: Sequence[str]) -> Iterator[tuple[str, Decoded
     """Yield each image's name and its result of `decode`; a few thousand are decoded at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), 4096):
-            some = images[start : start + 4096]
-            yield from zip(some, pool.map(lambda name: decode(root / name), some), strict=True)
+            chunk = images[start : start + 4096]
+            yield from zip(chunk, pool.map(lambda name: decode(root / name), chunk), strict=True)
 
 
 def decode(path: Path) -> Decoded:

@@ -77,7 +77,7 @@ class Judgement:
             "attributes are not the model's": self.unknown_attributes,
             "things are missing": self.missing,
         }
-        return [(what, list(names)) for what, names in remarks.items() if names]
+        return [(remark, list(names)) for remark, names in remarks.items() if names]
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class FolderJudgement(Generic[Result]):
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON; a benchmark that failed has its error only."""
         judged = {name: judgement.to_dict() for name, judgement in self.judgements.items()}
-        return judged | {name: {"error": why} for name, why in self.failed.items()}
+        return judged | {name: {"error": error} for name, error in self.failed.items()}
 
 
 def judge_folder(

@@ -109,9 +109,9 @@ class Retrieval:
         if len(kinds) < 2:
             return {}
         return {
-            kind: {"queries": len(own), **self._measures(own)}
+            kind: {"queries": len(ranks), **self._measures(ranks)}
             for kind in kinds
-            for own in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
+            for ranks in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
         }
 
     def _measures(self, ranks: Sequence[Ints]) -> dict[str, Number]:

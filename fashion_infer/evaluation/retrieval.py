@@ -49,11 +49,11 @@ def retrieval_ranks(
     ranks: list[NDArray[np.int64]] = []
     for rows in chunks(len(left), 2 * len(right)):
         for closeness, item in zip(_closeness(left[rows], right), query_items[rows].tolist(), strict=True):
-            own = places[item]
-            levels = np.sort(closeness[own])[::-1]
-            closeness[own] = -np.inf
+            members = places[item]
+            levels = np.sort(closeness[members])[::-1]
+            closeness[members] = -np.inf
             wrong = [np.count_nonzero(closeness >= level - tie) for level in levels]
-            ranks.append(np.array(wrong, np.int64) + np.arange(1, len(own) + 1))
+            ranks.append(np.array(wrong, np.int64) + np.arange(1, len(members) + 1))
     return ranks
 
 
@@ -71,7 +71,7 @@ def hit_rate(ranks: Sequence[Ints], ks: Sequence[int] = RETRIEVAL_KS) -> dict[in
         ValueError: a k is below 1.
     """
     check(True, "", ks=ks)
-    best = np.array([own[0] if len(own) else np.inf for own in ranks])
+    best = np.array([item_ranks[0] if len(item_ranks) else np.inf for item_ranks in ranks])
     return {k: float((best <= k).mean()) if len(best) else math.nan for k in ks}
 
 
@@ -84,7 +84,7 @@ def mean_average_precision(ranks: Sequence[Ints]) -> float:
     Args:
         ranks: result of `retrieval_ranks`.
     """
-    precisions = [float((np.arange(1, len(own) + 1) / own).mean()) if len(own) else 0.0 for own in ranks]
+    precisions = [float((np.arange(1, len(r) + 1) / r).mean()) if len(r) else 0.0 for r in ranks]
     return float(np.mean(precisions)) if precisions else math.nan
 
 

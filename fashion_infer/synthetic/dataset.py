@@ -118,11 +118,11 @@ def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, 
     chunks = [range(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
     garments: dict[int, Garment] = {}
     workers = min(jobs or os.cpu_count() or 1, len(chunks))
-    with bar(progress) as shown:
-        task = shown.add_task("rendering", total=images)
-        for done in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
-            garments.update(done)
-            shown.advance(task, len(done))
+    with bar(progress) as progress_bar:
+        task = progress_bar.add_task("rendering", total=images)
+        for rendered in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
+            garments.update(rendered)
+            progress_bar.advance(task, len(rendered))
     return [Photo(garments[index], splits[index // VIEWS_PER_ITEM], *names[index]) for index in range(images)]
 
 

@@ -136,8 +136,8 @@ class Painter:
 
 def to_body(drawing: Sketch, owner: int, size: int) -> Floats:
     """The mapping [3, 3] from pixels of a garment's flat cloth to body units; the cloth covers the whole garment."""
-    own = np.concatenate([part.points for part in drawing.shapes if part.owner == owner and not part.body])
-    low, extent = own.min(axis=0), np.ptp(own, axis=0)
+    points = np.concatenate([part.points for part in drawing.shapes if part.owner == owner and not part.body])
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
     unit, middle = float(extent.max()) / size, float(low[0] + extent[0] / 2)
     return np.array([[unit, 0, middle - unit * size / 2], [0, unit, low[1]], [0, 0, 1]])
 

@@ -215,18 +215,18 @@ def cached_engine(
 
 def _build_in(precision: str | None, source: Path, plan: Path, options: BuildOptions) -> None:
     """Build an engine of a file in the requested precision, and log what was built."""
-    own = precision_of(load_onnx(source)[0])
-    if precision in (None, own):
+    file_precision = precision_of(load_onnx(source)[0])
+    if precision in (None, file_precision):
         _, facts = build_engine(source, plan, options)
-    elif precision in NARROW and own == "fp32":
+    elif precision in NARROW and file_precision == "fp32":
         with TemporaryDirectory(prefix="fashion-infer-") as scratch:
             narrow = Path(scratch) / source.name
             convert_file(source, narrow, precision)
             _, facts = build_engine(narrow, plan, options, source=source)
     else:
         raise PrecisionError(
-            f"no {precision} engine can be built from {source}, which is {own}: from an fp32 file fp16 and bf16 can; "
-            "int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR --engine)"
+            f"no {precision} engine can be built from {source}, which is {file_precision}: from an fp32 file fp16 and "
+            "bf16 can; int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR --engine)"
         )
     slow = '; without tensor cores, which precision="fp16" would use' if facts.precision == "fp32" else ""
     logger.warning(

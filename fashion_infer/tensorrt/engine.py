@@ -47,7 +47,7 @@ class Engine:
         self.loaded = _deserialize(path, trt, self._runtime, plan, file)
         self._configs: list[Any] = []
         self._kernels: Any = None
-        self._kept = b""
+        self._saved_kernels = b""
         if file.flavour == "rtx":
             capability = "{}{}".format(*gpu.compute_capability)
             self._kernel_path = cache_folder() / "kernels" / f"{file.plan_sha256}.sm{capability}.kernels"
@@ -105,9 +105,9 @@ class Engine:
             logger.warning("TensorRT does not give its compiled kernels out, the next start compiles them again")
             return
         data = bytes(memory)
-        if data == self._kept:
+        if data == self._saved_kernels:
             return
-        self._kept = data
+        self._saved_kernels = data
         try:
             write_atomically(self._kernel_path, lambda temporary: temporary.write_bytes(data))
         except OSError as error:
@@ -126,13 +126,13 @@ class Engine:
 
     def _load_kernels(self) -> None:
         try:
-            self._kept = self._kernel_path.read_bytes()
+            self._saved_kernels = self._kernel_path.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             logger.warning("the kernels compiled earlier cannot be read, they are compiled again: %s", error)
             return
-        if not self._kernels.deserialize(self._kept):
+        if not self._kernels.deserialize(self._saved_kernels):
             logger.warning("%s was not usable: the kernels are compiled again", self._kernel_path)
 
 

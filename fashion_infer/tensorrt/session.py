@@ -74,7 +74,7 @@ class TensorRTBackend:
         gpu = cuda.find_gpu(index)
         check_fingerprint(self.path, engine_file, compute_capability=gpu.compute_capability)
         self.device, self.spec, self.sessions = device, engine_file.spec, sessions
-        self._index, self._dead = index, ""
+        self._index, self._failure = index, ""
         self._sizes = batch_sizes(engine_file.profiles, max_batch)
         self._sessions: list[_Session] = []
         self._engine: Engine | None = None
@@ -118,8 +118,8 @@ class TensorRTBackend:
             ModelError: TensorRT or CUDA refused this batch; the next may run.
             DeviceError: the GPU failed for good; every later call raises this error too.
         """
-        if self._dead:
-            raise DeviceError(self._dead)
+        if self._failure:
+            raise DeviceError(self._failure)
         try:
             with cuda.current_gpu(self._index):
                 run, start, parts = self._sessions[session].run, 0, []
@@ -130,12 +130,12 @@ class TensorRTBackend:
         except BaseException as error:
             cuda.clear_frames(error)
             if isinstance(error, DeviceError):
-                self._dead = f"{self.device}: {error}"
+                self._failure = f"{self.device}: {error}"
             raise
 
     def input_memory(self, count: int, session: int = 0) -> NDArray[np.uint8] | None:
         """The session's pinned input memory, uint8 [count, S, S, 3]; None if a batch of this size runs in parts."""
-        if self._dead or split(count, self._sizes) != [count]:
+        if self._failure or split(count, self._sizes) != [count]:
             return None
         return self._sessions[session].rows(count)
 
