@@ -226,7 +226,8 @@ def _build_in(precision: str | None, source: Path, plan: Path, options: BuildOpt
     else:
         raise PrecisionError(
             f"no {precision} engine can be built from {source}, which is {file_precision}: from an fp32 file fp16 and "
-            "bf16 can; int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR --engine)"
+            "bf16 can; int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR "
+            "--engine)"
         )
     slow = '; without tensor cores, which precision="fp16" would use' if facts.precision == "fp32" else ""
     logger.warning(
