@@ -27,7 +27,7 @@ KEPT = 0.98  # share of val's garments that must score above 0.5
 
 
 def fit_garment_score(
-    run: Run, spec: ModelSpec, *, garments: Floats, things: Floats, validation: FashionData
+    run: Run, spec: ModelSpec, *, garments: Floats, others: Floats, validation: FashionData
 ) -> ModelSpec:
     """Fit the score, and shift it so that nearly all garments of val score above 0.5.
 
@@ -35,14 +35,14 @@ def fit_garment_score(
         run: The network's `run`.
         spec: The network's ModelSpec.
         garments: [N, D], embeddings of training photos of garments.
-        things: [M, D], embeddings of training photos of other things; further pictures without a garment are added.
+        others: [M, D], embeddings of training photos of other things; further pictures without a garment are added.
         validation: Photos of garments, used both whole and cut out by their boxes.
 
     Returns:
         The spec with the weights of the score.
     """
     clutter = run_in_batches(run, other_pictures(spec.image_size, np.random.default_rng(0)))["embedding"]
-    embeddings = np.concatenate([garments, things, clutter])
+    embeddings = np.concatenate([garments, others, clutter])
     is_garment = np.arange(len(embeddings)) < len(garments)
     fitted = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(embeddings, is_garment)
     held_out = [outputs_of(run, spec, validation, whole=whole)["embedding"] for whole in (True, False)]

@@ -116,7 +116,7 @@ def main(
         network_run(network, spec),
         spec,
         garments=np.concatenate([vectors[~others] for vectors in embeddings]),
-        things=np.concatenate([vectors[others] for vectors in embeddings]),
+        others=np.concatenate([vectors[others] for vectors in embeddings]),
         validation=validation,
     )
     spec = save_checkpoint(folder / "fashionnet-lite.safetensors", network, spec)

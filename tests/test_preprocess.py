@@ -36,21 +36,21 @@ points = st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=8).map
 
 @given(points, st.tuples(coordinate, coordinate), st.tuples(length, length))
 def test_to_image_and_from_image_are_inverse(
-    given_points: np.ndarray, origin: tuple[float, float], size: tuple[float, float]
+    relative: np.ndarray, origin: tuple[float, float], size: tuple[float, float]
 ) -> None:
     cut = Crop(np.zeros((2, 2, 3), np.uint8), origin, size)
-    there = cut.to_image(given_points)
-    np.testing.assert_allclose(cut.from_image(there), given_points, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(cut.to_image(cut.from_image(given_points)), given_points, rtol=1e-6, atol=1e-6)
+    there = cut.to_image(relative)
+    np.testing.assert_allclose(cut.from_image(there), relative, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(cut.to_image(cut.from_image(relative)), relative, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2,), (8, 2), (3, 8, 2), (0, 2)])
 def test_points_of_any_leading_shape(shape: tuple[int, ...]) -> None:
     cut = Crop(np.zeros((2, 2, 3), np.uint8), (10.0, 20.0), (30.0, 40.0))
-    given_points = np.full(shape, 0.5, np.float32)
-    assert cut.to_image(given_points).shape == shape
-    assert (cut.to_image(given_points) == [25, 40]).all()
-    assert (given_points == 0.5).all()
+    relative = np.full(shape, 0.5, np.float32)
+    assert cut.to_image(relative).shape == shape
+    assert (cut.to_image(relative) == [25, 40]).all()
+    assert (relative == 0.5).all()
 
 
 def test_the_corners_of_a_crop_are_those_of_its_box() -> None:

@@ -60,16 +60,16 @@ def make_environment(name: str, folder: Path) -> Path:
     Returns:
         Its Python.
     """
-    root, wanted = folder / name, json.dumps(ENVIRONMENTS[name])
+    root, requirements = folder / name, json.dumps(ENVIRONMENTS[name])
     python, stamp = root / "bin" / "python", root / "installed.json"
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text() == requirements:
         return python
     venv.create(root, clear=True, with_pip=True)
     _pip(python, "install", *ENVIRONMENTS[name])
     if name in HEADLESS:
         _pip(python, "uninstall", "--yes", "opencv-python")
         _pip(python, "install", "--force-reinstall", "--no-deps", "opencv-python-headless")
-    stamp.write_text(wanted)
+    stamp.write_text(requirements)
     return python
 
 

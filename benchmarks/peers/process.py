@@ -56,10 +56,10 @@ class PeerProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
         self._process.stdin.flush()
-        found = self._read()
-        if "error" in found:
-            raise RuntimeError(found["error"])
-        return found["answer"]
+        answer = self._read()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["answer"]
 
     def close(self) -> None:
         """End the process."""
@@ -74,5 +74,5 @@ class PeerProcess:
         if not line:
             self.close()
             raise RuntimeError(f"the process ended: {self._log.read_text()[-1500:].strip()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer

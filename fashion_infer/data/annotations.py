@@ -1,7 +1,8 @@
-"""The rows of DeepFashion's annotation files, file by file: text in, arrays out, every malformed row with its line.
+"""Parsing DeepFashion's annotation files into arrays; every malformed row is reported with its line number.
 
-A `list_*.txt` starts with its number of rows, then the column names (`list_item_*` has none), then the rows: the name
-of an image or item and values in columns padded with spaces. Numbers may be padded with zeros.
+The first line of a `list_*.txt` file is its number of rows, and the second has the column names (`list_item_*` has
+none). Each row has the name of an image or item and values, in columns padded with spaces. Numbers may be padded with
+zeros.
 """
 
 import array
@@ -20,38 +21,42 @@ from fashion_infer.data.fashion_data import ABSENT
 from fashion_infer.errors import DataError
 from fashion_infer.model_spec import LANDMARK_NAMES
 
-Report = Callable[[Path, int, str], None]  # file, line (from 1), what is wrong with it
-ParseRow = Callable[[list[str]], list[int]]  # the values after a row's name; a ValueError says what is wrong
+Report = Callable[[Path, int, str], None]  # function of a file, a line (from 1) and the fault of the line
+ParseRow = Callable[[list[str]], list[int]]  # parses the cells after a row's name; its ValueError describes the fault
 
-SPLITS = ("", "train", "val", "test", "query", "gallery")  # "" for images that no split holds
+SPLITS = ("", "train", "val", "test", "query", "gallery")  # "" for images of no split
 SLOTS = {
     1: (0, 1, 2, 3, 6, 7),
     2: (4, 5, 6, 7),
     3: (0, 1, 2, 3, 4, 5, 6, 7),
-}  # of a clothes type's landmarks, in file order
-TRUNCATED = 2  # of a visibility
+}  # clothes type -> numbers of its landmarks in LANDMARK_NAMES, in the order of the file
+TRUNCATED = 2  # a value of visibility
 
 PLAIN_NUMBERS = re.compile(r"[-+0-9]*")
 SPACES = re.compile(r"[ \t\r\n\f\v]+")
 DIGITS = bytes(
     byte - 48 if byte in b"01" else byte if byte == 45 else 63 for byte in range(256)
-)  # - stays, the rest is ?
+)  # digits 0 and 1 become their values, "-" stays, other characters become "?"
 TOUCHING = bytes(49 if 48 <= byte <= 57 else 32 for byte in range(256))
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file: row i of `values` belongs to `names[i]`."""
+    """The rows of a file: row i of `values` [N, K] belongs to `names[i]`."""
 
     path: Path
     names: list[str]
-    values: NDArray[np.int32] | NDArray[np.int8]  # [N, K]
+    values: NDArray[np.int32] | NDArray[np.int8]
 
     def aligned(self, names: Sequence[str], *, more: bool = False) -> NDArray[np.int32] | NDArray[np.int8]:
-        """The rows of these names, in their order; `more` lets the file have rows for others.
+        """The values of the rows with these names, in the order of the names.
+
+        Args:
+            names: the names.
+            more: whether the file may have rows with other names.
 
         Raises:
-            DataError: a name has no row, or a row a name that is not among these.
+            DataError: a name has no row, or a row has another name.
         """
         if self.names == names:
             return self.values
@@ -66,14 +71,15 @@ class Table:
 
 
 def fail(path: Path, line: int, message: str) -> None:
-    """The Report of a reader: the first malformed row ends it."""
+    """The Report of a reader: it raises a DataError for the first malformed row."""
     raise DataError(f"{path}:{line}: {message}")
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, without a byte order mark; bytes that are no UTF-8 stay what they are.
+    """Yield the lines of a text file, without a byte order mark.
 
-    They are kept as in the names of files on disk: some files hold Chinese names in an encoding of their own.
+    Bytes that are not UTF-8 are kept by surrogate escapes, as Python does for names of files on disk. Some of
+    DeepFashion's files hold Chinese names in another encoding.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -86,7 +92,13 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_rows(path: Path, header: int, report: Report) -> Iterator[tuple[int, str]]:
-    """The rows below `header` lines with their line numbers; the count of the first line must hold."""
+    """Yield the line number and text of each row, and check the number of rows.
+
+    Args:
+        path: the file.
+        header: number of lines before the rows; if it is not 0, the first line must be the number of rows.
+        report: function that is called with each fault.
+    """
     line, count, expected, gap = 0, 0, -1, 0
     for line, text in enumerate(read_lines(path), start=1):
         if line == 1 and header:
@@ -108,7 +120,7 @@ def read_rows(path: Path, header: int, report: Report) -> Iterator[tuple[int, st
 
 
 def read_count(path: Path, text: str, report: Report) -> int:
-    """The number of rows that the first line gives, -1 when it is none."""
+    """The number of rows in the first line; -1, after a report, if the line is not a number."""
     with contextlib.suppress(ValueError):
         (number,) = whole_numbers(text.split())
         return number
@@ -117,9 +129,9 @@ def read_count(path: Path, text: str, report: Report) -> int:
 
 
 def read_table(path: Path, parse: ParseRow, width: int, *, header: int = 2, report: Report = fail) -> Table:
-    """Reads a file of one name and `width` values a row, int32 [N, width].
+    """Read a file whose rows have a name and `width` values, as int32 [N, width].
 
-    Rows that `parse` refuses and names that come twice go to `report`; they are left out if that returns.
+    A row that `parse` refuses or whose name occurred before is reported, and left out if `report` returns.
     """
     names: list[str] = []
     values, unique = array.array("i"), set[str]()
@@ -140,7 +152,7 @@ def read_table(path: Path, parse: ParseRow, width: int, *, header: int = 2, repo
 
 
 def read_unnamed(path: Path, parse: ParseRow, width: int, *, report: Report = fail) -> NDArray[np.int32]:
-    """Reads one of Anno_fine's ready files, which have neither header nor names; int32 [N, width]."""
+    """Read a file of a split in Anno_fine, which has neither header nor names, as int32 [N, width]."""
     values = array.array("i")
     for line, text in read_rows(path, 0, report):
         try:
@@ -151,7 +163,7 @@ def read_unnamed(path: Path, parse: ParseRow, width: int, *, report: Report = fa
 
 
 def integers(count: int, limits: dict[int, tuple[int, int]] | None = None) -> ParseRow:
-    """A parser of exactly `count` whole numbers; `limits` are the least and greatest of some columns."""
+    """Create a parser of exactly `count` whole numbers; `limits` is {column: (least, greatest value)}."""
 
     def parse(cells: list[str]) -> list[int]:
         if len(cells) != count:
@@ -166,7 +178,7 @@ def integers(count: int, limits: dict[int, tuple[int, int]] | None = None) -> Pa
 
 
 def whole_numbers(cells: list[str]) -> list[int]:
-    """The cells as numbers of plain digits, which may be padded with zeros; `int` alone would take 1_0 for 10."""
+    """Parse whole numbers of plain digits, which may be padded with zeros; `int` alone would accept 1_0 as 10."""
     plain = PLAIN_NUMBERS.fullmatch("".join(cells)) is not None
     numbers = []
     for cell in cells:
@@ -178,16 +190,18 @@ def whole_numbers(cells: list[str]) -> list[int]:
 
 
 def split_cells(text: str) -> list[str]:
-    """The cells of a row. Other spaces than those of ASCII belong to the names, as they do on disk."""
+    """Split a row at ASCII spaces. Other Unicode spaces belong to the names, as they do on disk."""
     if text.isascii():
         return text.split()
     return [os.fsdecode(cell) for cell in os.fsencode(text).split()]
 
 
 def parse_landmarks(cells: list[str]) -> list[int]:
-    """Clothes type and 8 slots of (visibility, x, y), 25 values, from a row with or without a variation type.
+    """Parse a row of landmarks, with or without a variation type.
 
-    Slots that the clothes type does not have are (-1, 0, 0); a truncated landmark's place is (0, 0).
+    Returns:
+        25 values: the clothes type, then (visibility, x, y) for each of the 8 landmarks. A landmark that the clothes
+        type does not have is (-1, 0, 0); a truncated one has the place (0, 0).
     """
     numbers = whole_numbers(cells)
     slots = SLOTS.get(numbers[0]) if numbers else None
@@ -208,33 +222,33 @@ def parse_landmarks(cells: list[str]) -> list[int]:
 
 
 def parse_split(cells: list[str]) -> list[int]:
-    """The index of a split's name in SPLITS."""
+    """Parse the name of a split to its index in SPLITS."""
     if len(cells) != 1 or cells[0] not in SPLITS:
         raise ValueError(f"a split expected, found {' '.join(cells)[:40]!r}")
     return [SPLITS.index(cells[0])]
 
 
 def parse_item_split(cells: list[str]) -> list[int]:
-    """Item number and split of an in-shop image."""
+    """Parse the item and split of an in-shop image to the item's number and the split's index in SPLITS."""
     if len(cells) != 2:
         raise ValueError(f"an item and a split expected, found {' '.join(cells)[:40]!r}")
     return [item_number(cells[0]), *parse_split(cells[1:])]
 
 
 def parse_pair(cells: list[str]) -> tuple[str, str, int, int]:
-    """Consumer image, shop image, item number and split of a consumer-to-shop row."""
+    """Parse a consumer-to-shop row to the consumer image, the shop image, the item's number and the split's index."""
     if len(cells) != 4:
         raise ValueError(f"two images, an item and a split expected, found {len(cells)} cells")
     return cells[0], cells[1], item_number(cells[2]), parse_split(cells[3:])[0]
 
 
 def type_number(text: str) -> int | None:
-    """A number of at most nine plain digits, None where the text is something else."""
+    """Parse a number of at most nine plain digits; None if the text is something else."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
 
 
 def item_number(text: str) -> int:
-    """17 of `id_00000017`."""
+    """Parse the name of an item, such as `id_00000017`, to its number, 17."""
     digits = text.removeprefix("id_")
     if digits == text or type_number(digits) is None:
         raise ValueError(f"an item such as id_00000017 expected, found {text[:40]!r}")
@@ -242,7 +256,7 @@ def item_number(text: str) -> int:
 
 
 def read_pairs(path: Path, *, report: Report = fail) -> list[tuple[str, str, int, int]]:
-    """The rows of the consumer-to-shop partition."""
+    """Read the rows of the consumer-to-shop partition, see `parse_pair`."""
     pairs = []
     for line, text in read_rows(path, 2, report):
         try:
@@ -253,7 +267,7 @@ def read_pairs(path: Path, *, report: Report = fail) -> list[tuple[str, str, int
 
 
 def read_items(path: Path, *, report: Report = fail) -> list[int]:
-    """The item numbers of a `list_item_*` file, which has a count but no column names."""
+    """Read the item numbers of a `list_item_*` file, which has a number of rows but no column names."""
     items = []
     for line, text in read_rows(path, 1, report):
         try:
@@ -264,7 +278,7 @@ def read_items(path: Path, *, report: Report = fail) -> list[int]:
 
 
 def read_colors(path: Path, *, report: Report = fail) -> dict[str, str]:
-    """The colours of a `list_color_cloth` file by the name of the image; a colour may be several words."""
+    """Read a `list_color_cloth` file as {name of the image: colour}; a colour may have several words."""
     colors: dict[str, str] = {}
     for line, text in read_rows(path, 2, report):
         name, *words = text.split()
@@ -278,9 +292,9 @@ def read_colors(path: Path, *, report: Report = fail) -> dict[str, str]:
 
 
 def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, report: Report = fail) -> Table:
-    """Reads attribute rows, int8 [N, width] of -1, 0 and 1.
+    """Read rows of attribute labels as int8 [N, width], each -1, 0 or 1.
 
-    A row's thousand cells must not cost a thousand Python objects: whole rows are translated at once.
+    A row may have a thousand cells, so whole rows are translated at once; a Python object for each cell would be slow.
     """
     names: list[str] = []
     values, unique = bytearray(), set[str]()
@@ -300,7 +314,7 @@ def read_labels(path: Path, width: int, *, header: int = 2, named: bool = True, 
 
 
 def label_codes(text: str, width: int) -> bytes:
-    """A row of `width` labels as signed bytes."""
+    """Translate a row of `width` labels to signed bytes."""
     cells = text.encode(errors="replace")
     codes = cells.translate(DIGITS, b" \t\r\n").replace(b"-\x01", b"\xff")
     if len(codes) == width and not codes.translate(None, b"\x00\x01\xff") and b"11" not in cells.translate(TOUCHING):
@@ -315,7 +329,7 @@ def label_codes(text: str, width: int) -> bytes:
 
 
 def read_typed_names(path: Path, *, report: Report = fail) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names, which may contain spaces, and the number of a type after each; 0 where the header announces none."""
+    """Read names, which may contain spaces, and the type's number after each; 0 if the header has no type column."""
     names, types = [], []
     typed = "type" in next(islice(read_lines(path), 1, 2), "")
     for line, text in read_rows(path, 2, report):
@@ -330,7 +344,10 @@ def read_typed_names(path: Path, *, report: Report = fail) -> tuple[tuple[str, .
 
 
 def read_type_names(path: Path, *, report: Report = fail) -> dict[int, str]:
-    """The attribute types of consumer-to-shop by number: the one that ends a row, or the row's place, from 1."""
+    """Read the attribute types of consumer-to-shop as {number: name}.
+
+    The number is the last cell of a row, or else the row's place from 1.
+    """
     names: dict[int, str] = {}
     for place, (line, text) in enumerate(read_rows(path, 2, report), start=1):
         cells = english(split_cells(text))
@@ -343,6 +360,6 @@ def read_type_names(path: Path, *, report: Report = fail) -> dict[int, str]:
 
 
 def english(cells: list[str]) -> list[str]:
-    """The cells without the Chinese name that precedes the English one in consumer-to-shop files."""
+    """Leave out the Chinese name before the English one in a row of consumer-to-shop's files."""
     first = next((i for i, cell in enumerate(cells) if cell.isascii() and not cell.startswith("(")), 0)
     return cells[first:]

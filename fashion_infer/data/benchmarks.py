@@ -1,4 +1,4 @@
-"""Which benchmarks lie in a folder, who reads each, and what the published ones count."""
+"""The benchmarks: how to recognise them in a folder, their readers, and the counts of the published data sets."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -45,7 +45,7 @@ OFFICIAL: dict[str, dict[str, int]] = {
     "retrieval": {},
     "deepfashion2": {},
 }
-MARKERS = {  # files that only this benchmark has
+MARKERS = {  # patterns of the files by which a benchmark is recognised
     "category_fine": ("Anno_fine/*.txt",),
     "category": ("Anno*/list_category_*.txt", "Anno*/list_attr_img.txt"),
     "in_shop": ("Anno/*_inshop.txt",),
@@ -54,11 +54,11 @@ MARKERS = {  # files that only this benchmark has
     "retrieval": (CSV_NAME,),
     "deepfashion2": ("train/annos/*.json", "validation/annos/*.json"),
 }
-COLUMNS_OF_PARTITION = {3: "in_shop", 4: "consumer_to_shop"}  # where a partition is all there is
+COLUMNS_OF_PARTITION = {3: "in_shop", 4: "consumer_to_shop"}  # number of the partition's columns -> benchmark
 
 
 class Reader(Protocol):
-    """Reads a benchmark's folder; see `highres.at_true_size`."""
+    """A function that reads a benchmark's folder; for `highres` see `highres.at_true_size`."""
 
     def __call__(self, root: Path, *, highres: bool | None = None) -> FashionData: ...
 
@@ -75,7 +75,7 @@ READERS: dict[str, Reader] = {
 
 
 def find_benchmarks(root: Path) -> list[tuple[Path, str]]:
-    """Folder and name of every benchmark in `root` and in the folders in it.
+    """Find the folder and name of every benchmark in `root` and its direct subfolders.
 
     Raises:
         DataError: there is no such folder.
@@ -87,19 +87,19 @@ def find_benchmarks(root: Path) -> list[tuple[Path, str]]:
 
 
 def benchmarks_in(folder: Path) -> list[str]:
-    """The benchmarks whose files lie in this very folder; landmark files alone make the landmark benchmark."""
+    """The benchmarks whose files lie in this folder. If only landmark files are there, it is the landmark benchmark."""
     present = [name for name, patterns in MARKERS.items() if any(any(folder.glob(pattern)) for pattern in patterns)]
     if "category_fine" in present and not any(
         (folder / anno / "list_category_img.txt").exists() for anno in ("Anno", "Anno_coarse")
     ):
         present = [name for name in present if name != "category"]
     if not present:
-        return list(_of_partition_alone(folder))
+        return list(_from_partition_alone(folder))
     return present if present == ["landmarks"] else [name for name in present if name != "landmarks"]
 
 
-def _of_partition_alone(folder: Path) -> Iterator[str]:
-    """A retrieval benchmark of which nothing but the partition is there, by the partition's columns."""
+def _from_partition_alone(folder: Path) -> Iterator[str]:
+    """The retrieval benchmark of a folder that has only the partition, recognised by the partition's columns."""
     path = partition_file(folder)
     if path.is_file():
         row = next(islice(annotations.read_lines(path), 2, 3), "").split()
@@ -108,14 +108,14 @@ def _of_partition_alone(folder: Path) -> Iterator[str]:
 
 
 def has_official_counts(benchmark: str, counts: dict[str, int]) -> bool:
-    """Whether a benchmark counts what the published one does; without attributes their number is not asked for."""
+    """Whether a benchmark has the counts of the published one; if it has no attributes, they are not compared."""
     official = OFFICIAL[benchmark]
     expected = {name: number for name, number in official.items() if name in counts or name != "attributes"}
     return "images" in official and all(counts.get(name) == number for name, number in expected.items())
 
 
 def count(root: Path, benchmark: str, data: FashionData) -> dict[str, int]:
-    """Images in all and by split, and what else the official descriptions count."""
+    """Count the images in all and by split, and whatever else the official descriptions count."""
     counts = {"images": len(set(data.images))}
     counts |= {
         str(split): int(number)

@@ -1,4 +1,4 @@
-"""One's own categories: a folder of class folders, each with photos of what it is named after.
+"""A user's own categories: a folder of class folders. Each has the name of a class and holds photos of it.
 
 own/
   Shoes/  a.jpg  b.jpg
@@ -19,24 +19,24 @@ from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError
 from fashion_infer.inputs import expand_inputs
 
-MAX_CLASSES = 1000  # more folders than that are usually products, each with its few photos
+MAX_CLASSES = 1000  # more folders are usually those of products, each with a few photos
 
 logger = logging.getLogger("fashion_infer")
 
 
 def read_class_folders(root: Path) -> FashionData:
-    """Read a folder of class folders: a category a folder, whole photos, and every row in the split train.
+    """Read a folder of class folders. Each folder is a category; photos have no boxes and are in the split train.
 
-    Names are normalised to Unicode's composed form, in which other systems write the same letters. Hidden folders,
-    such as `.ipynb_checkpoints`, are passed over. Photos in folders within a class folder belong to the class. What
-    is passed over, and which folders are nested, is logged.
+    Names are normalised to Unicode's composed form, because systems write the same letters in different forms. Hidden
+    folders, such as `.ipynb_checkpoints`, are left out. Photos in subfolders of a class folder belong to the class.
+    Warnings are logged about subfolders and about files that are left out.
 
     Args:
         root: the folder.
 
     Raises:
-        DataError: there is no such folder, it has no class folders or more than `MAX_CLASSES`, one of them holds no
-            photo, holds nothing but folders of photos, or has the name of another one.
+        DataError: there is no such folder, it has no class folders or more than `MAX_CLASSES`, or a class folder holds
+            no photos, holds only subfolders of photos, or has the same name as another one.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
@@ -68,12 +68,12 @@ def read_class_folders(root: Path) -> FashionData:
 
 
 def class_name(folder: str) -> str:
-    """The name of a class in Unicode's composed form, without spaces around it."""
+    """The name of a class: the folder's name in Unicode's composed form, without spaces around it."""
     return unicodedata.normalize("NFC", folder).strip()
 
 
 def _is_hidden(name: str) -> bool:
-    """Folders and files that programs leave behind: .ipynb_checkpoints, .DS_Store, __MACOSX, @eaDir, Thumbs.db."""
+    """Whether a program left this folder or file behind, such as .DS_Store, __MACOSX, @eaDir or Thumbs.db."""
     return name.startswith((".", "__", "@")) or name == "Thumbs.db"
 
 
@@ -89,10 +89,10 @@ def _check_names(folders: list[Path]) -> None:
 
 
 def _photos_of(folder: Path) -> list[Path]:
-    """The photos below a class folder.
+    """The photos in a class folder and its subfolders.
 
     Raises:
-        DataError: it has none itself, but folders with photos.
+        DataError: there are photos in subfolders only.
     """
     paths = [Path(path) for path in expand_inputs([str(folder)]).paths]
     paths = [path for path in paths if not any(map(_is_hidden, path.relative_to(folder).parts))]
@@ -108,10 +108,10 @@ def _photos_of(folder: Path) -> list[Path]:
 
 
 def read_photos(folder: Path) -> FashionData:
-    """Read the photos below a folder, whole and without labels; every row is in the split train.
+    """Read the photos in a folder and its subfolders, without boxes or labels; all are in the split train.
 
     Raises:
-        DataError: there is no such folder, or no photo in it.
+        DataError: there is no such folder, or it holds no photo.
     """
     paths = expand_inputs([str(folder)]).paths if folder.is_dir() else []
     paths = [path for path in paths if not any(map(_is_hidden, Path(path).relative_to(folder).parts))]

@@ -1,4 +1,4 @@
-"""What the readers share: which files of a benchmark are there, and its columns put together."""
+"""Functions that the readers share: they check which files of a benchmark exist, and build a FashionData."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_boxes(path: Path, names: list[str], missing: list[str]) -> NDArray[np.i
 
 
 def read_listed_landmarks(path: Path, names: list[str], missing: list[str]) -> NDArray[np.integer] | None:
-    """Clothes types and landmarks, [N, 25] as `parse_landmarks` has them; None where there are none."""
+    """Read clothes types and landmarks, [N, 25] as in `parse_landmarks`; None if there is no such file."""
     if not all_exist([path], "landmarks", missing):
         return None
     return annotations.read_table(path, annotations.parse_landmarks, 25).aligned(names)
@@ -65,7 +65,24 @@ def build(
     colors: tuple[str, ...] = (),
     missing: Sequence[str] = (),
 ) -> FashionData:
-    """Puts the columns of one benchmark together; what it does not say is filled as `FashionData` has it."""
+    """Build a FashionData from the columns of one benchmark; columns that it lacks get the values for unknown.
+
+    Args:
+        root: the benchmark's folder.
+        names: [N] images, relative to `image_root(root)`.
+        splits: [N] index of each image's split in SPLITS.
+        boxes: [N, 4] x1 y1 x2 y2 in pixels, NaN for the whole photo.
+        landmarks: [N, 25] clothes types and landmarks, see `parse_landmarks`.
+        categories: [N] category from 0, or -1.
+        attributes: [N, A] 1 positive, -1 negative, 0 unknown.
+        items: [N] number of the item, or -1.
+        domains: [N] 1 shop, 2 consumer, 0 unknown.
+        category_names: name of each category.
+        attribute_names: [A] name of each attribute.
+        attribute_groups: [A] name of each attribute's group.
+        colors: [N] colour of each image, or ().
+        missing: sentences for `FashionData.missing`.
+    """
     count = len(names)
     if landmarks is None:
         landmarks = np.tile([0, *(UNLABELLED, 0, 0) * 8], (count, 1))

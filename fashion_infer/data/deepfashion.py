@@ -1,8 +1,8 @@
-"""DeepFashion's four benchmarks, each read from its download into one FashionData.
+"""DeepFashion's four benchmarks, each read from its download into a FashionData.
 
-A benchmark's folder is what its download unpacks to: `Img/`, `Eval/`, and the annotations in `Anno/`, `Anno_coarse/` or
-`Anno_fine/`. The files' rows are described in `annotations`. Less is enough: without boxes the photos are used whole,
-and without landmarks, attributes or colours there are none; `FashionData.missing` says so.
+A benchmark's folder has the layout of its download: `Img/`, `Eval/`, and the annotations in `Anno/`, `Anno_coarse/` or
+`Anno_fine/`. The module `annotations` describes the rows of the files. Some files may be missing: without boxes the
+photos are used whole, and landmarks, attributes or colours may be unknown; `FashionData.missing` lists what is missing.
 """
 
 import re
@@ -38,16 +38,16 @@ READY_SPLITS = ("train", "val", "test")
 
 
 def read_category(root: Path, *, layout: Layout | None = None, highres: bool | None = None) -> FashionData:
-    """Reads the Category and Attribute Prediction benchmark; needs its categories, and its splits.
+    """Read the Category and Attribute Prediction benchmark. Its categories and splits are required.
 
     Args:
         root: the benchmark's folder.
-        layout: the 1000 attributes of `Anno/` or `Anno_coarse/`, or the 26 of `Anno_fine/`; None: the first there is.
-        highres: whether the photos are the high-resolution ones, see `highres.at_true_size`; None: where only those
-            are there.
+        layout: "coarse" for the 1000 attributes of `Anno/` or `Anno_coarse/`, "fine" for the 26 of `Anno_fine/`; None
+            means the first of these that exists.
+        highres: whether to use the high-resolution photos, see `highres.at_true_size`.
 
     Raises:
-        DataError: a file that is needed is missing, or a row malformed.
+        DataError: a required file is missing, or a row is malformed.
     """
     root = Path(root)
     folder = category_folder(root, layout)
@@ -61,7 +61,7 @@ def read_category(root: Path, *, layout: Layout | None = None, highres: bool | N
 
 
 def category_folder(root: Path, layout: Layout | None) -> Path:
-    """Where the annotations of the category benchmark lie."""
+    """The folder of the category benchmark's annotations."""
     names = {"coarse": ("Anno", "Anno_coarse"), "fine": ("Anno_fine",), None: ("Anno", "Anno_coarse", "Anno_fine")}[
         layout
     ]
@@ -72,7 +72,7 @@ def category_folder(root: Path, layout: Layout | None) -> Path:
 
 
 def read_coarse(root: Path, folder: Path) -> FashionData:
-    """The category benchmark from its list files; Anno_fine's zeros are negatives."""
+    """Read the category benchmark from its list files."""
     fine = folder.name == "Anno_fine"
     partition = annotations.read_table(partition_file(root), annotations.parse_split, 1)
     names = partition.names
@@ -100,7 +100,7 @@ def read_coarse(root: Path, folder: Path) -> FashionData:
 def read_image_attributes(
     folder: Path, names: list[str], missing: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.integer]]:
-    """Attribute names, groups, and the labels of the images [N, A]; A is 0 where there are none."""
+    """Read the attributes' names and groups, and the labels of the images [N, A]; A is 0 if a file is missing."""
     files = folder / "list_attr_cloth.txt", folder / "list_attr_img.txt"
     if not all_exist(files, "attributes", missing):
         return (), (), np.zeros((len(names), 0), np.int8)
@@ -109,17 +109,17 @@ def read_image_attributes(
 
 
 def groups_of(folder: Path) -> Mapping[int, str]:
-    """The names of the attribute groups by number, which the category benchmark's files leave out."""
+    """The names of the attribute groups by number; the category benchmark's files have only the numbers."""
     return FINE_GROUPS if folder.name == "Anno_fine" else COARSE_GROUPS
 
 
 def zeros_are_negative(attributes: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Anno_fine marks what is absent with 0."""
+    """Replace 0 by -1: Anno_fine writes 0 for an attribute that a garment does not have."""
     return np.where(attributes == 0, -1, attributes)
 
 
 def fine_files(folder: Path) -> list[Path]:
-    """The files of Anno_fine that are read."""
+    """The files of Anno_fine that the reader looks for."""
     ready = [
         folder / f"{split}{part}.txt"
         for split in READY_SPLITS
@@ -129,17 +129,17 @@ def fine_files(folder: Path) -> list[Path]:
 
 
 def read_fine(root: Path, folder: Path) -> FashionData:
-    """Anno_fine from its ready splits; clothes types and visibilities come from `list_landmarks.txt`."""
+    """Read Anno_fine from the files of its splits; clothes types and visibilities come from `list_landmarks.txt`."""
     missing: list[str] = []
     category_names, _ = annotations.read_typed_names(folder / "list_category_cloth.txt")
     images = {
         split: read_image_names(folder / f"{split}.txt") for split in READY_SPLITS if (folder / f"{split}.txt").exists()
     }
-    names = [name for some in images.values() for name in some]
+    names = [name for split_names in images.values() for name in split_names]
 
     def column(part: str, read: Callable[[Path], NDArray[np.integer]]) -> NDArray[np.integer]:
         return np.concatenate(
-            [same_length(folder / f"{split}_{part}.txt", read, some) for split, some in images.items()]
+            [same_length(folder / f"{split}_{part}.txt", read, split_names) for split, split_names in images.items()]
         )
 
     def is_whole(part: str, kind: str) -> bool:
@@ -165,7 +165,7 @@ def read_fine(root: Path, folder: Path) -> FashionData:
     return build(
         root,
         names,
-        splits=np.array([SPLITS.index(split) for split, some in images.items() for _ in some]),
+        splits=np.array([SPLITS.index(split) for split, split_names in images.items() for _ in split_names]),
         boxes=boxes,
         landmarks=landmarks,
         categories=column("cate", lambda path: annotations.read_unnamed(path, category, 1))[:, 0] - 1,
@@ -178,12 +178,12 @@ def read_fine(root: Path, folder: Path) -> FashionData:
 
 
 def read_image_names(path: Path) -> list[str]:
-    """One image a line."""
+    """Read a file that has the name of an image in each line."""
     return [text.strip(" \t\r\n\f\v") for _, text in annotations.read_rows(path, 0, annotations.fail)]
 
 
 def same_length(path: Path, read: Callable[[Path], NDArray[np.integer]], images: list[str]) -> NDArray[np.integer]:
-    """One of a split's ready files, which goes with the split's list of images line by line."""
+    """Read a file of a split in Anno_fine and check that it has a row for each of the split's images."""
     rows = read(path)
     if len(rows) != len(images):
         split = path.name.split("_")[0]
@@ -192,7 +192,10 @@ def same_length(path: Path, read: Callable[[Path], NDArray[np.integer]], images:
 
 
 def with_points(listed: NDArray[np.integer], points: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Rows of `list_landmarks.txt`, [N, 25], with the points of the ready files, [N, 8, 2]; (0, 0) is truncated."""
+    """Put the points of the splits' files, [N, 8, 2], into the rows of `list_landmarks.txt`, [N, 25].
+
+    A point at (0, 0) means that the landmark is truncated.
+    """
     slots = listed[:, 1:].reshape(-1, 8, 3)
     absent = slots[:, :, 0] == ABSENT
     truncated = ~absent & ((points == 0).all(axis=2) | (slots[:, :, 0] == TRUNCATED))
@@ -203,14 +206,14 @@ def with_points(listed: NDArray[np.integer], points: NDArray[np.integer]) -> NDA
 
 
 def read_inshop(root: Path, *, highres: bool | None = None) -> FashionData:
-    """Reads the In-shop Clothes Retrieval benchmark; needs its partition only. Attributes belong to items.
+    """Read the In-shop Clothes Retrieval benchmark. Only its partition is required. Attributes belong to items.
 
     Args:
         root: the benchmark's folder.
         highres: see `read_category`.
 
     Raises:
-        DataError: the partition is missing, or a row malformed.
+        DataError: the partition is missing, or a row is malformed.
     """
     root = Path(root)
     files = [*retrieval_files(root / "Anno", "inshop"), partition_file(root)]
@@ -219,7 +222,7 @@ def read_inshop(root: Path, *, highres: bool | None = None) -> FashionData:
 
 
 def read_inshop_text(root: Path, folder: Path) -> FashionData:
-    """The in-shop benchmark from its text files."""
+    """Read the in-shop benchmark from its text files."""
     partition = annotations.read_table(partition_file(root), annotations.parse_item_split, 2)
     names = partition.names
     check_items(folder, partition.values[:, 0])
@@ -246,17 +249,17 @@ def read_inshop_text(root: Path, folder: Path) -> FashionData:
 
 
 def read_consumer_to_shop(root: Path, *, highres: bool | None = None) -> FashionData:
-    """Reads the Consumer-to-shop Clothes Retrieval benchmark, every image once however many pairs it is in.
+    """Read the Consumer-to-shop Clothes Retrieval benchmark. An image has one row even if it is in several pairs.
 
-    It needs its partition only. A shop photo that is in no pair belongs to the split of its item, which its folder
-    names: it is in the gallery, too.
+    Only the partition is required. A shop photo that is in no pair is a photo of the gallery too: its folder names its
+    item, and it gets the split of that item.
 
     Args:
         root: the benchmark's folder.
         highres: see `read_category`.
 
     Raises:
-        DataError: the partition is missing, a row malformed, or an image in two items or splits.
+        DataError: the partition is missing, a row is malformed, or an image belongs to two items or splits.
     """
     root = Path(root)
     files = [*retrieval_files(root / "Anno", "consumer2shop"), partition_file(root)]
@@ -267,7 +270,7 @@ def read_consumer_to_shop(root: Path, *, highres: bool | None = None) -> Fashion
 
 
 def read_consumer_to_shop_text(root: Path, folder: Path) -> FashionData:
-    """The consumer-to-shop benchmark from its text files."""
+    """Read the consumer-to-shop benchmark from its text files."""
     missing: list[str] = []
     pairs = annotations.read_pairs(partition_file(root))
     table = None
@@ -300,7 +303,7 @@ def read_consumer_to_shop_text(root: Path, folder: Path) -> FashionData:
 
 
 def retrieval_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a retrieval benchmark but for its partition, whether they are there or not."""
+    """The files of a retrieval benchmark except its partition, whether they exist or not."""
     lists = [folder / f"list_{name}_{suffix}.txt" for name in ("bbox", "landmarks")]
     inner = attribute_folder(folder)
     names = ("list_attr_cloth", "list_attr_items", "list_attr_type", "list_color_cloth")
@@ -310,7 +313,7 @@ def retrieval_files(folder: Path, suffix: str) -> list[Path]:
 def members_of_pairs(
     path: Path, pairs: Sequence[tuple[str, str, int, int]], boxed: set[str]
 ) -> dict[str, tuple[int, int]]:
-    """Item and split of every image that is in a pair."""
+    """The item and split of every image that is in a pair."""
     members: dict[str, tuple[int, int]] = {}
     for consumer, shop, item, split in pairs:
         for name in (consumer, shop):
@@ -324,7 +327,7 @@ def members_of_pairs(
 def unpaired_shop_photos(
     names: Sequence[str], domains: NDArray[np.integer], members: Mapping[str, tuple[int, int]]
 ) -> dict[str, tuple[int, int]]:
-    """Item and split of the shop photos that no pair names, by the item's folder `id_00000218`."""
+    """The item and split of the shop photos that are in no pair, by the item's folder, such as `id_00000218`."""
     split_of: dict[int, set[int]] = {}
     for item, split in members.values():
         split_of.setdefault(item, set()).add(split)
@@ -340,14 +343,14 @@ def unpaired_shop_photos(
 
 
 def read_landmarks(root: Path, *, highres: bool | None = None) -> FashionData:
-    """Reads the Fashion Landmark Detection benchmark; needs its landmarks and its partition.
+    """Read the Fashion Landmark Detection benchmark. Its landmarks and its partition are required.
 
     Args:
         root: the benchmark's folder.
-        highres: must not be True: there are no high-resolution photos of it.
+        highres: must not be True, because there are no high-resolution photos.
 
     Raises:
-        DataError: a file that is needed is missing, a row malformed, or high-resolution photos were asked for.
+        DataError: a required file is missing, a row is malformed, or `highres` is True.
     """
     root = Path(root)
     if highres:
@@ -358,7 +361,7 @@ def read_landmarks(root: Path, *, highres: bool | None = None) -> FashionData:
 
 
 def read_landmarks_text(root: Path, folder: Path) -> FashionData:
-    """The landmark benchmark from its text files."""
+    """Read the landmark benchmark from its text files."""
     partition = annotations.read_table(partition_file(root), annotations.parse_split, 1)
     names = partition.names
     missing: list[str] = []
@@ -373,18 +376,18 @@ def read_landmarks_text(root: Path, folder: Path) -> FashionData:
 
 
 def read_attribute_names(folder: Path, groups: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the attributes and the name of each one's group; a number without a name stays a number."""
+    """Read the names of the attributes and of their groups; a group without a name is called by its number."""
     names, types = annotations.read_typed_names(folder / "list_attr_cloth.txt")
     return names, tuple(groups.get(number, str(number or "")) for number in types)
 
 
 def attribute_folder(folder: Path) -> Path:
-    """Where a retrieval benchmark's attribute files lie: in `Anno/attributes/` in some downloads."""
+    """The folder of a retrieval benchmark's attribute files; in some downloads it is `Anno/attributes/`."""
     return folder / "attributes" if (folder / "attributes").is_dir() else folder
 
 
 def read_colors(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The colour of each image where a file says it; () where there is none."""
+    """Read the colour of each image, "" if the file has none for it; () if there is no file."""
     path = attribute_folder(folder) / "list_color_cloth.txt"
     if not path.exists():
         return ()
@@ -393,12 +396,12 @@ def read_colors(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def item_files(folder: Path) -> list[Path]:
-    """The list of a retrieval benchmark's items, under whichever spelling there is; [] where it has none."""
+    """The files that list a retrieval benchmark's items, in both spellings of their names; [] if there is none."""
     return sorted(folder.glob("list_item_*.txt")) + sorted(folder.glob("list_items_*.txt"))
 
 
 def check_items(folder: Path, items: NDArray[np.integer]) -> None:
-    """Every item shown must be listed, where there is a list."""
+    """Raise a DataError if an item of an image is missing in a list of items."""
     for path in item_files(folder):
         unlisted = sorted(set(items.tolist()) - set(annotations.read_items(path)) - {-1})
         if unlisted:
@@ -408,7 +411,13 @@ def check_items(folder: Path, items: NDArray[np.integer]) -> None:
 def read_item_attributes(
     folder: Path, items: NDArray[np.integer], missing: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int8]]:
-    """Attribute names, groups, and the labels of the items shown, int8 [N, A]; images of no item have 0 throughout."""
+    """Read the attributes' names and groups, and the labels of the images' items, int8 [N, A].
+
+    Args:
+        folder: the folder `Anno`.
+        items: [N] number of the item of each image, or -1, for which all labels are 0.
+        missing: list to which a sentence for each missing file is appended.
+    """
     files = [attribute_folder(folder) / f"list_attr_{name}.txt" for name in ("cloth", "items")]
     if not all_exist(files, "attributes", missing):
         return (), (), np.zeros((len(items), 0), np.int8)
@@ -421,8 +430,8 @@ def read_item_attributes(
     except ValueError as error:
         raise DataError(f"{table.path}: {error}") from error
     row_of[-1] = len(row_of)
-    missing = sorted(set(items.tolist()) - row_of.keys())
-    if missing:
-        raise DataError(f"{table.path}: no row for item id_{missing[0]:08d}")
+    unlisted = sorted(set(items.tolist()) - row_of.keys())
+    if unlisted:
+        raise DataError(f"{table.path}: no row for item id_{unlisted[0]:08d}")
     labels = np.concatenate([table.values, np.zeros((1, len(names)), np.int8)])
     return names, groups, labels[[row_of[item] for item in items.tolist()]].astype(np.int8, copy=False)

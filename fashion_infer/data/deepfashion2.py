@@ -1,11 +1,11 @@
-"""DeepFashion2 (Ge et al., CVPR 2019), read from its download into a FashionData: one row a garment.
+"""DeepFashion2 (Ge et al., CVPR 2019), read from its download into a FashionData with a row for each garment.
 
 A folder holds `train/` and `validation/`, each with `image/000001.jpg` and `annos/000001.json`; the labels of the test
-set are not public. Of each garment the box, one of 13 categories and its landmarks are read, and which garments are the
-same item: the layout is that of the data set's own readme (github.com/switchablenorms/DeepFashion2).
+set are not public. The layout is described in the data set's readme (github.com/switchablenorms/DeepFashion2). A row
+has the garment's box, its category out of 13, its landmarks and its item.
 
-A garment of style 1 or more is an item for retrieval, together with those of the same style on photos of the same
-pair; consumers' photos are looked up among the shops'.
+Garments with the same style, from 1, on photos of the same pair are the same item for retrieval. Consumers' photos are
+looked up among those of the shops.
 """
 
 import json
@@ -22,30 +22,30 @@ from fashion_infer.data.fashion_data import ABSENT, CONSUMER, SHOP, UNLABELLED, 
 from fashion_infer.errors import DataError
 from fashion_infer.model_spec import LANDMARK_NAMES
 
-FOLDERS = {"train": "train", "validation": "val"}  # -> the split's name
+FOLDERS = {"train": "train", "validation": "val"}  # folder -> name of the split
 DOMAINS = {"shop": SHOP, "user": CONSUMER}
-VISIBILITIES = {2: 0, 1: 1, 0: UNLABELLED}  # visible and occluded; 0 says that nobody labelled it
+VISIBILITIES = {2: 0, 1: 1, 0: UNLABELLED}  # DeepFashion2's code for visible, occluded, not labelled -> ours
 UPPER, LOWER, FULL = 1, 2, 3
 
-Points = tuple[int, ...]  # landmarks, counted from 1 as in the readme's figure; a slot lies in the middle of them
-Slots = dict[str, Points]
+Points = tuple[int, ...]  # numbers of DeepFashion2's landmarks, from 1 as in the readme's figure
+Slots = dict[str, Points]  # our landmark's name -> the landmarks whose mean position it gets
 
 
 def _slots(**points: tuple[Points, Points]) -> Slots:
-    """Left and right of each named pair of landmarks."""
+    """Make the slots `left_NAME` and `right_NAME` from the two sets of landmarks of each name."""
     return {
-        f"{side}_{name}": own
+        f"{side}_{name}": landmarks
         for name, both in points.items()
-        for side, own in zip(("left", "right"), both, strict=True)
+        for side, landmarks in zip(("left", "right"), both, strict=True)
     }
 
 
-# Category -> clothes type, number of landmarks, and which of them fill our slots. What the numbers mean is drawn in
-# figure 2 of the readme; as text, the outline's order follows from which two mirror each other (the flip pairs of
-# github.com/svip-lab/HRNet-for-Fashion-Landmark-Estimation.PyTorch). A sleeve's slot is the middle of its cuff, the hem
-# of trousers the middle of a leg's opening. Slots of the clothes type that are not here are left unlabelled, since none
-# of these landmarks is certain to be it: the waist of dresses, the shoulder of sleeveless garments, and the collar of
-# short sleeve outwear, of which the sources disagree.
+# Category -> clothes type, number of landmarks, and the landmarks that give the positions of ours. Figure 2 of the
+# readme shows their numbers. The pairs of mirrored landmarks, which confirm the order along the outline, are listed in
+# github.com/svip-lab/HRNet-for-Fashion-Landmark-Estimation.PyTorch. A sleeve's landmark is the middle of its cuff, the
+# hem of trousers the middle of a leg's opening. Landmarks of the clothes type that are not listed here stay unlabelled,
+# because no landmark of DeepFashion2 certainly has that place: the waist of dresses, the shoulder of sleeveless
+# garments, and the collar of short sleeve outwear, about which the sources disagree.
 CATEGORIES: dict[str, tuple[int, int, Slots]] = {
     "short sleeve top": (UPPER, 25, _slots(collar=((2,), (6,)), sleeve=((9, 10), (22, 23)), hem=((15,), (17,)))),
     "long sleeve top": (UPPER, 33, _slots(collar=((2,), (6,)), sleeve=((11, 12), (28, 29)), hem=((19,), (21,)))),
@@ -63,23 +63,23 @@ CATEGORIES: dict[str, tuple[int, int, Slots]] = {
 }
 NAMES = tuple(CATEGORIES)  # in the order of category_id, which counts from 1
 
-Report = Callable[[Path, str], None]  # file, what is wrong with it
+Report = Callable[[Path, str], None]  # function of a file and its fault
 
 
 def fail(path: Path, message: str) -> None:
-    """The Report of a reader: the first malformed file ends it."""
+    """The Report of a reader: it raises a DataError for the first malformed file."""
     raise DataError(f"{path}: {message}")
 
 
 def read_deepfashion2(root: Path, *, highres: bool | None = None) -> FashionData:
-    """Reads DeepFashion2: as many rows an image as it has garments.
+    """Read DeepFashion2. An image has a row for each of its garments.
 
     Args:
         root: the folder of `train/` and `validation/`; one of them is enough.
-        highres: must not be True: there is one size of photos.
+        highres: must not be True, because there are no high-resolution photos.
 
     Raises:
-        DataError: there is no annotation, a file is malformed, or high-resolution photos were asked for.
+        DataError: there is no annotation, a file is malformed, or `highres` is True.
     """
     root = Path(root)
     if highres:
@@ -107,7 +107,13 @@ def read_deepfashion2(root: Path, *, highres: bool | None = None) -> FashionData
 def read_garments(
     root: Path, folders: Sequence[str] = tuple(FOLDERS), *, report: Report = fail
 ) -> Iterator[dict[str, Any]]:
-    """Every garment of every annotation file, in the order of the files' names; malformed files go to `report`."""
+    """Yield every garment of the annotation files, in the order of the files' names.
+
+    Args:
+        root: the folder of `train/` and `validation/`.
+        folders: names of the folders to read.
+        report: function that is called with each malformed file, whose garments are left out if it returns.
+    """
     for folder in folders:
         for path in sorted((root / folder / "annos").glob("*.json")):
             try:
@@ -134,7 +140,11 @@ def read_garments(
 
 
 def parse_item(name: str, item: dict[str, Any]) -> dict[str, Any]:
-    """Category, box and landmarks (clothes type, then 8 slots of visibility, x, y) of one garment."""
+    """Parse one garment.
+
+    Returns:
+        `category` from 0, `box` x1 y1 x2 y2 in pixels, and `landmarks`, 25 values as in `annotations.parse_landmarks`.
+    """
     category = item["category_name"]
     if category not in CATEGORIES:
         raise ValueError(f"{name} is of category {category!r}, which is none of the 13")
@@ -155,15 +165,15 @@ def parse_item(name: str, item: dict[str, Any]) -> dict[str, Any]:
     return {"category": NAMES.index(category), "box": box, "landmarks": [clothes_type, *np.ravel(rows).tolist()]}
 
 
-def _slot(points: np.ndarray[Any, np.dtype[np.float64]], which: Sequence[int] | None) -> list[float]:
-    """Visibility, x and y of the middle of some landmarks, which is as hidden as the most hidden of them."""
-    chosen = points[[number - 1 for number in which or ()]]
-    if not which or (chosen[:, 2] == 0).any():
+def _slot(points: np.ndarray[Any, np.dtype[np.float64]], numbers: Sequence[int] | None) -> list[float]:
+    """Visibility, x and y of the mean of some landmarks; it is occluded if one of them is."""
+    chosen = points[[number - 1 for number in numbers or ()]]
+    if not numbers or (chosen[:, 2] == 0).any():
         return [UNLABELLED, 0, 0]
     return [VISIBILITIES[int(chosen[:, 2].min())], *chosen[:, :2].mean(axis=0).tolist()]
 
 
-def _number(value: Any, what: str) -> float:
+def _number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"{what} holds {value!r}, which is no number")
+        raise ValueError(f"{field} holds {value!r}, which is no number")
     return value

@@ -1,4 +1,4 @@
-"""What is there of DeepFashion in a folder, and what is wrong with it: behind `fashion-infer data check`."""
+"""Checks of DeepFashion's benchmarks in a folder, for the command `fashion-infer data check`."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ from fashion_infer.images import read_image
 from fashion_infer.model_spec import LANDMARK_NAMES
 from fashion_infer.preprocess import clip_box
 
-NEEDED = {  # how the names of the files begin without which a benchmark cannot be used
+NEEDED = {  # beginnings of the names of the files that a benchmark requires
     "category": ("list_eval_partition", "list_category"),
     "category_fine": ("list_eval_partition", "list_category", "train.", "train_cate", "val_cate", "test_cate"),
     "in_shop": ("list_eval_partition",),
@@ -33,15 +33,15 @@ NEEDED = {  # how the names of the files begin without which a benchmark cannot 
     "retrieval": (CSV_NAME,),
     "deepfashion2": ("annos",),
 }
-LISTED = 20  # images named of those that are missing
+LISTED = 20  # largest number of findings and of missing images that are listed
 VISIBLE, OCCLUDED = 0, 1  # visibilities of a landmark that has a place
-Scan = Callable[[Path, Report], object]  # reads one file, every malformed row to the report
-Decoded = str | tuple[int, int]  # what is wrong with an image, "missing" where it is not there; or its width and height
+Scan = Callable[[Path, Report], object]  # reads one file and reports every malformed row
+Decoded = str | tuple[int, int]  # the error of an image, "missing" if there is no file; or its width and height
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a row (line from 1) or, with line None, a whole file or an image."""
+    """A fault of a row (line from 1) or, if the line is None, of a whole file or an image."""
 
     file: str
     line: int | None
@@ -53,32 +53,46 @@ class Finding:
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """One benchmark of the folder; `counts` is empty when its files could not be read together."""
+    """The result for one benchmark of the folder.
 
-    benchmark: str  # a key of OFFICIAL
+    Attributes:
+        benchmark: name of the benchmark, a key of OFFICIAL.
+        root: the benchmark's folder.
+        files: existing files, relative to the folder.
+        missing_files: required files that are missing.
+        notes: sentences about other missing files and what is therefore neither trained nor judged.
+        counts: number of images, categories and so on; {} if the files could not be read.
+        official_counts: the same counts in the published data set.
+        findings: malformed rows, files that do not fit together, and labels that do not fit their images.
+        missing_images: number of missing images.
+        first_missing_images: names of the first of them.
+        unreadable_images: images that cannot be used.
+    """
+
+    benchmark: str
     root: str
-    files: tuple[str, ...]  # found, relative to the root
-    missing_files: tuple[str, ...]  # without which the benchmark cannot be used
-    notes: tuple[str, ...]  # what else is not there, and what therefore is neither trained nor judged
+    files: tuple[str, ...]
+    missing_files: tuple[str, ...]
+    notes: tuple[str, ...]
     counts: dict[str, int]
     official_counts: dict[str, int]
-    findings: tuple[Finding, ...]  # malformed rows, files that do not fit together, labels that do not fit their images
+    findings: tuple[Finding, ...]
     missing_images: int
     first_missing_images: tuple[str, ...]
     unreadable_images: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing or broken; counts may differ from the official ones."""
+        """Whether nothing is missing or faulty; the counts may differ from the official ones."""
         return not (self.missing_files or self.findings or self.missing_images or self.unreadable_images)
 
     @property
     def is_official(self) -> bool:
-        """Whether the counts are those of the published data set."""
+        """Whether the counts equal those of the published data set."""
         return has_official_counts(self.benchmark, self.counts)
 
     def lines(self) -> list[str]:
-        """The report as lines of text; of many findings only the first ones."""
+        """The report as lines of text, with at most the first `LISTED` findings."""
         official = self.official_counts
         counts = [
             f"{n} {c:,}" + (f" (official {official[n]:,})" if n in official else "") for n, c in self.counts.items()
@@ -104,11 +118,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is a benchmark and none has a fault."""
+        """Whether there is at least one benchmark and no benchmark has a fault."""
         return bool(self.benchmarks) and all(benchmark.ok for benchmark in self.benchmarks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain Python values, ready for JSON."""
         benchmarks = [
             {**dataclasses.asdict(benchmark), "ok": benchmark.ok, "is_official": benchmark.is_official}
             for benchmark in self.benchmarks
@@ -123,24 +137,24 @@ class CheckReport:
 
 
 def check(root: Path, *, images: bool = True, progress: bool = False, highres: bool | None = None) -> CheckReport:
-    """Looks for benchmarks in `root` and in the folders in it, and examines each.
+    """Find the benchmarks in a folder and its direct subfolders, and examine each.
 
     Args:
         root: the folder of one benchmark, or of several.
-        images: decodes every image; the annotations alone take seconds, the full set's images many minutes.
-        progress: shows a bar on stderr while images are decoded.
-        highres: which photos go with the labels, see `highres.at_true_size`.
+        images: whether to decode every image; the annotations take seconds, the images of the full set many minutes.
+        progress: whether to show a progress bar on stderr while images are decoded.
+        highres: whether the labels are for the high-resolution photos, see `highres.at_true_size`.
 
     Raises:
         DataError: there is no such folder.
     """
-    found = find_benchmarks(Path(root))
-    reports = (examine(folder, benchmark, images, progress, highres) for folder, benchmark in found)
+    folders = find_benchmarks(Path(root))
+    reports = (examine(folder, benchmark, images, progress, highres) for folder, benchmark in folders)
     return CheckReport(str(root), tuple(reports))
 
 
 def examine(root: Path, benchmark: str, images: bool, progress: bool, highres: bool | None) -> BenchmarkReport:
-    """Reads one benchmark; where that fails, every one of its files by itself, to name all that is wrong."""
+    """Read one benchmark and report its faults. If that fails, read each of its files alone, to find all faults."""
     scans = scans_of(root, benchmark)
     present = [path for path in scans if path.exists()]
     missing = [path for path in scans if not path.exists() and path.name.startswith(NEEDED[benchmark])]
@@ -170,7 +184,7 @@ def examine(root: Path, benchmark: str, images: bool, progress: bool, highres: b
 
 
 def scan_files(root: Path, scans: dict[Path, Scan]) -> list[Finding]:
-    """Every malformed row of every file."""
+    """Read each file alone and return every malformed row."""
     findings: list[Finding] = []
 
     def report(path: Path, line: int, message: str) -> None:
@@ -185,7 +199,7 @@ def scan_files(root: Path, scans: dict[Path, Scan]) -> list[Finding]:
 
 
 def scans_of(root: Path, benchmark: str) -> dict[Path, Scan]:
-    """The files that a benchmark's reader looks for, and how each is read by itself."""
+    """The files that a benchmark's reader looks for, and a function that reads each alone."""
     if benchmark == "retrieval":
         return {root / CSV_NAME: lambda path, report: read_retrieval(path.parent)}
     if benchmark == "deepfashion2":
@@ -213,15 +227,15 @@ def scans_of(root: Path, benchmark: str) -> dict[Path, Scan]:
 
 
 def annotation_files(folder: Path, report: Report) -> None:
-    """Reads one of DeepFashion2's folders of annotations; its files have no lines to name."""
+    """Read one of DeepFashion2's folders of annotations; faults are reported without a line number."""
     for _ in read_garments(
-        folder.parent.parent, (folder.parent.name,), report=lambda path, what: report(path, 0, what)
+        folder.parent.parent, (folder.parent.name,), report=lambda path, message: report(path, 0, message)
     ):
         pass
 
 
 def retrieval_scans(folder: Path, suffix: str) -> dict[Path, Scan]:
-    """The files of a retrieval benchmark but for its partition."""
+    """The files of a retrieval benchmark except its partition."""
     attributes = deepfashion.attribute_folder(folder)
     return {
         folder / f"list_bbox_{suffix}.txt": table(annotations.integers(6, {0: (1, 3)}), 6),
@@ -233,38 +247,38 @@ def retrieval_scans(folder: Path, suffix: str) -> dict[Path, Scan]:
 
 
 def anno_folder(root: Path) -> Path:
-    """Where the thousand attributes lie."""
+    """The folder of the annotations with a thousand attributes."""
     return root / "Anno_coarse" if (root / "Anno_coarse").is_dir() and not (root / "Anno").is_dir() else root / "Anno"
 
 
 def table(parse: annotations.ParseRow, width: int) -> Scan:
-    """Reads a file of named rows."""
+    """Create the scan of a file of named rows."""
     return lambda path, report: annotations.read_table(path, parse, width, report=report)
 
 
 def names(path: Path, report: Report) -> object:
-    """Reads a file of names and types."""
+    """Read a file of names and types."""
     return annotations.read_typed_names(path, report=report)
 
 
 def items(path: Path, report: Report) -> object:
-    """Reads a file of items."""
+    """Read a file of items."""
     return annotations.read_items(path, report=report)
 
 
 def count_of_names(path: Path) -> int | None:
-    """How many categories or attributes a file names, whatever else is wrong with it; None where it is not there."""
+    """Number of categories or attributes in a file, whose malformed rows are left out; None if there is no file."""
     return len(annotations.read_typed_names(path, report=lambda *_: None)[0]) if path.exists() else None
 
 
 def category_of(cloth: Path) -> annotations.ParseRow:
-    """A parser of a category's number, which the file of the categories' names limits."""
+    """Create a parser of a category's number; the file of the categories' names gives its upper limit."""
     count = count_of_names(cloth)
     return annotations.integers(1, {0: (1, count)} if count else None)
 
 
 def category_scans(folder: Path) -> dict[Path, Scan]:
-    """The files of the category benchmark but for its partition."""
+    """The files of the category benchmark except its partition."""
     cloth = folder / "list_category_cloth.txt"
     return {
         cloth: names,
@@ -276,7 +290,13 @@ def category_scans(folder: Path) -> dict[Path, Scan]:
 
 
 def attribute_scans(cloth: Path, *rows: Path, ready: bool = False) -> dict[Path, Scan]:
-    """A file of attribute names and the files of labels that go with it; ready ones have neither header nor names."""
+    """The file of the attributes' names and the files of their labels.
+
+    Args:
+        cloth: the file of the names.
+        *rows: the files of the labels.
+        ready: whether these are files of a split in Anno_fine, which have neither header nor names.
+    """
 
     def scan(path: Path, report: Report) -> None:
         if (width := count_of_names(cloth)) is not None:
@@ -286,7 +306,7 @@ def attribute_scans(cloth: Path, *rows: Path, ready: bool = False) -> dict[Path,
 
 
 def fine_scans(root: Path) -> dict[Path, Scan]:
-    """The files of Anno_fine: its ready splits, or its lists where it has none."""
+    """The files of Anno_fine: those of its splits, or its lists if it has none."""
     folder = root / "Anno_fine"
     if not (folder / "train.txt").exists():
         return {partition_file(root): table(annotations.parse_split, 1), **category_scans(folder)}
@@ -308,12 +328,12 @@ def fine_scans(root: Path) -> dict[Path, Scan]:
 
 
 def unnamed(parse: annotations.ParseRow, width: int) -> Scan:
-    """Reads a file of rows without names."""
+    """Create the scan of a file of rows without names."""
     return lambda path, report: annotations.read_unnamed(path, parse, width, report=report)
 
 
 def corner_findings(data: FashionData) -> list[Finding]:
-    """Landmarks that are labelled at (0, 0), which is where files put those that are not there."""
+    """Landmarks that are labelled as visible or occluded at (0, 0), which the files use for missing landmarks."""
     labelled = np.isin(data.visibility, (VISIBLE, OCCLUDED)) & (data.landmarks == 0).all(axis=2)
     return [
         Finding(data.images[row], None, f"{LANDMARK_NAMES[slot]} is labelled at (0, 0), the corner of the image")
@@ -329,7 +349,7 @@ def box_findings(data: FashionData) -> list[Finding]:
 
 
 def examine_images(data: FashionData, progress: bool) -> tuple[list[str], list[Finding], list[Finding]]:
-    """The images that are not there, those that cannot be used, and the labels that do not fit their images."""
+    """Decode the images; return the missing ones, the unusable ones, and the labels that do not fit their images."""
     absent, unreadable, misplaced = [], [], []
     decoded = decode_all(data.image_root, data.images)
     console = Console(stderr=True)
@@ -344,15 +364,15 @@ def examine_images(data: FashionData, progress: bool) -> tuple[list[str], list[F
 
 
 def decode_all(root: Path, images: Sequence[str]) -> Iterator[tuple[str, Decoded]]:
-    """Each image's name and what became of it; a few thousand at a time."""
+    """Yield each image's name and its result of `decode`; a few thousand are decoded at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), 4096):
-            some = images[start : start + 4096]
-            yield from zip(some, pool.map(lambda name: decode(root / name), some), strict=True)
+            chunk = images[start : start + 4096]
+            yield from zip(chunk, pool.map(lambda name: decode(root / name), chunk), strict=True)
 
 
 def decode(path: Path) -> Decoded:
-    """Open an image just as training and judging do, a JPEG at an eighth of its size, which still reads all of it."""
+    """Decode an image as training and evaluation do. A JPEG is decoded at an eighth of its size; all of it is read."""
     try:
         picture = read_image(path, side=1)
     except ImageError as error:
@@ -362,11 +382,11 @@ def decode(path: Path) -> Decoded:
 
 
 def place_findings(data: FashionData, row: int, size: tuple[int, int]) -> list[Finding]:
-    """A box of some area that is not on its image, and landmarks that are labelled but lie outside it."""
+    """The faults of a row's labels on its image: a box outside the image, and landmarks outside it."""
     name, (width, height) = data.images[row], size
     findings = []
     try:
-        if (data.boxes[row, 2:] > data.boxes[row, :2]).all():  # else it is a finding already
+        if (data.boxes[row, 2:] > data.boxes[row, :2]).all():  # otherwise `box_findings` reports it
             clip_box(data.boxes[row], width, height)
     except ImageError as error:
         findings.append(Finding(name, None, str(error)))

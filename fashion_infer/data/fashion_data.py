@@ -11,46 +11,63 @@ from numpy.typing import NDArray
 
 from fashion_infer.errors import DataError
 
-SHOP, CONSUMER = 1, 2  # of `domains`
-ABSENT, UNLABELLED = -1, -2  # of `visibility`
+SHOP, CONSUMER = 1, 2  # values of `domains`
+ABSENT, UNLABELLED = -1, -2  # values of `visibility`
 
 
 @dataclass(frozen=True)
 class FashionData:
-    """One benchmark, or some rows of it, column by column; row i of every array is image i, or garment i of one.
+    """One benchmark, or some of its rows. Row i of every column is an image, or a garment in an image.
 
-    A benchmark may lack most of these columns: what its files do not say is filled with "unknown", and `missing` says
-    in plain words what is not there and what therefore is neither trained nor judged.
+    A benchmark may lack most of the columns. They are filled with the values for unknown, and `missing` says what the
+    benchmark lacks and what is therefore neither trained nor judged.
+
+    Attributes:
+        image_root: folder of the images.
+        images: [N] path of each image relative to `image_root`.
+        splits: [N] train, val, test, query, gallery, or "" for none.
+        boxes: [N, 4] x1 y1 x2 y2 in pixels; NaN for the whole photo.
+        categories: [N] category from 0, or -1 if not labelled.
+        attributes: [N, A] 1 positive, -1 negative, 0 unknown.
+        landmarks: [N, 8, 2] x y in pixels; 0 if truncated or absent.
+        visibility: [N, 8] 0 visible, 1 occluded, 2 truncated, -1 absent (the clothes type has no such landmark), -2 not
+            labelled.
+        clothes_types: [N] 1 upper, 2 lower, 3 full body, 0 unknown.
+        items: [N] number of the item in the image, or -1 if unknown.
+        domains: [N] 1 shop, 2 consumer, 0 unknown.
+        category_names: name of each category.
+        attribute_names: [A] name of each attribute.
+        attribute_groups: [A] name of each attribute's group.
+        colors: [N] colour of each image, "" if unknown; () if all are unknown.
+        missing: sentences that say what the benchmark lacks and what follows from that.
     """
 
     image_root: Path
-    images: tuple[str, ...]  # relative to image_root
-    splits: NDArray[np.str_]  # [N] train val test query gallery
-    boxes: NDArray[np.float32]  # [N, 4] x1 y1 x2 y2, pixels; NaN for the whole photo
-    categories: NDArray[np.int16]  # [N] from 0, -1 unlabelled
-    attributes: NDArray[np.int8]  # [N, A] 1 positive, -1 negative, 0 unknown
-    landmarks: NDArray[np.float32]  # [N, 8, 2] x y, pixels; 0 where truncated or absent
-    visibility: NDArray[
-        np.int8
-    ]  # [N, 8] 0 visible, 1 occluded, 2 truncated, -1 not of this clothes type, -2 not labelled
-    clothes_types: NDArray[np.int8]  # [N] 1 upper, 2 lower, 3 full, 0 where not said
-    items: NDArray[np.int32]  # [N] the number of the item shown, -1 where none is said
-    domains: NDArray[np.int8]  # [N] 1 shop, 2 consumer, 0 where not said
+    images: tuple[str, ...]
+    splits: NDArray[np.str_]
+    boxes: NDArray[np.float32]
+    categories: NDArray[np.int16]
+    attributes: NDArray[np.int8]
+    landmarks: NDArray[np.float32]
+    visibility: NDArray[np.int8]
+    clothes_types: NDArray[np.int8]
+    items: NDArray[np.int32]
+    domains: NDArray[np.int8]
     category_names: tuple[str, ...]
     attribute_names: tuple[str, ...]
-    attribute_groups: tuple[str, ...]  # the group's name of each attribute
-    colors: tuple[str, ...] = ()  # of each image, "" where not said; () where none is
-    missing: tuple[str, ...] = ()  # what the benchmark lacks, and what follows, a sentence each
+    attribute_groups: tuple[str, ...]
+    colors: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Number of rows."""
         return len(self.images)
 
     def split(self, *names: str) -> "FashionData":
         """The rows of these splits.
 
         Raises:
-            DataError: there is no such split here; the message lists those there are.
+            DataError: a split has no rows; the message lists the splits that have.
         """
         unknown = set(names) - set(self.splits.tolist())
         if unknown:
@@ -60,7 +77,7 @@ class FashionData:
         return self.select(np.flatnonzero(np.isin(self.splits, names)))
 
     def select(self, rows: NDArray[np.integer] | Sequence[int]) -> "FashionData":
-        """The given rows, in the given order."""
+        """The rows with these numbers, in their order."""
         rows = np.asarray(rows, dtype=np.int64)
         columns = {
             field.name: column[rows]
@@ -77,9 +94,10 @@ class FashionData:
         return None if np.isnan(box).any() else box
 
     def kinds(self) -> NDArray[np.str_]:
-        """[N], what measures of retrieval are broken down by: the category, or the folders of the photo's item.
+        """The kind of garment [N] for the breakdown of retrieval: the category, or else the folders of the item.
 
-        Such as `WOMEN/Dresses` of `img/WOMEN/Dresses/id_00000002/02_1_front.jpg`; "" where neither says anything.
+        The folders of `img/WOMEN/Dresses/id_00000002/02_1_front.jpg` are `WOMEN/Dresses`. A kind is "" if it has
+        neither.
         """
         folders = [name.split("/")[1:-2] for name in self.images]
         named = [
@@ -89,10 +107,10 @@ class FashionData:
         return np.array(named, np.str_)
 
     def append(self, other: "FashionData") -> "FashionData":
-        """These rows, then those of another set, whose categories and attributes are matched by name.
+        """The rows of this set, followed by those of another, whose categories and attributes are matched by name.
 
-        What the other set calls by a name that this one does not have is unlabelled. Its items get other numbers, and
-        image names become absolute, since the two lie in different folders.
+        A label of the other set whose name this set lacks is dropped. The other set's items get new numbers. The paths
+        of all images become absolute, since the sets have different folders.
         """
         joined: dict[str, Any] = {
             field.name: np.concatenate([column, getattr(other, field.name)])
@@ -103,7 +121,7 @@ class FashionData:
         numbers = [
             self.category_names.index(name) if name in self.category_names else -1 for name in other.category_names
         ]
-        categories = np.array([*numbers, -1], np.int16)[other.categories]  # the last one is for -1
+        categories = np.array([*numbers, -1], np.int16)[other.categories]  # the last entry maps -1 to -1
         attributes = np.zeros((len(other), len(self.attribute_names)), np.int8)
         for column, name in enumerate(self.attribute_names):
             if name in other.attribute_names:

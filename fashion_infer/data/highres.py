@@ -1,8 +1,8 @@
-"""High-resolution photos: DeepFashion's boxes and landmarks are pixels of small photos; the large ones lie beside them.
+"""High-resolution photos: DeepFashion's boxes and landmarks are in pixels of small photos and must be scaled.
 
-The In-shop and the category benchmark come with `img/` and, by another download, `img_highres/`, and with one set of
-annotations that counts pixels of the small photos: In-shop's are 256 x 256, into which the photo was shrunk and centred
-with its aspect kept, the others' have a long side of 300 (the data set's own readme files).
+The In-shop and the category benchmark have small photos in `img/` and, as another download, large ones in
+`img_highres/`. Their only annotations are in pixels of the small photos. By the data set's readme files, In-shop's
+small photos are 256 x 256, with the photo shrunk to fit and centred; the other small photos have a long side of 300.
 """
 
 from collections.abc import Callable
@@ -20,32 +20,32 @@ IN_SHOP_SIDE = 256
 LONG_SIDE = 300
 SMALL, LARGE = "img", "img_highres"  # folders, and the first part of the images' names
 
-SmallSize = Callable[[int, int], tuple[float, float]]  # of a photo's true size: the size its labels refer to
+SmallSize = Callable[[int, int], tuple[float, float]]  # (width, height) of a photo -> (width, height) of the small one
 Size = tuple[float, float]  # width, height
 
 
 def longest_side(width: int, height: int) -> Size:
-    """The size that labels refer to where the small photos have a long side of 300."""
+    """The size of a small photo with a long side of 300."""
     scale = LONG_SIDE / max(width, height)
     return width * scale, height * scale
 
 
 def at_true_size(data: FashionData, root: Path, highres: bool | None, small_size: SmallSize) -> FashionData:
-    """The same rows on the high-resolution photos, boxes and landmarks in their pixels, where these are to be used.
+    """Scale boxes and landmarks to pixels of the high-resolution photos if these are to be used.
 
-    The size of each photo is read from its header; a photo that cannot be opened keeps its labels as they are. The size
-    that the labels refer to is that of the small photo where it is there, or else what `small_size` says.
+    The size of each photo is read from its header; the labels of a photo that cannot be opened stay as they are. The
+    labels refer to the size of the small photo, or, if it does not exist, to the result of `small_size`.
 
     Args:
-        data: as the annotations have it.
+        data: rows with boxes and landmarks in pixels of the small photos.
         root: the benchmark's folder.
-        highres: True: the photos are high-resolution ones, in `img_highres/`, or in `img/` where there is no such
-            folder; False: they are the small ones; None: high-resolution only where `img_highres/` is there and `img/`
-            is not.
-        small_size: width and height of a photo -> width and height that its labels refer to.
+        highres: True to use high-resolution photos, which are in `img_highres/`, or in `img/` if there is no such
+            folder; False to use the small ones; None to use high-resolution photos only if there is `img_highres/` but
+            no `img/`.
+        small_size: function that maps the width and height of a photo to those of its small photo.
 
     Raises:
-        DataError: high-resolution photos are to be used, and no photo is there.
+        DataError: high-resolution photos are to be used, but no photo can be opened.
     """
     places = {name: [place for place in (root / "Img", root) if (place / name).is_dir()] for name in (SMALL, LARGE)}
     if highres is None:
@@ -79,7 +79,7 @@ def at_true_size(data: FashionData, root: Path, highres: bool | None, small_size
 
 
 def size_of(path: Path | None) -> tuple[int, int] | None:
-    """Width and height of a photo from its header; None where it cannot be opened."""
+    """Read the width and height of a photo from its header; None if it cannot be opened."""
     if path is None:
         return None
     try:
@@ -90,9 +90,12 @@ def size_of(path: Path | None) -> tuple[int, int] | None:
 
 
 def placed(true: Size, small: Size) -> tuple[float, float, float]:
-    """(scale, x, y): a label at p of the small photo lies at scale * p + (x, y) of the true one.
+    """The mapping of a label from the small photo to the true one.
 
-    The small photo is the true one, shrunk to fit and centred; where both have one aspect there is no margin.
+    The small photo is the true one, shrunk to fit and centred; it has no margin if both have the same aspect ratio.
+
+    Returns:
+        (scale, x, y): the label at p in the small photo lies at scale * p + (x, y) in the true one.
     """
     scale = max(true[0] / small[0], true[1] / small[1])
     x, y = ((t - s * scale) / 2 for t, s in zip(true, small, strict=True))

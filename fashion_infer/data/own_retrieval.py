@@ -1,4 +1,4 @@
-"""One's own retrieval data: photos and a CSV that says which item each shows.
+"""A user's own retrieval data: photos and a CSV file with the item in each photo.
 
 `retrieval.csv` has the columns `image`, `item` and `split`, in any order, and may have `category` and `x1`, `y1`, `x2`,
 `y2`:
@@ -26,19 +26,18 @@ CORNERS = ("x1", "y1", "x2", "y2")
 
 
 def read_retrieval(root: Path, *, highres: bool | None = None) -> FashionData:
-    """Reads a folder of photos with a `retrieval.csv`.
+    """Read a folder of photos with a `retrieval.csv`.
 
-    An image is a path from the folder. An item is any text; images of one item share it. A split is train, query or
-    gallery: queries are looked up in the gallery. Without corners of boxes, or where they are empty, the whole photo is
-    used; boxes are pixels.
+    `image` is a path relative to the folder. `item` is any text that the images of one item share. `split` is train,
+    query or gallery; queries are looked up in the gallery. The corners of a box are in pixels. If they are empty or
+    their columns are missing, the whole photo is used.
 
     Args:
         root: the folder.
-        highres: must not be True: boxes are pixels of the photos that the file names.
+        highres: must not be True, because there are no other photos than those in the file.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, a row is malformed, or high-resolution photos were
-            asked for.
+        DataError: the file cannot be read, a column is missing, a row is malformed, or `highres` is True.
     """
     root = Path(root)
     path = root / CSV_NAME
@@ -68,10 +67,10 @@ def read_retrieval(root: Path, *, highres: bool | None = None) -> FashionData:
 
 
 def read_csv(path: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV with a header, each with its line number; cells without spaces around them.
+    """Read the rows of a CSV file with a header, each with its line number; spaces around cells are removed.
 
     Raises:
-        DataError: the file cannot be read, is no CSV, lacks a column, or a row has too few or too many cells.
+        DataError: the file cannot be read, is not a CSV file or lacks a column, or a row has too few or too many cells.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

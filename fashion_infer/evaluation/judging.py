@@ -77,7 +77,7 @@ class Judgement:
             "attributes are not the model's": self.unknown_attributes,
             "things are missing": self.missing,
         }
-        return [(what, list(names)) for what, names in remarks.items() if names]
+        return [(remark, list(names)) for remark, names in remarks.items() if names]
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,17 @@ def judge(
     return Judgement(evaluation, len(rows), skipped, unknown_categories, unknown_attributes, data.missing, ranks)
 
 
-class Told(Protocol):
+class HasDict(Protocol):
     """An object that can be converted to plain Python values."""
 
     def to_dict(self) -> dict[str, Any]: ...
 
 
-Said = TypeVar("Said", bound=Told)
+Result = TypeVar("Result", bound=HasDict)
 
 
 @dataclass(frozen=True)
-class FolderJudgement(Generic[Said]):
+class FolderJudgement(Generic[Result]):
     """The results for the benchmarks in a folder.
 
     Attributes:
@@ -157,13 +157,13 @@ class FolderJudgement(Generic[Said]):
         failed: error of each benchmark that could not be judged, with the same names.
     """
 
-    judgements: dict[str, Said]
+    judgements: dict[str, Result]
     failed: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON; a benchmark that failed has its error only."""
         judged = {name: judgement.to_dict() for name, judgement in self.judgements.items()}
-        return judged | {name: {"error": why} for name, why in self.failed.items()}
+        return judged | {name: {"error": error} for name, error in self.failed.items()}
 
 
 def judge_folder(
@@ -195,7 +195,7 @@ def judge_folder(
         progress: see `judge`.
 
     Raises:
-        DataError: there is no such benchmark, or none of those there are can be judged.
+        DataError: there is no such benchmark, or no benchmark can be judged.
     """
 
     def judge_one(folder: Path, name: str) -> Judgement:
@@ -208,22 +208,24 @@ def judge_folder(
     return each_benchmark(root, benchmark, judge_one)
 
 
-def each_benchmark(root: Path, benchmark: str | None, judge_one: Callable[[Path, str], Said]) -> FolderJudgement[Said]:
+def each_benchmark(
+    root: Path, benchmark: str | None, judge_one: Callable[[Path, str], Result]
+) -> FolderJudgement[Result]:
     """Judge every benchmark in a folder and its subfolders.
 
     Args:
         root: the folder.
-        benchmark: the name of the only one to judge on.
+        benchmark: name of the only benchmark to judge on; None for all.
         judge_one: function of a benchmark's folder and name; its DataError does not stop the others.
 
     Raises:
-        DataError: there is no such benchmark, or none of those there are can be judged.
+        DataError: there is no such benchmark, or no benchmark can be judged.
     """
     places = [(folder, name) for folder, name in find_benchmarks(root) if benchmark in (None, name)]
     if not places:
         raise DataError(f"{root} holds no benchmark {benchmark or 'of DeepFashion'}: fashion-infer data check {root}")
     names = [name for _, name in places]
-    judged: FolderJudgement[Said] = FolderJudgement({}, {})
+    judged: FolderJudgement[Result] = FolderJudgement({}, {})
     for folder, name in places:
         title = f"{name} in {folder.relative_to(root)}" if names.count(name) > 1 else name
         try:
@@ -335,7 +337,7 @@ def _with_missing(scores: Floats, count: int) -> Any:
 
 def _labels(data: FashionData, categories: NDArray[np.int64], sizes: Floats, keep_attributes: bool) -> Labels:
     """The labels of these rows, whose photos have these widths and heights [N, 2]."""
-    # without these splits, consumers' photos are looked up among the shops'
+    # A set without these splits is Consumer-to-shop: consumers' photos are looked up among those of the shops
     queried = np.isin(data.splits, ("query", "gallery"))
     whole = np.isnan(data.boxes).any(axis=1, keepdims=True)
     corners = np.clip(data.boxes.astype(np.float64).reshape(-1, 2, 2), 0, sizes[:, None])

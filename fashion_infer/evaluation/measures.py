@@ -1,9 +1,9 @@
 """The measures of the DeepFashion paper (Liu et al., CVPR 2016), as functions of arrays.
 
-They do not know where the numbers came from, so that a checkpoint, an ONNX file and an engine are judged alike. All
-shares are in [0, 1]; a share of nothing is NaN. Ties never help: a wrong answer that scores exactly as high as a right
-one is ranked before it, so that a network that says the same of everything earns nothing. A NaN score is a miss, and
-so is -inf, the score of a class that the network does not have.
+They depend on no backend, so a checkpoint, an ONNX file and an engine are measured by the same code. All shares are in
+[0, 1]; a share of an empty set is NaN. Ties never help: a wrong answer that scores exactly as high as a right one is
+ranked before it, so a network with the same output for every image scores 0. A NaN score is a miss, and so is -inf, the
+score of a class that the network lacks.
 """
 
 import math
@@ -18,23 +18,26 @@ from fashion_infer.model_spec import LANDMARK_NAMES
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-VISIBLE = 0  # of 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled
+VISIBLE = 0  # the other codes are 1 occluded, 2 truncated, -1 absent and -2 not labelled
 CATEGORY_KS = (1, 3, 5)
 ATTRIBUTE_KS = (3, 5)
 PDL_SIDE = 512  # pixels; the side of the square to which a box is stretched for `pdl_box`
-CHUNK = 1 << 22  # elements of one temporary array
+CHUNK = 1 << 22  # largest number of elements in a temporary array
 
 
 def category_accuracy(probabilities: Floats, labels: Ints, ks: Sequence[int] = CATEGORY_KS) -> dict[int, float]:
-    """Share of the labelled images whose category is among the k that score highest, for each k.
+    """Share of the labelled images whose category is among the k highest scores (top-k accuracy).
 
     Args:
-        probabilities: [N, C]; any scores that rank alike.
-        labels: [N], from 0; images of -1 are left out.
-        ks: each at least 1; where C is no more than k, all are hits.
+        probabilities: [N, C] probabilities, or other scores with the same order.
+        labels: [N] categories from 0; images with -1 are left out.
+        ks: values of k, each at least 1; if k is at least C, every image is a hit.
+
+    Returns:
+        {k: share}; NaN without labelled images.
 
     Raises:
-        ValueError: shapes that do not fit together, a label outside -1 to C - 1, or a k below 1.
+        ValueError: the shapes do not fit together, a label is outside -1 to C - 1, or a k is below 1.
     """
     fits = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1]
     check(fits, "probabilities [N, C] and labels [N]", probabilities, labels, ks=ks)
@@ -48,21 +51,21 @@ def category_accuracy(probabilities: Floats, labels: Ints, ks: Sequence[int] = C
 def attribute_recall(
     scores: Floats, labels: Ints, groups: Sequence[str], ks: Sequence[int] = ATTRIBUTE_KS
 ) -> dict[str, dict[int, float]]:
-    """Share of all positive labels that are among their image's k highest scores: of the group, then of all attributes.
+    """Share of the positive labels that are among their image's k highest scores, within each group and among all.
 
     Unknown attributes take part in the ranking, but are not positives.
 
     Args:
-        scores: [N, A]; any scores that rank alike.
-        labels: [N, A] of 1 positive, 0 unknown, -1 negative.
-        groups: the group of each attribute, A long, "" for none; "all" is not a group's name.
-        ks: each at least 1.
+        scores: [N, A] scores; only their order matters.
+        labels: [N, A] 1 positive, 0 unknown, -1 negative.
+        groups: [A] the group of each attribute, "" for none; no group may be named "all".
+        ks: values of k, each at least 1.
 
     Returns:
         {group: {k: recall}}, the groups in order of appearance, then "all"; NaN for a group without positives.
 
     Raises:
-        ValueError: shapes that do not fit together, a group named "all", or a k below 1.
+        ValueError: the shapes do not fit together, a group is named "all", or a k is below 1.
     """
     fits = scores.ndim == 2 and labels.shape == scores.shape and len(groups) == scores.shape[1]
     check(fits, "scores [N, A], labels [N, A] and groups [A]", scores, labels, np.array(groups), ks=ks)
@@ -73,22 +76,23 @@ def attribute_recall(
 
 
 def attribute_accuracy(scores: Floats, labels: Ints, groups: Sequence[str]) -> dict[str, float]:
-    """Share of the images whose best-scored attribute of a group is the right one, for groups that exclude each other.
+    """Share of the images whose attribute with the highest score in a group is the right one, for exclusive groups.
 
-    Of a group of which each image has exactly one attribute (such as a sleeve's length), recall among the best three
-    of three would be 1 whatever the network says. A group is exclusive where every image that has a positive label in
-    it has exactly one, and only negative ones beside it. Images without a positive label in the group are left out.
+    An image has exactly one attribute of an exclusive group, such as the sleeve's length. Recall does not suit such a
+    group: among the best three of three attributes it is always 1. A group counts as exclusive if every image with a
+    positive label in it has exactly one, and negative labels for the others. Images without a positive label in the
+    group are left out.
 
     Args:
         scores: see `attribute_recall`.
-        labels: likewise.
-        groups: likewise.
+        labels: see `attribute_recall`.
+        groups: see `attribute_recall`.
 
     Returns:
-        {group: share} of the exclusive groups of at least two attributes, in order of appearance.
+        {group: share} for the exclusive groups of at least two attributes, in order of appearance.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     fits = scores.ndim == 2 and labels.shape == scores.shape and len(groups) == scores.shape[1]
     check(fits, "scores [N, A], labels [N, A] and groups [A]", scores, labels, np.array(groups))
@@ -109,27 +113,33 @@ def columns_of(groups: Sequence[str]) -> dict[str, NDArray[np.intp]]:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkError:
-    """Normalised error (NE) of the visible landmarks, in the unit of the function that measured it."""
+    """Normalised error (NE) of the visible landmarks, in the unit of the function that measured it.
 
-    per_landmark: NDArray[np.float64]  # [8], the mean distance of each; NaN where none is visible
-    mean: float  # over the landmarks of which any is visible; NaN without one
-    counts: NDArray[np.int64]  # [8], how many are visible
+    Attributes:
+        per_landmark: [8] mean distance of each landmark over the images in which it is visible; NaN if there are none.
+        mean: mean of these means, without NaN; NaN if no landmark is visible.
+        counts: [8] number of images in which each landmark is visible.
+    """
+
+    per_landmark: NDArray[np.float64]
+    mean: float
+    counts: NDArray[np.int64]
 
 
 def landmark_error_image(predicted: Floats, true: Floats, visibility: Ints, image_sizes: Floats) -> LandmarkError:
     """Landmark error in shares of the photo: x divided by the photo's width, y by its height.
 
-    The mean distance of each landmark over the images in which it is visible, and the mean of these means. The smaller
-    the garment is in its photo, the smaller this number: compare it on the same photos only.
+    The smaller a garment is in its photo, the smaller is this error. Compare it only between networks on the same
+    photos.
 
     Args:
-        predicted: [N, 8, 2] as (x, y), pixels of the photo.
-        true: likewise; what is not visible is not read.
-        visibility: [N, 8] of 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled.
-        image_sizes: [N, 2], width and height of each photo, pixels.
+        predicted: [N, 8, 2] predicted (x, y) in pixels of the photo.
+        true: [N, 8, 2] labelled (x, y) in pixels of the photo; only visible landmarks are read.
+        visibility: [N, 8] 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled.
+        image_sizes: [N, 2] width and height of each photo in pixels.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     return _landmark_error(predicted, true, visibility, image_sizes)
 
@@ -137,17 +147,17 @@ def landmark_error_image(predicted: Floats, true: Floats, visibility: Ints, imag
 def landmark_error_box(predicted: Floats, true: Floats, visibility: Ints, box_sizes: Floats) -> LandmarkError:
     """Landmark error in shares of the box: x divided by the box's width, y by its height.
 
-    This is the error in the crop that the network sees, as public evaluators of FashionNet and of the landmark
-    benchmark divide, and the unit of the published numbers.
+    This is the error in the crop that the network sees. Public evaluators of FashionNet and of the landmark benchmark
+    use this unit, and the published numbers have it.
 
     Args:
         predicted: see `landmark_error_image`.
-        true: likewise.
-        visibility: likewise.
-        box_sizes: [N, 2], width and height of the part of each box that lies in its photo, pixels.
+        true: see `landmark_error_image`.
+        visibility: see `landmark_error_image`.
+        box_sizes: [N, 2] width and height in pixels of the part of each box that lies in its photo.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     return _landmark_error(predicted, true, visibility, box_sizes)
 
@@ -159,17 +169,17 @@ def pdl_box(
 
     Args:
         predicted: see `landmark_error_box`.
-        true: likewise.
-        visibility: likewise.
-        box_sizes: likewise.
-        distances: [D], pixels of the stretched box; a landmark at the very distance counts.
+        true: see `landmark_error_box`.
+        visibility: see `landmark_error_box`.
+        box_sizes: see `landmark_error_box`.
+        distances: [D] distances in pixels of the stretched box; a landmark at exactly this distance counts.
 
     Returns:
-        float64 [D], the share of all visible landmarks that lie within each distance of the truth; NaN where no
-        landmark is visible.
+        float64 [D], the share of all visible landmarks that lie within each distance of their label; NaN if no landmark
+        is visible.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     return _within(PDL_SIDE * _distances(predicted, true, visibility, box_sizes), visibility, distances)
 
@@ -177,28 +187,38 @@ def pdl_box(
 def pdl_pixels(
     predicted: Floats, true: Floats, visibility: Ints, distances: ArrayLike = range(101)
 ) -> NDArray[np.float64]:
-    """Percentage of detected landmarks (PDL) in pixels of the photo as it is, not stretched.
+    """Percentage of detected landmarks (PDL) in pixels of the photo, which is not stretched.
 
-    The photos of DeepFashion's landmark benchmark have a long side of 512 pixels: only at that size do pixels mean what
-    they mean there.
+    The photos of DeepFashion's landmark benchmark have a long side of 512 pixels. Only results on photos of that size
+    can be compared with it.
 
     Args:
         predicted: see `landmark_error_image`.
-        true: likewise.
-        visibility: likewise.
-        distances: [D], pixels of the photo; a landmark at the very distance counts.
+        true: see `landmark_error_image`.
+        visibility: see `landmark_error_image`.
+        distances: [D] distances in pixels of the photo; a landmark at exactly this distance counts.
 
     Returns:
-        float64 [D], as `pdl_box` does.
+        float64 [D], see `pdl_box`.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     return _within(_distances(predicted, true, visibility, np.ones((len(predicted), 2))), visibility, distances)
 
 
 def check(fits: bool, expected: str, *arrays: NDArray[np.generic], ks: Sequence[int] = (1,)) -> None:
-    """Raise a ValueError that says what was expected and what came."""
+    """Check the arguments of a measure.
+
+    Args:
+        fits: whether the shapes of the arrays fit together.
+        expected: names and shapes of the arrays, for the message.
+        *arrays: the arrays, whose shapes the message gives.
+        ks: values of k, which must be at least 1.
+
+    Raises:
+        ValueError: the shapes do not fit together, there is no k, or a k is below 1.
+    """
     if not fits:
         raise ValueError(f"expected {expected}, got {', '.join(str(array.shape) for array in arrays)}")
     if not ks or min(ks) < 1:
@@ -206,13 +226,13 @@ def check(fits: bool, expected: str, *arrays: NDArray[np.generic], ks: Sequence[
 
 
 def chunks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of rows such that one of `width` columns has about `CHUNK` elements."""
+    """Split rows of `width` columns into slices of about `CHUNK` elements."""
     step = max(1, CHUNK // max(1, width))
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _recall(scores: Floats, labels: Ints | NDArray[np.bool_], columns: Ints, ks: Sequence[int]) -> dict[int, float]:
-    """`attribute_recall` of the given columns, ranked among themselves."""
+    """`attribute_recall` of some columns, which are ranked without the others."""
     positives, hits = 0, dict.fromkeys(ks, 0)
     for rows in chunks(len(scores), scores.shape[1]):
         part, positive = scores[rows][:, columns], labels[rows][:, columns] == 1
@@ -223,19 +243,25 @@ def _recall(scores: Floats, labels: Ints | NDArray[np.bool_], columns: Ints, ks:
 
 
 def sure_hits(scores: Floats, positive: NDArray[np.bool_], k: int) -> int:
-    """How many positives are among the k highest scores of their row, the wrong ones first where scores tie."""
+    """Number of positives among the k highest scores of their row; in a tie, negatives are ranked first.
+
+    Args:
+        scores: [N, A] scores.
+        positive: bool [N, A], the right answers.
+        k: number of answers that count in each row.
+    """
     if not positive.any():
         return 0
     lowest = max(0, scores.shape[1] - k)
-    bar = np.partition(scores, lowest, axis=1)[:, lowest, None]  # NaN ranks highest
-    level = (scores == bar) & (bar > -np.inf)
-    places = k - np.count_nonzero(~(scores <= bar) | (level & ~positive), axis=1)
-    sure = np.clip(places, 0, np.count_nonzero(level & positive, axis=1))
-    return int(np.count_nonzero((scores > bar) & positive) + sure.sum())
+    threshold = np.partition(scores, lowest, axis=1)[:, lowest, None]  # the k-th highest score; NaN ranks highest
+    tied = (scores == threshold) & (threshold > -np.inf)
+    places = k - np.count_nonzero(~(scores <= threshold) | (tied & ~positive), axis=1)  # left for tied positives
+    tied_hits = np.clip(places, 0, np.count_nonzero(tied & positive, axis=1))
+    return int(np.count_nonzero((scores > threshold) & positive) + tied_hits.sum())
 
 
 def _distances(predicted: Floats, true: Floats, visibility: Ints, sizes: Floats) -> NDArray[np.float64]:
-    """[N, 8], with x and y divided by the sizes; float64, since a float16 difference would round."""
+    """Distances [N, 8] after x and y were divided by the sizes [N, 2]; float64, since float16 would round them."""
     points = len(LANDMARK_NAMES)
     fits = predicted.ndim == 3 and predicted.shape[1:] == (points, 2)
     fits = fits and true.shape == predicted.shape and visibility.shape == predicted.shape[:2]
@@ -257,6 +283,6 @@ def _landmark_error(predicted: Floats, true: Floats, visibility: Ints, sizes: Fl
 
 
 def _within(pixels: NDArray[np.float64], visibility: Ints, distances: ArrayLike) -> NDArray[np.float64]:
-    visible = np.sort(pixels[visibility == VISIBLE])  # NaN comes last
+    visible = np.sort(pixels[visibility == VISIBLE])  # NaN is sorted last and so is within no distance
     within = np.searchsorted(visible, np.asarray(distances, np.float64), side="right")
     return within / len(visible) if len(visible) else np.full(within.shape, np.nan)

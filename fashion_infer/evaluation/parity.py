@@ -1,8 +1,9 @@
 """Parity: the comparison of an exported file's outputs with the network's, on pictures.
 
-The cell of a landmark is a floor, so a difference far below a pixel can move a pooling window by a whole cell and make
-the pooled features jump. Landmarks and visibility are therefore compared on every picture, the outputs behind the
-pooling only on those whose cells and gates agree; the share of those is part of the result.
+LandmarkPool rounds a landmark down to a cell of the feature map. So a difference far below a pixel can move a pooling
+window by a whole cell and change the pooled features abruptly. Landmarks and visibility are therefore compared on every
+picture. The other outputs, which depend on the pooled features, are only compared on pictures whose cells and gates
+agree. The share of these pictures is part of the result.
 """
 
 import json
@@ -20,11 +21,11 @@ from fashion_infer.preprocess import read_inputs
 from fashion_infer.synthetic.rendering import render
 
 BEFORE_POOLING = ("landmarks", "visibility")
-TOLERANCE = 1e-4  # absolute difference of every output; all of them lie in [-1, 1]
-MIN_SHARE = 0.5  # least share of pictures whose cells agree
+TOLERANCE = 1e-4  # largest absolute difference allowed; all outputs lie in [-1, 1]
+MIN_SHARE = 0.5  # smallest share allowed of pictures whose cells agree
 STRIDE = 8  # pixels per cell of LandmarkPool's feature map
 PICTURES = 64
-RENDER_SEED = 1_000_003  # far from the seeds that people train with
+RENDER_SEED = 1_000_003  # unlikely to be the seed of a training set
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,23 @@ class ParityReport:
     tolerance: float = TOLERANCE
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Write the report as one line of JSON."""
         return json.dumps(asdict(self))
 
 
 def read_pictures(photos: Path | None, size: int, count: int = PICTURES) -> NDArray[np.uint8]:
-    """Pictures for a comparison, as the network's input: some from a folder, spread evenly, or rendered ones.
+    """Read pictures from a folder, or render some, as inputs of the network for a comparison.
 
     Args:
-        photos: a folder of pictures; rendered garments when None.
-        size: side S of the network's input, pixels.
+        photos: a folder of pictures, of which at most `count` are chosen at even intervals; None renders garments.
+        size: side S of the network's input in pixels.
         count: largest number of pictures.
 
     Returns:
         uint8 [N, S, S, 3] RGB, N at most `count`.
 
     Raises:
-        ImageError: the folder holds no pictures, or one cannot be read.
+        ImageError: the folder holds no picture, or a picture cannot be read.
     """
     sources: list[ImageSource]
     if photos is None:
@@ -80,7 +81,7 @@ def check_parity(
         path: path of the .onnx file.
         images: uint8 [N, S, S, 3] RGB.
         expected: the network's outputs for these images, as from `Predictor.run`.
-        tolerance: greatest absolute difference of any output.
+        tolerance: largest absolute difference allowed.
 
     Raises:
         ParityError: an output differs by more than the tolerance, or too few pictures have the same cells.
@@ -92,12 +93,22 @@ def check_parity(
 
 
 def compare(outputs: Outputs, expected: Outputs, image_size: int, tolerance: float = TOLERANCE) -> ParityReport:
-    """Compare two runs output by output; raises ParityError as `check_parity` does."""
+    """Compare the outputs of two runs.
+
+    Args:
+        outputs: the outputs to check, see `Predictor.run`.
+        expected: the outputs that they must equal.
+        image_size: side of the network's input in pixels.
+        tolerance: largest absolute difference allowed.
+
+    Raises:
+        ParityError: see `check_parity`.
+    """
     same = (_cells(outputs, image_size) == _cells(expected, image_size)).all(axis=(1, 2))
     differences = {}
     for name, values in expected.items():
         rows = slice(None) if name in BEFORE_POOLING else same
-        # nan_to_num: a NaN on one side must not pass as "no difference"
+        # NaN counts as an infinite difference; it would compare as smaller than the tolerance
         gap = np.nan_to_num(np.abs(outputs[name][rows] - values[rows]), nan=np.inf)
         differences[name] = float(gap.max(initial=0.0))
     report = ParityReport(len(same), float(same.mean()), differences, tolerance)
@@ -112,6 +123,6 @@ def compare(outputs: Outputs, expected: Outputs, image_size: int, tolerance: flo
 
 
 def _cells(outputs: Outputs, image_size: int) -> NDArray[np.float32]:
-    """[N, 8, 3]: each landmark's cell (x, y) and whether its gate is open."""
+    """The pooling cell (x, y) of each landmark and whether its gate is open (0 or 1), [N, 8, 3]."""
     cells = np.floor(outputs["landmarks"] * np.float32(image_size // STRIDE)).clip(0, image_size // STRIDE - 1)
     return np.concatenate([cells, outputs["visibility"][..., :1] > 0.5], axis=2)

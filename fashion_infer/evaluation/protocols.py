@@ -1,4 +1,4 @@
-"""Which measures an evaluation takes of which images, and FashionNet's published numbers to lay beside them."""
+"""The paper's protocols: which measures apply to which images, and FashionNet's published numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ from fashion_infer.model_spec import LANDMARK_NAMES
 Number = float | int | None
 Metrics = dict[str, Number | list[float | None] | dict[str, dict[str, Number]]]
 
-PDL_DISTANCE = 35  # pixels; the paper's one point of the curve
+PDL_DISTANCE = 35  # pixels; the only point of the curve that the paper prints
 
-# FashionNet's own row of the paper's tables, by benchmark; the keys are those of `Evaluation.to_dict`. Landmark errors
-# are in shares of the box; consumers' photos are looked up among the shop photos of the test items.
+# FashionNet's row of the paper's tables by benchmark, with the keys of `Evaluation.to_dict`. Landmark errors are shares
+# of the box. In consumer_to_shop, consumers' photos are looked up among the shop photos of the test items.
 PUBLISHED: dict[str, dict[str, float]] = {
     "category": {
         "category_top3": 0.8258, "category_top5": 0.9017,
@@ -52,67 +52,99 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is true of N images; a column without a label (of the attributes, without a 1) is not evaluated."""
+    """The labels of N images. A task without any label (for attributes: without a positive one) is not evaluated.
 
-    categories: Ints  # [N] from 0, or -1
-    attributes: Ints  # [N, A] 1 positive, 0 unknown, -1 negative
-    attribute_groups: Sequence[str]  # the group of each attribute, A long, "" for none
-    landmarks: Floats  # [N, 8, 2] (x, y), pixels of the photo
-    visibility: Ints  # [N, 8] 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled
-    image_sizes: Floats  # [N, 2] width and height of the photo, pixels
-    box_sizes: Floats  # [N, 2] width and height of the box's part inside the photo, pixels
-    items: Ints  # [N] the number of the item shown, or -1
-    queries: NDArray[np.bool_]  # [N] the images to look up
-    gallery: NDArray[np.bool_]  # [N] the images among which they are looked up
-    kinds: NDArray[np.str_]  # [N] the kind of garment by which retrieval is broken down, "" where it is not said
+    Attributes:
+        categories: [N] number of the category from 0, or -1 without a label.
+        attributes: [N, A] 1 positive, 0 unknown, -1 negative.
+        attribute_groups: [A] the group of each attribute, "" for none.
+        landmarks: [N, 8, 2] (x, y) in pixels of the photo.
+        visibility: [N, 8] 0 visible, 1 occluded, 2 truncated, -1 absent, -2 not labelled.
+        image_sizes: [N, 2] width and height of the photo in pixels.
+        box_sizes: [N, 2] width and height in pixels of the part of the box that lies in the photo.
+        items: [N] number of the item in the photo, or -1 if unknown.
+        queries: [N] whether the image is a query of retrieval.
+        gallery: [N] whether the image is in the gallery.
+        kinds: [N] kind of garment for the breakdown of retrieval, "" if unknown.
+    """
+
+    categories: Ints
+    attributes: Ints
+    attribute_groups: Sequence[str]
+    landmarks: Floats
+    visibility: Ints
+    image_sizes: Floats
+    box_sizes: Floats
+    items: Ints
+    queries: NDArray[np.bool_]
+    gallery: NDArray[np.bool_]
+    kinds: NDArray[np.str_]
 
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """Where the images of each query's item stand in the gallery; every measure of retrieval follows from it."""
+    """The ranks from which every measure of retrieval is computed.
 
-    queries: Ints  # [Q] which of the N images
-    kinds: NDArray[np.str_]  # [Q]
-    ranks: list[NDArray[np.int64]]  # Q, see `retrieval_ranks`
+    Attributes:
+        queries: [Q] row of each query among the N images.
+        kinds: [Q] kind of garment of each query.
+        ranks: Q arrays, the ranks of the images of the query's item; see `retrieval_ranks`.
+        gallery_size: number of images in the gallery.
+    """
+
+    queries: Ints
+    kinds: NDArray[np.str_]
+    ranks: list[NDArray[np.int64]]
     gallery_size: int
 
     def to_dict(self) -> Metrics:
-        """hit@k and mAP over all queries, and of each kind of garment where there are several."""
+        """hit@k and mAP over all queries, and for each kind of garment if there are several."""
         metrics: Metrics = {f"retrieval_{name}": value for name, value in self._measures(self.ranks).items()}
         by_kind = self.by_kind()
         return metrics | ({"retrieval_by_kind": by_kind} if by_kind else {})
 
     def by_kind(self) -> dict[str, dict[str, Number]]:
-        """The number of queries and the measures of each kind of garment; {} where there is only one."""
+        """The number of queries and the measures for each kind of garment; {} if there is only one kind."""
         kinds = [str(kind) for kind in np.unique(self.kinds)]
         if len(kinds) < 2:
             return {}
         return {
-            kind: {"queries": len(own), **self._measures(own)}
+            kind: {"queries": len(ranks), **self._measures(ranks)}
             for kind in kinds
-            for own in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
+            for ranks in [[self.ranks[i] for i in np.flatnonzero(self.kinds == kind)]]
         }
 
     def _measures(self, ranks: Sequence[Ints]) -> dict[str, Number]:
-        hits = hit_rate(ranks, telling(RETRIEVAL_KS, self.gallery_size))
+        hits = hit_rate(ranks, meaningful_ks(RETRIEVAL_KS, self.gallery_size))
         return {f"hit{k}": _plain(share) for k, share in hits.items()} | {"map": _plain(mean_average_precision(ranks))}
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What the measures say of one network on one set of images; None where it has no labels."""
+    """The measures of one network on one set of images; None for a task without labels.
+
+    Attributes:
+        category: {k: accuracy among the best k}.
+        attributes: {group: {k: recall among the best k}}.
+        attribute_choices: {group: accuracy} for groups of which each image has exactly one attribute.
+        landmarks_image: landmark error in shares of the photo.
+        landmarks_box: landmark error in shares of the box.
+        pdl_box: [101] share of landmarks detected within 0 to 100 pixels of the stretched box.
+        pdl_pixels: [101] share of landmarks detected within 0 to 100 pixels of the photo.
+        retrieval: the ranks and their measures.
+    """
 
     category: dict[int, float] | None = None
-    attributes: dict[str, dict[int, float]] | None = None  # recall by group and k
-    attribute_choices: dict[str, float] | None = None  # accuracy of the groups of which each image has one
+    attributes: dict[str, dict[int, float]] | None = None
+    attribute_choices: dict[str, float] | None = None
     landmarks_image: LandmarkError | None = None
     landmarks_box: LandmarkError | None = None
-    pdl_box: NDArray[np.float64] | None = None  # [101], within 0 to 100 pixels
-    pdl_pixels: NDArray[np.float64] | None = None  # likewise
+    pdl_box: NDArray[np.float64] | None = None
+    pdl_pixels: NDArray[np.float64] | None = None
     retrieval: Retrieval | None = None
 
     def to_dict(self) -> Metrics:
-        """Plain Python values by name, ready for JSON: NaN becomes None, and what was not evaluated is not in it."""
+        """Plain Python values by name, ready for JSON. NaN becomes None; measures without labels are left out."""
         metrics: Metrics = {f"category_top{k}": _plain(share) for k, share in (self.category or {}).items()}
         metrics |= {f"attribute_top1_{group}": _plain(share) for group, share in (self.attribute_choices or {}).items()}
         for group, recall in (self.attributes or {}).items():
@@ -133,22 +165,22 @@ class Evaluation:
 def evaluate(outputs: Mapping[str, Floats], labels: Labels, *, landmarks: Floats) -> Evaluation:
     """Measure a network's outputs for N images by every protocol that the images have labels for.
 
-    A k at which everything is a hit (recall among the best three of three) says nothing and is left out.
+    A k for which every answer would be a hit, such as recall among the best three of three, is left out.
 
     Args:
-        outputs: of `Backend.run`: `category` [N, C], `attributes` [N, A] and `embedding` [N, D] are read, each only
-            where there are labels for it.
-        labels: of the same N images.
-        landmarks: predicted, [N, 8, 2], pixels of the photo. The output `landmarks` is not read: it refers to the box
-            that the network saw.
+        outputs: outputs of `Backend.run`; `category` [N, C], `attributes` [N, A] and `embedding` [N, D] are read, each
+            only if there are labels for it.
+        labels: labels of the same N images.
+        landmarks: predicted landmarks [N, 8, 2] in pixels of the photo. The output `landmarks` is not read, because it
+            refers to the crop that the network saw.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     category = attributes = choices = in_image = in_box = by_box = by_pixels = None
     if (labels.categories >= 0).any():
         scores = outputs["category"]
-        category = category_accuracy(scores, labels.categories, telling(CATEGORY_KS, scores.shape[1]) or (1,))
+        category = category_accuracy(scores, labels.categories, meaningful_ks(CATEGORY_KS, scores.shape[1]) or (1,))
     if (labels.attributes == 1).any():
         attributes = _attribute_recall(outputs["attributes"], labels)
         choices = attribute_accuracy(outputs["attributes"], labels.attributes, labels.attribute_groups)
@@ -161,8 +193,8 @@ def evaluate(outputs: Mapping[str, Floats], labels: Labels, *, landmarks: Floats
     return Evaluation(category, attributes, choices, in_image, in_box, by_box, by_pixels, retrieval)
 
 
-def telling(ks: Sequence[int], count: int) -> tuple[int, ...]:
-    """The k that leave out at least one of `count` things."""
+def meaningful_ks(ks: Sequence[int], count: int) -> tuple[int, ...]:
+    """The values of k that are smaller than the number of candidates, so that an answer among the k best can miss."""
     return tuple(k for k in ks if k < count)
 
 
@@ -170,7 +202,7 @@ def _attribute_recall(scores: Floats, labels: Labels) -> dict[str, dict[int, flo
     sizes = {name: len(members) for name, members in columns_of(labels.attribute_groups).items()}
     sizes["all"] = scores.shape[1]
     recall = attribute_recall(scores, labels.attributes, labels.attribute_groups)
-    kept = {group: {k: by_k[k] for k in telling(ATTRIBUTE_KS, sizes[group])} for group, by_k in recall.items()}
+    kept = {group: {k: by_k[k] for k in meaningful_ks(ATTRIBUTE_KS, sizes[group])} for group, by_k in recall.items()}
     return {group: by_k for group, by_k in kept.items() if by_k}
 
 

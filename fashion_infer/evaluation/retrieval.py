@@ -1,8 +1,8 @@
 """Measures of an embedding: the ranks of the right images in a gallery, and the labels of neighbours.
 
-Distances are Euclidean, computed in float64 after the gallery's mean was subtracted. That changes no distance, but
-embeddings in a narrow cone, of which every pair is nearly alike, keep their differences. Ties never help: what float32
-cannot tell apart is a tie, and in a tie the wrong images are ranked first.
+Distances are Euclidean, computed in float64 after the gallery's mean was subtracted. That changes no distance, but it
+preserves the small differences of embeddings that all point in nearly the same direction. Distances that float32 cannot
+tell apart count as a tie, and in a tie the wrong images are ranked first, so that ties never help.
 """
 
 import math
@@ -21,22 +21,22 @@ TIE = 5e-7  # four times float32's precision: the effect of rounded inputs on ha
 def retrieval_ranks(
     queries: Floats, gallery: Floats, query_items: Ints, gallery_items: Ints
 ) -> list[NDArray[np.int64]]:
-    """For each query the ranks of its item's images among the whole gallery, nearest first.
+    """Rank the whole gallery for each query, nearest first, and return the ranks of the images of the query's item.
 
-    Every measure of retrieval follows from these: see `hit_rate` and `mean_average_precision`. No query may be in the
-    gallery itself.
+    Every measure of retrieval is computed from these ranks, see `hit_rate` and `mean_average_precision`. No query may
+    be in the gallery.
 
     Args:
-        queries: [Q, D].
-        gallery: [G, D].
-        query_items: [Q], from 0.
-        gallery_items: [G], from 0, or -1 for an image of no item.
+        queries: [Q, D] embeddings of the queries.
+        gallery: [G, D] embeddings of the gallery.
+        query_items: [Q] item of each query, from 0.
+        gallery_items: [G] item of each image in the gallery, from 0, or -1 for none.
 
     Returns:
-        Q arrays of ascending ranks from 1; an empty one where the query's item is not in the gallery.
+        Q arrays of ascending ranks from 1; an array is empty if the query's item is not in the gallery.
 
     Raises:
-        ValueError: shapes that do not fit together, a query without an item, or embeddings that are not finite.
+        ValueError: the shapes do not fit together, a query has no item, or an embedding is not finite.
     """
     arrays = queries, gallery, query_items, gallery_items
     fits = queries.ndim == gallery.ndim == 2 and queries.shape[1] == gallery.shape[1]
@@ -49,11 +49,11 @@ def retrieval_ranks(
     ranks: list[NDArray[np.int64]] = []
     for rows in chunks(len(left), 2 * len(right)):
         for closeness, item in zip(_closeness(left[rows], right), query_items[rows].tolist(), strict=True):
-            own = places[item]
-            levels = np.sort(closeness[own])[::-1]
-            closeness[own] = -np.inf
+            members = places[item]
+            levels = np.sort(closeness[members])[::-1]
+            closeness[members] = -np.inf
             wrong = [np.count_nonzero(closeness >= level - tie) for level in levels]
-            ranks.append(np.array(wrong, np.int64) + np.arange(1, len(own) + 1))
+            ranks.append(np.array(wrong, np.int64) + np.arange(1, len(members) + 1))
     return ranks
 
 
@@ -62,25 +62,29 @@ def hit_rate(ranks: Sequence[Ints], ks: Sequence[int] = RETRIEVAL_KS) -> dict[in
 
     Args:
         ranks: result of `retrieval_ranks`; a query whose item is not in the gallery is a miss.
-        ks: each at least 1.
+        ks: values of k, each at least 1.
+
+    Returns:
+        {k: share}.
 
     Raises:
-        ValueError: a k below 1.
+        ValueError: a k is below 1.
     """
     check(True, "", ks=ks)
-    best = np.array([own[0] if len(own) else np.inf for own in ranks])
+    best = np.array([item_ranks[0] if len(item_ranks) else np.inf for item_ranks in ranks])
     return {k: float((best <= k).mean()) if len(best) else math.nan for k in ks}
 
 
 def mean_average_precision(ranks: Sequence[Ints]) -> float:
     """Mean over the queries of their average precision over the whole gallery (mAP); NaN without queries.
 
-    The average precision of a query is the mean of i / rank of its item's i-th image; 0 where the gallery has none.
+    The average precision of a query is the mean of i / rank over the images of its item, where i counts them from 1 in
+    the order of their ranks. It is 0 if the gallery has none.
 
     Args:
         ranks: result of `retrieval_ranks`.
     """
-    precisions = [float((np.arange(1, len(own) + 1) / own).mean()) if len(own) else 0.0 for own in ranks]
+    precisions = [float((np.arange(1, len(r) + 1) / r).mean()) if len(r) else 0.0 for r in ranks]
     return float(np.mean(precisions)) if precisions else math.nan
 
 
@@ -104,7 +108,7 @@ def neighbour_agreement(
         k: number of neighbours, at least 1.
 
     Raises:
-        ValueError: shapes that do not fit together, embeddings that are not finite, or a k below 1.
+        ValueError: the shapes do not fit together, an embedding is not finite, or k is below 1.
     """
     sources = np.full(len(labels), -1) if sources is None else sources
     queries = np.ones(len(labels), np.bool_) if queries is None else queries
@@ -112,18 +116,18 @@ def neighbour_agreement(
     expected = "embeddings [N, D], labels [N], sources [N] and queries [N]"
     check(fits, expected, embeddings, labels, sources, queries, ks=(k,))
     members = np.flatnonzero(labels >= 0)
-    asked = np.flatnonzero(queries & (labels >= 0))
-    left, right, tie = _centred(embeddings[asked], embeddings[members])
+    query_rows = np.flatnonzero(queries & (labels >= 0))
+    left, right, tie = _centred(embeddings[query_rows], embeddings[members])
     shares: list[float] = []
-    for rows in chunks(len(asked), 4 * len(members)):
-        which = asked[rows]
-        same_source = (sources[which, None] >= 0) & (sources[which, None] == sources[members])
-        others = (which[:, None] != members) & ~same_source
-        levels = np.where(others, np.floor(_closeness(left[rows], right) / max(tie, 1e-300)), -np.inf)
-        same = (labels[which, None] == labels[members]) & others
-        for level, right_ones, count in zip(levels, same, others.sum(axis=1).tolist(), strict=True):
+    for chunk in chunks(len(query_rows), 4 * len(members)):
+        rows = query_rows[chunk]
+        same_source = (sources[rows, None] >= 0) & (sources[rows, None] == sources[members])
+        others = (rows[:, None] != members) & ~same_source
+        levels = np.where(others, np.floor(_closeness(left[chunk], right) / max(tie, 1e-300)), -np.inf)
+        same_label = (labels[rows, None] == labels[members]) & others
+        for level, positive, count in zip(levels, same_label, others.sum(axis=1).tolist(), strict=True):
             if count:
-                shares.append(sure_hits(level[None], right_ones[None], k) / min(k, count))
+                shares.append(sure_hits(level[None], positive[None], k) / min(k, count))
     return float(np.mean(shares)) if shares else math.nan
 
 
@@ -142,6 +146,6 @@ def _longest(vectors: Floats) -> float:
 
 
 def _closeness(queries: NDArray[np.float64], gallery: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[Q, G], (|query|^2 - distance^2) / 2: for each query it orders the gallery, the nearest highest."""
+    """(|query|^2 - distance^2) / 2 as [Q, G]: in a row, the nearest image of the gallery has the highest value."""
     closeness: NDArray[np.float64] = queries @ gallery.T - np.square(gallery).sum(axis=1) / 2
     return closeness

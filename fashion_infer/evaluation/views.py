@@ -1,8 +1,8 @@
 """Evaluation without item labels: a changed view of each photo must find its original among all photos.
 
-Two views are made of each photo that is looked up, by a generator that depends on the seed and the photo's name alone:
-`alike_view`, as a person might take or send the same picture again, and `unlike_view`, hard changes of other kinds, so
-that a network which was trained on views like the former cannot have learnt the latter by heart. Photos are used whole.
+Two views are made of each query photo, with random numbers that depend only on the seed and the photo's name.
+`alike_view` imitates a person who takes or sends the same picture again. `unlike_view` makes strong changes of other
+kinds, which a network cannot have learnt from training on views of the first kind. Photos are not cropped to boxes.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ VIEW_KS = (1, 10)
 SENDERS = ("image", "sender")  # columns of the CSV with the sender of each photo
 SIDE = 512  # pixels; views are made of the photo shrunk to this long side
 
-TURN = 10.0  # degrees either way
+TURN = 10.0  # largest rotation in degrees, in either direction
 PERSPECTIVE = 0.04  # largest movement of each corner, as a share of a side
 KEPT = (0.75, 0.95)  # share of each side that the crop keeps
 BRIGHTNESS, CONTRAST, CAST = (0.7, 1.3), (0.75, 1.25), (0.88, 1.12)
@@ -98,20 +98,20 @@ def judge_views(
     Copies of one file count as the same photo.
 
     Args:
-        run: uint8 [N, S, S, 3] RGB -> outputs as `Predictor.run` gives them; only the embedding is read.
-        spec: of the network.
-        folder: where the images lie.
-        images: [N] paths from the folder.
-        queries: [N], those of which views are looked up; all when None. The gallery is always all of them.
-        labels: [N], the category of each photo from 0, or -1; for the neighbours.
-        sources: [N], the number of each photo's sender or shop from 0, or -1; see `neighbour_agreement`.
-        seed: of the views.
-        batch_size: images a call of `run`.
-        threads: that decode; one for each core when None.
-        progress: wraps the sequence of row numbers, see `judge`.
+        run: function that maps uint8 [N, S, S, 3] RGB to the outputs of `Predictor.run`; only the embedding is read.
+        spec: the network's specification.
+        folder: folder of the images.
+        images: [N] paths relative to the folder. All of them form the gallery.
+        queries: bool [N], the photos whose views are looked up; None for all.
+        labels: [N] category of each photo from 0, or -1, for the measure of neighbours; None leaves it out.
+        sources: [N] number of each photo's sender or shop from 0, or -1; see `neighbour_agreement`.
+        seed: random seed of the views.
+        batch_size: number of images in one call of `run`.
+        threads: number of threads that decode images; None means one for each core.
+        progress: wrapper of the sequence of row numbers, see `judge`.
 
     Raises:
-        DataError: no photo can be read, or none of those that are to be looked up.
+        DataError: no photo can be read, or no photo to look up.
     """
     queried = np.ones(len(images), np.bool_) if queries is None else queries
 
@@ -161,28 +161,28 @@ def judge_views_folder(
     threads: int | None = None,
     progress: Progress = iter,
 ) -> FolderJudgement[ViewsJudgement]:
-    """`judge_views` of every benchmark in a folder or in the folders in it, or of a folder of any photos.
+    """Call `judge_views` for every benchmark in a folder and its subfolders, or for a folder of photos.
 
-    The gallery is all photos of a benchmark; those of the split are looked up (of In-shop's and the like the queries),
-    and labelled with their category, or else the kind that their folder names. Of a folder without a benchmark all
-    photos are looked up, without labels.
+    All photos of a benchmark form the gallery. The photos of the split are looked up; in a set with the splits query
+    and gallery, "test" means its queries. A photo's label is its category, or else the kind of garment that its folder
+    names. In a folder without a benchmark, all photos are looked up, and there are no labels.
 
     Args:
         run: see `judge_views`.
-        spec: of the network.
+        spec: the network's specification.
         root: the folder.
-        benchmark: the only one to judge on; see `benchmarks.READERS` for the names.
-        split: of the photos that are looked up.
-        senders: a CSV with the columns `image` (a path from the folder of the photos, as the annotations have it) and
-            `sender`.
-        seed: of the views.
+        benchmark: name of the only benchmark to judge on, a key of `benchmarks.READERS`; None for all.
+        split: name of the split whose photos are looked up.
+        senders: CSV file with the columns `image` (a path as in the annotations, relative to the folder of the photos)
+            and `sender`.
+        seed: random seed of the views.
         batch_size: see `judge_views`.
         threads: see `judge_views`.
         progress: see `judge_views`.
 
     Raises:
-        DataError: there is no such folder or benchmark, none of those there are can be judged, or the CSV of senders
-            is malformed.
+        DataError: there is no such folder or benchmark, no benchmark can be judged, or the CSV file of senders is
+            malformed.
         ImageError: the folder holds neither a benchmark nor a photo.
     """
     sender_of = {} if senders is None else {row["image"]: row["sender"] for _, row in read_csv(senders, SENDERS)}
@@ -194,12 +194,12 @@ def judge_views_folder(
 
     def judge_one(folder: Path, name: str) -> ViewsJudgement:
         data = READERS[name](folder)
-        rows = np.unique(data.images, return_index=True)[1]  # one garment an image
+        rows = np.unique(data.images, return_index=True)[1]  # one garment for each image
         photos = data.select(rows)
-        asked = "query" if split == "test" and "query" in data.splits else split
-        data.split(asked)  # or says which there are
+        query_split = "query" if split == "test" and "query" in data.splits else split
+        data.split(query_split)  # raises an error if there is no such split
         labels, _ = numbered(photos.kinds().tolist())
-        return judge_photos(data.image_root, photos.images, queries=photos.splits == asked, labels=labels)
+        return judge_photos(data.image_root, photos.images, queries=photos.splits == query_split, labels=labels)
 
     if benchmark is None and not find_benchmarks(root):
         names = [str(Path(path).relative_to(root)) for path in expand_paths([str(root)])]
@@ -208,15 +208,16 @@ def judge_views_folder(
 
 
 def alike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """The photo as taken or sent once more: turned, in perspective, cropped, re-lit, with a colour cast, as a JPEG.
+    """Make a view that imitates a photo taken or sent a second time.
 
-    Turned by up to 10 degrees, each corner moved by up to 4 % of a side, cropped to 75 to 95 % of each side at a random
-    place; brightness x 0.7 to 1.3, contrast x 0.75 to 1.25, each channel x 0.88 to 1.12; JPEG quality 35 to 75. What
-    comes from outside the photo is its mirror image.
+    The photo is rotated by up to 10 degrees, each corner is moved by up to 4 % of a side, and a random part of 75 to
+    95 % of each side is kept. Pixels from outside the photo are its mirror image. Brightness is multiplied by 0.7 to
+    1.3, contrast by 0.75 to 1.25 and each channel by 0.88 to 1.12. Last, it is compressed as a JPEG of quality 35 to
+    75.
 
     Args:
         pixels: uint8 [H, W, 3] RGB.
-        rng: draws all of it.
+        rng: generator of all random numbers.
 
     Returns:
         uint8 [h, w, 3] RGB.
@@ -239,15 +240,15 @@ def alike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def unlike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Changes of kinds that `alike_view` does not make: a hard crop, a fifth covered, another gamma, 112 pixels.
+    """Make a view with strong changes of kinds that `alike_view` does not make.
 
-    Cropped to 65 to 75 % of each side (about half of the area) at a random place, a fifth of that covered by a
-    rectangle of one colour, the values raised to a power of 1.4 to 1.6 or its inverse, and shrunk to a long side of 112
-    pixels.
+    A random part of 65 to 75 % of each side (about half of the area) is kept, and a rectangle of one colour covers a
+    fifth of it. The values are raised to a power of 1.4 to 1.6 or its inverse, and the view is shrunk to a long side of
+    112 pixels.
 
     Args:
         pixels: uint8 [H, W, 3] RGB.
-        rng: draws all of it.
+        rng: generator of all random numbers.
 
     Returns:
         uint8 [h, w, 3] RGB, h and w at most 112.
@@ -256,7 +257,7 @@ def unlike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     w, h = (max(1, round(side * rng.uniform(*HARD_KEPT))) for side in (width, height))
     x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
     part = pixels[y : y + h, x : x + w].copy()
-    across = rng.uniform(COVERED**0.5 / 1.5, COVERED**0.5 * 1.5)  # of the width; the rest of the fifth is downwards
+    across = rng.uniform(COVERED**0.5 / 1.5, COVERED**0.5 * 1.5)  # share of the width; the height follows
     cover_w, cover_h = round(w * across), round(h * COVERED / across)
     left, top = int(rng.integers(w - cover_w + 1)), int(rng.integers(h - cover_h + 1))
     part[top : top + cover_h, left : left + cover_w] = rng.integers(0, 256, 3)
@@ -267,7 +268,7 @@ def unlike_view(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 @dataclass(frozen=True)
 class _Photo:
-    """The pixels of one row, uint8 [S, S, 3] by name (original, alike and unlike), or why it has none."""
+    """The pixels of one row, uint8 [S, S, 3] by name (original, alike and unlike), or the error of its photo."""
 
     row: int
     pixels: dict[str, Pixels]
@@ -287,7 +288,7 @@ def _load(folder: Path, images: Sequence[str], row: int, size: int, seed: int | 
 
 
 def _shrunk(pixels: Pixels, side: int) -> Pixels:
-    """With a long side of at most `side` pixels."""
+    """Shrink an image to a long side of at most `side` pixels."""
     height, width = pixels.shape[:2]
     scale = side / max(width, height)
     if scale >= 1:
@@ -297,7 +298,7 @@ def _shrunk(pixels: Pixels, side: int) -> Pixels:
 
 
 def _as_jpeg(pixels: Pixels, quality: int) -> Pixels:
-    """Through a JPEG file and back."""
+    """Compress an image as a JPEG and decode it again."""
     encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded_again = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert decoded_again is not None  # it was encoded a line above

@@ -1,1 +1,1 @@
-"""Rendered garments with true labels: `rendering.render` draws one, `dataset.write_dataset` a whole data set."""
+"""Rendered garments with true labels: `rendering.render` draws one, `dataset.write_dataset` writes a data set."""

@@ -1,4 +1,7 @@
-"""What is behind a garment, [H, W, 3] uint8 RGB: a shop's plain ground, a floor or a bed, a wall, a room, a street."""
+"""Backgrounds, uint8 [H, W, 3] RGB: a shop's plain one, a floor or a bed, a wall, a room, a street.
+
+`shape` is the (height, width) of a picture in pixels.
+"""
 
 from functools import lru_cache
 
@@ -14,13 +17,13 @@ NOISE_SIZE = 1024
 
 @lru_cache(maxsize=1)
 def noise_table() -> Image:
-    """[NOISE_SIZE, NOISE_SIZE] uint8: normal noise around 128, always the same."""
+    """Normal noise around 128, uint8 [NOISE_SIZE, NOISE_SIZE], the same in every process."""
     noise = np.random.default_rng(0).normal(128.0, 32.0, (NOISE_SIZE, NOISE_SIZE))
     return np.clip(noise, 0, 255).astype(np.uint8)
 
 
 def fine_noise(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """[H, W] uint8 around 128: a part of the table, repeated where the picture is larger."""
+    """Noise around 128, uint8 [H, W]: a random part of the table, enlarged if the picture is larger."""
     table = noise_table()
     y, x = rng.integers(0, NOISE_SIZE // 2, 2)
     part = table[y : y + min(shape[0], NOISE_SIZE // 2), x : x + min(shape[1], NOISE_SIZE // 2)]
@@ -28,43 +31,43 @@ def fine_noise(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def blotches(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int], depth: int) -> Image:
-    """[H, W] uint8 within `depth` of 128: smooth noise of so many cells down and across."""
+    """Smooth noise within `depth` of 128, uint8 [H, W], from (rows, columns) of random cells."""
     small = rng.integers(128 - depth, 129 + depth, cells).astype(np.uint8)
     return np.asarray(cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def tinted(grey: Image, dark: Color, light: Color) -> Image:
-    """[H, W, 3] of [H, W]: grey 64 becomes the first colour, grey 192 the second."""
+    """Colour a grey image [H, W]: grey 64 becomes the first colour, grey 192 the second."""
     share = (np.arange(256)[:, None] - 64) / 128
     palette = np.clip(np.array(dark) * (1 - share) + np.array(light) * share, 0, 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(grey, palette[:, None]), np.uint8)
 
 
 def toned(grey: Image, color: Color) -> Image:
-    """[H, W, 3]: the colour, half as bright at grey 64 and half as bright again at grey 192."""
+    """Colour a grey image [H, W]: 0.5 times the colour at grey 64, 1.5 times the colour at grey 192."""
     dark, light = (np.array(color) * 0.5).astype(int).tolist(), (np.array(color) * 1.5).astype(int).tolist()
     return tinted(grey, (dark[0], dark[1], dark[2]), (light[0], light[1], light[2]))
 
 
 def muted(rng: np.random.Generator, low: int, high: int) -> Color:
-    """A colour of a room: a grey between the limits, some way towards a random colour."""
+    """Draw a colour for rooms: a grey between the limits, mixed with a random colour."""
     color = rng.integers(low, high) * np.ones(3) + rng.uniform(0.0, 0.5) * rng.integers(-90, 91, 3)
     red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
     return red, green, blue
 
 
 def vivid(rng: np.random.Generator) -> Color:
-    """A colour of bed covers and carpets."""
+    """Draw a colour for bed covers and carpets."""
     return rgb(rng.random(), rng.uniform(0.1, 0.85), rng.uniform(0.35, 0.95))
 
 
 def brown(rng: np.random.Generator) -> Color:
-    """A colour of wood, from ash to walnut."""
+    """Draw a colour of wood."""
     return rgb(rng.uniform(0.05, 0.11), rng.uniform(0.1, 0.6), rng.uniform(0.4, 0.9))
 
 
 def backdrop(rng: np.random.Generator, shape: tuple[int, int], pose: Pose, consumer: bool) -> Image:
-    """The ground that belongs to the pose: a shop's is plain; a consumer's garment lies, hangs, or is worn."""
+    """Draw the background for a pose: plain in a shop; in a consumer's photo the garment lies, hangs, or is worn."""
     if not consumer:
         grey = np.linspace(rng.uniform(205, 255), rng.uniform(195, 255), shape[0]).astype(np.uint8)
         return np.asarray(cv2.cvtColor(np.repeat(grey[:, None], shape[1], axis=1), cv2.COLOR_GRAY2RGB), np.uint8)
@@ -78,7 +81,7 @@ def backdrop(rng: np.random.Generator, shape: tuple[int, int], pose: Pose, consu
 
 
 def ground(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """What a garment lies on; sometimes the edge of one thing on another."""
+    """Draw the surface that a garment lies on, sometimes with the edge of a second one."""
     kinds = (planks, carpet, tiles, cover, cover)
     image = kinds[int(rng.integers(len(kinds)))](rng, shape)
     if rng.random() < 0.25:
@@ -94,7 +97,7 @@ def ground(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def planks(rng: np.random.Generator, shape: tuple[int, int], color: Color | None = None) -> Image:
-    """A wooden floor: boards with grain, dark joints, ends at random places."""
+    """Draw a wooden floor: boards with grain, dark joints, and ends at random places."""
     upright = rng.random() < 0.5
     height, width = shape[::-1] if upright else shape
     count = int(rng.integers(4, 14))
@@ -110,7 +113,7 @@ def planks(rng: np.random.Generator, shape: tuple[int, int], color: Color | None
 
 
 def carpet(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """Pile, plain or with a pattern that repeats in mirror images."""
+    """Draw a carpet, plain or with a symmetric pattern that repeats."""
     size = max(shape)
     grey = np.full(shape, 128, np.uint8)
     if rng.random() < 0.65:
@@ -125,7 +128,7 @@ def carpet(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def tiles(rng: np.random.Generator, shape: tuple[int, int], color: Color | None = None) -> Image:
-    """Stone or ceramic tiles with joints."""
+    """Draw stone or ceramic tiles with joints."""
     side = round(rng.uniform(0.12, 0.4) * max(shape))
     tones = rng.integers(118, 139, (-(-shape[0] // side), -(-shape[1] // side))).astype(np.uint8)
     flat = cv2.resize(tones, (tones.shape[1] * side, tones.shape[0] * side), interpolation=cv2.INTER_NEAREST)
@@ -137,7 +140,7 @@ def tiles(rng: np.random.Generator, shape: tuple[int, int], color: Color | None 
 
 
 def cover(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """A bed cover or a sheet with wrinkles: plain, quilted, checked or dotted."""
+    """Draw a bed cover or a sheet with wrinkles: plain, quilted, checked or dotted."""
     height, width = shape
     creases = blotches(rng, shape, (int(rng.integers(3, 8)), int(rng.integers(3, 8))), 70)
     ridges = np.sin(np.arange(256) * rng.uniform(0.03, 0.12)) * rng.uniform(12, 34) + 128
@@ -158,7 +161,7 @@ def cover(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def wall(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """What a garment hangs at: plaster, a panelled door, a wardrobe, bricks or a curtain."""
+    """Draw what a garment hangs in front of: plaster, a door, a wardrobe, bricks or a curtain."""
     height, width = shape
     kind = int(rng.integers(5))
     if kind == 0:
@@ -178,7 +181,7 @@ def wall(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def curtain(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """Upright folds."""
+    """Draw a curtain with vertical folds."""
     across = np.sin(np.arange(shape[1]) * rng.uniform(8, 30) * 2 * np.pi / shape[1] + rng.uniform(0, 6)) * 26 + 128
     grey = np.broadcast_to(across.astype(np.uint8), shape)
     uneven = cv2.addWeighted(np.ascontiguousarray(grey), 1.0, blotches(rng, shape, (3, 9), 40), 0.5, -64)
@@ -186,7 +189,7 @@ def curtain(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """Rows of bricks, every other one shifted by half a brick."""
+    """Draw rows of bricks; every second row is shifted by half a brick."""
     height, width = shape
     high = max(4, height // int(rng.integers(10, 22)))
     grey = blotches(rng, shape, (height // high + 1, width // (2 * high) + 1), 28)
@@ -198,7 +201,7 @@ def bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def add_door(image: Image, rng: np.random.Generator, left: int, right: int, top: int) -> None:
-    """A door with panels and a handle, down to the lower edge."""
+    """Draw a door with panels and a handle into an image, down to its lower edge."""
     height, width = image.shape[:2]
     color = muted(rng, 120, 240)
     edge = tuple(round(channel * 0.7) for channel in color)
@@ -212,7 +215,7 @@ def add_door(image: Image, rng: np.random.Generator, left: int, right: int, top:
 
 
 def room(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """A wall with a picture, a window or a door above a floor with furniture."""
+    """Draw a room: a wall, with pictures, windows or a door, above a floor with furniture."""
     height, width = shape
     image = toned(blotches(rng, shape, (3, 3), 16), muted(rng, 110, 240))
     floor = int(rng.uniform(0.6, 0.95) * height)
@@ -238,7 +241,7 @@ def room(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def street(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
-    """Houses under the sky, or one shop front; trees, the pavement and the road."""
+    """Draw a street: houses under the sky, or a shop front; trees, a pavement and a road."""
     height, width = shape
     horizon = int(rng.uniform(0.5, 0.8) * height)
     image = np.empty((*shape, 3), np.uint8)
@@ -261,7 +264,7 @@ def street(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
 
 
 def add_houses(image: Image, rng: np.random.Generator, horizon: int) -> None:
-    """A row of houses with windows."""
+    """Draw a row of houses with windows into an image."""
     height, width = image.shape[:2]
     left = -int(rng.uniform(0, 0.2) * width)
     while left < width:
@@ -276,7 +279,7 @@ def add_houses(image: Image, rng: np.random.Generator, horizon: int) -> None:
 
 
 def add_shop_front(image: Image, rng: np.random.Generator, horizon: int) -> None:
-    """Large windows with goods behind the glass, under a sign."""
+    """Draw a shop front into an image: large windows with goods, under a sign."""
     height, width = image.shape[:2]
     image[:horizon] = muted(rng, 60, 200)
     sign = int(rng.uniform(0.08, 0.25) * horizon)
@@ -291,7 +294,7 @@ def add_shop_front(image: Image, rng: np.random.Generator, horizon: int) -> None
 
 
 def add_tree(image: Image, rng: np.random.Generator, horizon: int) -> None:
-    """A trunk under a few clouds of leaves."""
+    """Draw a tree into an image: a trunk and round clusters of leaves."""
     height, width = image.shape[:2]
     x, crown = int(rng.integers(width)), int(rng.uniform(0.1, 0.7) * horizon)
     cv2.line(image, (x, crown), (x, horizon), (88, 68, 50), max(2, width // 50))
@@ -302,7 +305,7 @@ def add_tree(image: Image, rng: np.random.Generator, horizon: int) -> None:
 
 
 def add_car(image: Image, rng: np.random.Generator, kerb: int) -> None:
-    """A car that stands at the kerb, seen from its side."""
+    """Draw a car at the kerb, seen from the side, into an image."""
     height, width = image.shape[:2]
     size, x = rng.uniform(0.1, 0.16) * height, float(rng.uniform(-0.1, 0.8) * width)
     body = [(0, -0.9), (0.5, -1), (0.9, -1.6), (2.2, -1.6), (2.7, -1), (3.2, -0.85), (3.2, -0.25), (0, -0.25)]
@@ -314,7 +317,7 @@ def add_car(image: Image, rng: np.random.Generator, kerb: int) -> None:
 
 
 def add_clutter(place: Image, rng: np.random.Generator) -> None:
-    """Paints one thing near an edge of the picture: a box, a cushion, a heap of clothes."""
+    """Draw an object near an edge of the picture: a box, a cushion, or a heap of clothes."""
     height, width = place.shape[:2]
     color = muted(rng, 20, 240)
     x, y = int(rng.choice((0.02, 0.98)) * width), int(rng.integers(height))

@@ -31,40 +31,49 @@ from fashion_infer.synthetic.rendering import (
 )
 
 JPEG_QUALITY = 90
-CHUNK = 32  # images of one task: enough to be worth sending, few enough for a lively progress bar
-WORTH_PROCESSES = 128  # images; starting processes takes longer than rendering fewer
+CHUNK = 32  # images of one task: few enough for a progress bar that moves often
+WORTH_PROCESSES = 128  # images; rendering fewer takes less time than starting processes
 GROUP_NUMBERS = {"texture": 1, "fabric": 2, "shape": 3, "part": 4, "style": 5}
-SPLIT_SHARES = (("train", 0.7), ("val", 0.85), ("test", 1.0))  # of the items, cumulated
+SPLIT_SHARES = (("train", 0.7), ("val", 0.85), ("test", 1.0))  # cumulative shares of the items
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One image of the set: its labels (without pixels) and its name in every benchmark that holds it."""
+    """One image of the set.
+
+    Attributes:
+        garment: its labels, without pixels.
+        split: "train", "val" or "test".
+        category: its name in the category benchmark.
+        landmarks: its name in the landmark benchmark.
+        in_shop: its name in the In-shop benchmark; "" for a consumer's photo.
+        consumer_to_shop: its name in the Consumer-to-shop benchmark.
+    """
 
     garment: Garment
     split: str
     category: str
     landmarks: str
-    in_shop: str  # empty for a consumer's
+    in_shop: str
     consumer_to_shop: str
 
 
 def write_dataset(
     root: Path, *, images: int, seed: int, size: int = 256, jobs: int | None = None, progress: bool = True
 ) -> None:
-    """Renders `images` pictures and writes them as the four benchmarks, each as its download unpacks.
+    """Render pictures and write them as the four benchmarks, each in the layout of its download.
 
-    Under `root` lie `category_attribute/`, `in_shop/`, `consumer_to_shop/` and `landmarks/`. The splits are by item: no
-    item is in two of them. The same seed gives the same files, whatever the number of jobs. Pictures that several
-    benchmarks hold are hard links to one file.
+    The benchmarks are the folders `category_attribute/`, `in_shop/`, `consumer_to_shop/` and `landmarks/`. All pictures
+    of an item are in the same split. The same seed gives the same files, whatever the number of jobs. A picture that
+    several benchmarks hold is one file with several hard links.
 
     Args:
-        root: a folder that is empty or does not exist.
-        images: how many pictures; four show one item.
-        seed: not negative.
-        size: the longer side in pixels.
-        jobs: processes, one for each core when None.
-        progress: shows a bar on stderr.
+        root: folder for the benchmarks, which must be empty or not exist.
+        images: number of pictures; every four show one item.
+        seed: random seed, not negative.
+        size: the longer side of a picture in pixels.
+        jobs: number of processes; None means one for each core.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
         DataError: the folder is not empty, or cannot be written.
@@ -91,7 +100,7 @@ def write_dataset(
 
 @contextmanager
 def emptied_on_failure(folder: Path) -> Iterator[None]:
-    """A set that could not be finished, or was stopped by Ctrl-C, is removed: half of one would pass for a whole."""
+    """Empty the folder if the block fails or is stopped by Ctrl-C, since a partial set looks like a complete one."""
     try:
         yield
     except BaseException:
@@ -101,7 +110,7 @@ def emptied_on_failure(folder: Path) -> Iterator[None]:
 
 
 def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, progress: bool) -> list[Photo]:
-    """Renders every image into the category benchmark's folder, in processes where that pays."""
+    """Render every image into the category benchmark's folder, in several processes if there are many images."""
     splits = split_items(seed, -(-images // VIEWS_PER_ITEM))
     names = {index: names_of(seed, index) for index in range(images)}
     for folder in {(root / "category_attribute" / "Img" / name[0]).parent for name in names.values()}:
@@ -109,26 +118,26 @@ def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, 
     chunks = [range(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
     garments: dict[int, Garment] = {}
     workers = min(jobs or os.cpu_count() or 1, len(chunks))
-    with bar(progress) as shown:
-        task = shown.add_task("rendering", total=images)
-        for done in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
-            garments.update(done)
-            shown.advance(task, len(done))
+    with bar(progress) as progress_bar:
+        task = progress_bar.add_task("rendering", total=images)
+        for rendered in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
+            garments.update(rendered)
+            progress_bar.advance(task, len(rendered))
     return [Photo(garments[index], splits[index // VIEWS_PER_ITEM], *names[index]) for index in range(images)]
 
 
 def bar(visible: bool) -> Progress:
-    """The progress bar, on stderr."""
+    """Create the progress bar, which is shown on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not visible)
 
 
 def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, workers: int) -> Iterable[dict[int, Garment]]:
-    """The rendered chunks as they are done."""
+    """Yield the labels of each chunk when it is rendered."""
     if workers == 1:
         yield from (render_chunk(root, chunk, seed, size) for chunk in chunks)
         return
-    # Spawned, not forked: a fork would copy the caller's threads' locks (OpenCV's, torch's) without the threads.
+    # Processes are spawned: a fork would copy locks that threads of OpenCV or torch hold, but not these threads.
     context = get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(stop,)) as pool:
@@ -138,13 +147,13 @@ def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, worker
             for task in as_completed(tasks):
                 yield task.result()
         finally:
-            stop.set()  # whoever still renders has been stopped, and need not finish the chunk
+            stop.set()  # after an error or Ctrl-C, the other processes need not finish their chunks
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
 def children_deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started in the block ignore Ctrl-C, which a terminal sends to them too: they are told by an event."""
+    """Let processes that start in the block ignore Ctrl-C, which a terminal sends to them too; an event stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -155,18 +164,18 @@ def children_deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-_stop: Event | None = None  # of a worker process
+_stop: Event | None = None  # in a worker process: the event that stops it
 
 
 def start_worker(stop: Event) -> None:
-    """Set up a process that renders."""
+    """Set up a worker process, which ends its chunk early when `stop` is set."""
     global _stop
     _stop = stop
     cv2.setNumThreads(1)
 
 
 def render_chunk(root: Path, indices: range, seed: int, size: int) -> dict[int, Garment]:
-    """Renders and writes some images; gives their labels, of fewer where it was told to stop."""
+    """Render and write some images; return their labels by index, only of those written before a stop."""
     labels = {}
     for index in indices:
         if _stop is not None and _stop.is_set():
@@ -178,12 +187,12 @@ def render_chunk(root: Path, indices: range, seed: int, size: int) -> dict[int, 
 
 
 def to_jpeg(garment: Garment) -> bytes:
-    """The picture as a JPEG file."""
+    """Encode the picture as a JPEG file."""
     return cv2.imencode(".jpg", garment.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def names_of(seed: int, index: int) -> tuple[str, str, str, str]:
-    """The names of image `index` in the four benchmarks; a consumer's picture is not in the in-shop one."""
+    """The names of an image in the four benchmarks; the name in In-shop is "" for a consumer's photo."""
     item, view = divmod(index, VIEWS_PER_ITEM)
     design, _ = item_design(seed, item)
     look = f"{design.texture}_{design.fabric}_{design.category}".title()
@@ -198,14 +207,14 @@ def names_of(seed: int, index: int) -> tuple[str, str, str, str]:
 
 
 def split_items(seed: int, count: int) -> list[str]:
-    """The split of every item, in shares that hold for few items as well."""
+    """The split of every item; the shares of the splits are right for a small number of items too."""
     order = np.random.default_rng([seed, 3]).permutation(count)
     share = (order + 0.5) / count
     return [next(name for name, limit in SPLIT_SHARES if value < limit) for value in share]
 
 
 def link_images(root: Path, photos: Sequence[Photo]) -> None:
-    """Puts each picture under its names in the other benchmarks: hard links, copies where there are none."""
+    """Link each picture to its names in the other benchmarks."""
     for photo in photos:
         source = root / "category_attribute" / "Img" / photo.category
         for benchmark in ("landmarks", "in_shop", "consumer_to_shop"):
@@ -217,7 +226,7 @@ def link_images(root: Path, photos: Sequence[Photo]) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """A hard link, or a copy on file systems without them."""
+    """Make a hard link, or a copy on a file system without hard links."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -225,7 +234,13 @@ def link(source: Path, target: Path) -> None:
 
 
 def write_list(path: Path, columns: str, rows: Sequence[tuple[str, str]]) -> None:
-    """A list file: count, column names (no line where there are none), rows with names padded to one width."""
+    """Write a list file: the number of rows, a line of column names if there are any, and the rows.
+
+    Args:
+        path: the file.
+        columns: the line of column names; "" for none.
+        rows: name and values of each row; the names are padded to the same width.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     width = max((len(name) for name, _ in rows), default=0) + 2
     lines = [
@@ -237,7 +252,7 @@ def write_list(path: Path, columns: str, rows: Sequence[tuple[str, str]]) -> Non
 
 
 def write_category(root: Path, photos: Sequence[Photo]) -> None:
-    """The Category and Attribute Prediction benchmark."""
+    """Write the annotations of the Category and Attribute Prediction benchmark."""
     anno = root / "Anno"
     kinds = [1] * 20 + [2] * 16 + [3] * 14
     named = [(photo.category, photo) for photo in photos]
@@ -267,7 +282,7 @@ def write_category(root: Path, photos: Sequence[Photo]) -> None:
 
 
 def write_attribute_names(anno: Path) -> None:
-    """The attributes with the numbers of their groups."""
+    """Write the names of the attributes with the numbers of their groups."""
     groups = [str(GROUP_NUMBERS[group]) for group in ATTRIBUTE_GROUPS]
     write_list(
         anno / "list_attr_cloth.txt", "attribute_name  attribute_type", list(zip(ATTRIBUTES, groups, strict=True))
@@ -275,7 +290,10 @@ def write_attribute_names(anno: Path) -> None:
 
 
 def write_in_shop(root: Path, photos: Sequence[Photo], seed: int) -> None:
-    """The In-shop benchmark: of a held-out item the first view is a query, the second in the gallery."""
+    """Write the annotations of the In-shop benchmark.
+
+    The first view of an item of val or test is a query, its second view is in the gallery.
+    """
     anno = root / "Anno"
     named = [(photo.in_shop, photo) for photo in photos if photo.in_shop]
     pairs = {p.garment.item for name, p in named if "/02_" in name}
@@ -296,7 +314,7 @@ def write_in_shop(root: Path, photos: Sequence[Photo], seed: int) -> None:
 
 
 def write_items(anno: Path, name: str, photos: Sequence[Photo], seed: int) -> None:
-    """The items, and their attributes."""
+    """Write the lists of the items and of their attributes."""
     items = sorted({photo.garment.item for photo in photos})
     write_list(anno / name, "", [(f"id_{item + 1:08d}", "") for item in items])
     write_attribute_names(anno)
@@ -305,7 +323,10 @@ def write_items(anno: Path, name: str, photos: Sequence[Photo], seed: int) -> No
 
 
 def write_consumer_to_shop(root: Path, photos: Sequence[Photo], seed: int) -> None:
-    """The Consumer-to-shop benchmark: every consumer's picture of an item with every shop's."""
+    """Write the annotations of the Consumer-to-shop benchmark.
+
+    Every consumer's photo of an item forms a pair with every shop photo of it.
+    """
     anno = root / "Anno"
     named = [(photo.consumer_to_shop, photo) for photo in photos]
     views: dict[int, list[Photo]] = {}
@@ -330,7 +351,7 @@ def write_consumer_to_shop(root: Path, photos: Sequence[Photo], seed: int) -> No
 
 
 def write_landmarks(root: Path, photos: Sequence[Photo]) -> None:
-    """The Fashion Landmark Detection benchmark."""
+    """Write the annotations of the Fashion Landmark Detection benchmark."""
     anno = root / "Anno"
     named = [(photo.landmarks, photo) for photo in photos]
     write_list(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", [(name, box(p.garment)) for name, p in named])
@@ -343,28 +364,28 @@ def write_landmarks(root: Path, photos: Sequence[Photo]) -> None:
 
 
 def write_landmark_list(path: Path, named: Sequence[tuple[str, Photo]]) -> None:
-    """Landmarks with a variation type, as all benchmarks but the category one have them: 2 for a consumer's picture."""
+    """Write landmarks with a variation type, 2 for a consumer's photo; only the category benchmark has none."""
     rows = [(name, landmarks(photo.garment, 1 if photo.in_shop else 2)) for name, photo in named]
     write_list(path, landmark_columns("variation_type"), rows)
 
 
 def item_id(photo: Photo) -> str:
-    """Items count from 1 in the files."""
+    """The name of the photo's item, numbered from 1."""
     return f"id_{photo.garment.item + 1:08d}"
 
 
 def labels(row: Iterable[int]) -> str:
-    """Attribute labels in columns of two."""
+    """Format attribute labels, each two characters wide."""
     return " ".join(f"{value:2d}" for value in row)
 
 
 def box(garment: Garment) -> str:
-    """The box, padded with zeros as DeepFashion's numbers are."""
+    """Format the box, padded with zeros as in DeepFashion's files."""
     return "  ".join(f"{value:03d}" for value in garment.box)
 
 
 def landmarks(garment: Garment, variation: int | None = None) -> str:
-    """Clothes type, variation type where the file has it, and the landmarks that the clothes type has."""
+    """Format the clothes type, the variation type unless it is None, and the landmarks of the clothes type."""
     slots = SLOTS[garment.clothes_type]
     cells = [
         f"{garment.visibility[slot]} {int(x):03d} {int(y):03d}" for slot in slots for x, y in [garment.landmarks[slot]]
@@ -373,7 +394,7 @@ def landmarks(garment: Garment, variation: int | None = None) -> str:
 
 
 def landmark_columns(variation: str) -> str:
-    """The column names of a landmark file."""
+    """The column names of a landmark file; `variation` is the name of the variation type's column, "" for none."""
     numbers = range(1, 9)
     columns = (f"landmark_visibility_{i} landmark_location_x_{i} landmark_location_y_{i}" for i in numbers)
     return "  ".join(["image_name", "clothes_type", *([variation] if variation else []), *columns])

@@ -1,7 +1,7 @@
-"""What a rendered garment is: its category, measures, details and colours, and the attributes that follow from them.
+"""The design of a rendered garment: its category, measures, details and colours, and the attributes that follow.
 
-Measures are in body units: shoulders at y = 0, waist 0.42, hips 0.62, crotch 0.74, ankles 1.6; x is 0 at the middle
-and grows to the viewer's right.
+Measures are in body units: the shoulders are at y = 0, the waist at 0.42, the hips at 0.62, the crotch at 0.74 and the
+ankles at 1.6; x is 0 in the middle and grows to the viewer's right.
 """
 
 import colorsys
@@ -41,7 +41,7 @@ ATTRIBUTES_BY_GROUP: dict[str, tuple[str, ...]] = {
 ATTRIBUTES: tuple[str, ...] = tuple(name for names in ATTRIBUTES_BY_GROUP.values() for name in names)
 ATTRIBUTE_GROUPS: tuple[str, ...] = tuple(group for group, names in ATTRIBUTES_BY_GROUP.items() for _ in names)
 
-# A detail at a landmark cannot be told where every landmark of its pair is hidden or cut off.
+# Detail -> the pair of landmarks where it is. It is unknown if both are occluded or outside the picture.
 LOCAL_SLOTS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(
         ("contrast collar", "beaded neckline", "ruffle collar", "peter pan collar", "stand collar"), (0, 1)
@@ -64,18 +64,34 @@ FRONT_ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class Cut:
-    """What may vary within one category; every tuple of names is a choice, every pair of floats a range."""
+    """The possible designs of a category. A design takes one name of each tuple and a number of each range.
 
-    clothes_type: int  # 1 upper, 2 lower, 3 full
+    Attributes:
+        clothes_type: 1 upper, 2 lower, 3 full body.
+        necks: kinds of neck.
+        sleeves: kinds of sleeve: none, short, elbow, long, puff, kimono, cape.
+        hem: y of the lower edge.
+        ease: width added to half of the body's width.
+        flare: widening from the hips to the hem; for trousers, of each leg.
+        fronts: kinds of front.
+        pockets: kinds of pocket.
+        legs: whether it has two legs.
+        shoulder: half the distance of the shoulder points.
+        fabrics: kinds of fabric.
+        ribbed_edges: whether hem and cuffs are ribbed.
+        belted: whether it always has a belt.
+    """
+
+    clothes_type: int
     necks: tuple[str, ...] = ("crew",)
-    sleeves: tuple[str, ...] = ("none",)  # none, short, elbow, long, puff, kimono, cape
-    hem: Span = (0.6, 0.72)  # y of the lower edge
-    ease: Span = (0.02, 0.05)  # added to half of the body's width
-    flare: Span = (0.0, 0.02)  # widening from the hips to the hem; of each leg for trousers
+    sleeves: tuple[str, ...] = ("none",)
+    hem: Span = (0.6, 0.72)
+    ease: Span = (0.02, 0.05)
+    flare: Span = (0.0, 0.02)
     fronts: tuple[str, ...] = ("closed",)
     pockets: tuple[str, ...] = ("none",)
     legs: bool = False
-    shoulder: float = 0.2  # half the distance of the shoulder points
+    shoulder: float = 0.2
     fabrics: tuple[str, ...] = ("cotton",)
     ribbed_edges: bool = False
     belted: bool = False
@@ -141,7 +157,7 @@ CUTS: dict[str, Cut] = {
 
 @dataclass(frozen=True)
 class Design:
-    """One item: everything about a garment that does not depend on the view."""
+    """The design of an item: everything that is the same in all its pictures."""
 
     category: str
     clothes_type: int
@@ -164,17 +180,17 @@ class Design:
     hem_trim: str  # none, contrast, lace, fringe, ruffle, slit, ribbed
     style: str  # none, or one of the style group
     base: Color
-    second: Color  # of the pattern
+    second: Color  # second colour of the pattern
     trim: Color
 
 
 def pick(rng: np.random.Generator, options: tuple[T, ...]) -> T:
-    """One of the options, evenly."""
+    """Draw one of the options; all have the same probability."""
     return options[int(rng.integers(len(options)))]
 
 
 def draw_design(rng: np.random.Generator, category: str) -> Design:
-    """A random garment of a category."""
+    """Draw a random garment of a category."""
     cut = CUTS[category]
     neck, sleeve, fabric = pick(rng, cut.necks), pick(rng, cut.sleeves), pick(rng, cut.fabrics)
     texture = draw_texture(rng, fabric)
@@ -210,20 +226,23 @@ def draw_design(rng: np.random.Generator, category: str) -> Design:
 
 
 def draw_trim(rng: np.random.Generator, options: tuple[str, ...], possible: bool = True, share: float = 0.6) -> str:
-    """One of the options for this share of all items, else "none"; the same number of random draws either way."""
+    """Draw one of the options for a share of all items, else "none".
+
+    The number of random draws is always the same, so that later draws do not depend on the result.
+    """
     chosen = pick(rng, options)
     return chosen if rng.random() < share and possible else "none"
 
 
 def draw_texture(rng: np.random.Generator, fabric: str) -> str:
-    """A texture that the fabric can carry; a third of all items are solid."""
+    """Draw a texture that suits the fabric; about a third of all items are solid."""
     chosen = pick(rng, ATTRIBUTES_BY_GROUP["texture"])
     plain_only = ("denim", "leather", "lace", "corduroy")
     return "solid" if fabric in plain_only or rng.random() < 0.3 else chosen
 
 
 def draw_colors(rng: np.random.Generator, fabric: str, texture: str) -> tuple[Color, Color, Color]:
-    """Colours of cloth, pattern and trims; the latter two differ from the first in lightness."""
+    """Draw the colours of cloth, pattern and trims; those of pattern and trims differ from the cloth in brightness."""
     hue, saturation, value = rng.random(), rng.uniform(0.05, 0.8), rng.uniform(0.2, 0.95)
     if fabric == "denim":
         hue, saturation, value = rng.uniform(0.57, 0.63), rng.uniform(0.35, 0.6), rng.uniform(0.3, 0.7)
@@ -244,13 +263,13 @@ def draw_colors(rng: np.random.Generator, fabric: str, texture: str) -> tuple[Co
 
 
 def rgb(hue: float, saturation: float, value: float) -> Color:
-    """0..255 of a colour given as hue (any turn), saturation and value in [0, 1]."""
+    """Convert a hue (in turns, any number), a saturation and a value in [0, 1] to RGB from 0 to 255."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def attributes_of(design: Design) -> frozenset[str]:
-    """The names of the attributes that are true of the item."""
+    """The names of the attributes that the item has."""
     names = {
         design.texture,
         design.fabric,
@@ -275,7 +294,7 @@ def attributes_of(design: Design) -> frozenset[str]:
 
 
 def shape_attributes(design: Design) -> set[str]:
-    """Length, width and fall, by fixed limits in body units."""
+    """The attributes of the shape: length, width and cut, by fixed limits in body units."""
     names = {
         "slim" if design.ease < 0.015 else "loose" if design.ease > 0.055 else "",
         "pleated" if design.pleated else "",
@@ -292,7 +311,7 @@ def shape_attributes(design: Design) -> set[str]:
 
 
 def sleeve_attributes(design: Design) -> set[str]:
-    """Of the sleeve's length and form; lower-body clothes have none."""
+    """The attributes of the sleeve's length and form; lower-body clothes have none."""
     if design.clothes_type == 2:
         return set()
     return {

@@ -1,4 +1,4 @@
-"""The details drawn onto a garment: collars, fronts, waists, edges of cuffs and hems, pockets, marks of style."""
+"""The details that are drawn onto a garment: collars, fronts, waists, cuffs, hems, pockets and marks of style."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from fashion_infer.synthetic.designs import HIP, WAIST, Design
 from fashion_infer.synthetic.sketching import MIRROR, Floats, Sketch, arc, band, curve, width_at, xy
 
 RIGHT_LEFT = (1.0, -1.0)
-EDGE = 0.05  # height of a cuff, a waistband or a trimmed hem, body units
+EDGE = 0.05  # height of a cuff, a waistband or a trimmed hem, in body units
 
 
 def along(line: Floats, count: int) -> Floats:
-    """`count` points at even distances along a line."""
+    """`count` points at equal distances along a line, [count, 2]."""
     steps = np.hypot(*np.diff(line, axis=0).T)
     at = np.concatenate([[0.0], np.cumsum(steps)])
     where = np.linspace(0.0, at[-1], count)
@@ -18,7 +18,14 @@ def along(line: Floats, count: int) -> Floats:
 
 
 def draw_edge(drawing: Sketch, edge: Floats, across: Floats, kind: str) -> None:
-    """Trims the edge of a sleeve, a leg or a hem; `across` points from the edge into the cloth, [2], of length EDGE."""
+    """Draw the trim at the edge of a sleeve, a leg or a hem.
+
+    Args:
+        drawing: the drawing.
+        edge: [K, 2] points of the edge.
+        across: [2] vector of length EDGE from the edge into the cloth.
+        kind: a cuff trim or hem trim, see `Design`.
+    """
     strip = np.concatenate([edge, (edge + across)[::-1]])
     count = max(4, int(np.hypot(*(edge[-1] - edge[0])) / 0.028))
     if kind == "contrast":
@@ -45,7 +52,7 @@ def draw_edge(drawing: Sketch, edge: Floats, across: Floats, kind: str) -> None:
 
 
 def wavy(edge: Floats, count: int) -> Floats:
-    """The edge as a row of waves."""
+    """Turn an edge into a wavy line of `count` waves."""
     points = along(edge, 2 * count + 1)
     direction = (edge[-1] - edge[0]) / max(1e-6, float(np.hypot(*(edge[-1] - edge[0]))))
     normal = np.array([-direction[1], direction[0]])
@@ -53,7 +60,7 @@ def wavy(edge: Floats, count: int) -> Floats:
 
 
 def draw_hem(drawing: Sketch, edge: Floats, kind: str) -> None:
-    """The lower edge of a garment, from its left to its right corner; a slit opens at both corners."""
+    """Draw the lower edge of a garment, from its left to its right corner; a slit is at both corners."""
     if kind != "slit":
         draw_edge(drawing, edge, np.array([0.0, -EDGE]), kind)
         return
@@ -63,7 +70,7 @@ def draw_hem(drawing: Sketch, edge: Floats, kind: str) -> None:
 
 
 def draw_behind_neck(drawing: Sketch, design: Design, neck: Floats, worn: bool) -> None:
-    """What is seen behind the neck opening: a hood, the collar's roll, or the inside of the back."""
+    """Draw what can be seen behind the neck opening: a hood, the collar's roll, or the inside of the back."""
     width = neck[-1, 0]
     if design.neck == "hood":
         outer = xy((0.0, -0.3), (0.11, -0.27), (0.165, -0.16), (0.15, -0.05), (width + 0.04, 0.02))
@@ -80,7 +87,7 @@ def draw_behind_neck(drawing: Sketch, design: Design, neck: Floats, worn: bool) 
 
 
 def draw_collar(drawing: Sketch, design: Design, neck: Floats) -> None:
-    """The collar itself, over the finished front, and the trim along the neck's edge."""
+    """Draw the collar over the front, or the trim along the edge of the neck opening."""
     width, bottom = neck[-1, 0], float(neck[:, 1].max())
     leaves = {
         "shirt": xy((width, -0.045), (width + 0.03, 0.005), (0.075, 0.1), (0.0, bottom - 0.02)),
@@ -109,7 +116,7 @@ def draw_collar(drawing: Sketch, design: Design, neck: Floats) -> None:
 
 
 def draw_turtleneck(drawing: Sketch, width: float) -> None:
-    """A ribbed tube, folded over."""
+    """Draw a turtleneck: a ribbed tube, folded over."""
     tube = xy((-width, -0.03), (-0.95 * width, -0.15), (0.95 * width, -0.15), (width, -0.03), (0.0, -0.005))
     drawing.fill(tube)
     for x in np.linspace(-0.85, 0.85, 7) * width:
@@ -117,7 +124,7 @@ def draw_turtleneck(drawing: Sketch, width: float) -> None:
 
 
 def draw_neck_trim(drawing: Sketch, neck: Floats, kind: str) -> None:
-    """Along the edge of the neck opening."""
+    """Draw the trim along the edge of the neck opening."""
     if kind == "contrast":
         drawing.line(neck, "trim", 0.03)
     elif kind == "beaded":
@@ -129,7 +136,7 @@ def draw_neck_trim(drawing: Sketch, neck: Floats, kind: str) -> None:
 
 
 def draw_front(drawing: Sketch, design: Design, top: float, profile: Floats) -> None:
-    """How the garment closes, from the neck's lowest point downwards."""
+    """Draw how the garment closes, from the neck's lowest point downwards."""
     hem = float(profile[-1, 1])
     if design.front in ("buttons", "double"):
         columns = (0.012,) if design.front == "buttons" else (-0.05, 0.06)
@@ -154,7 +161,7 @@ def draw_front(drawing: Sketch, design: Design, top: float, profile: Floats) -> 
 
 
 def draw_waist(drawing: Sketch, design: Design, profile: Floats) -> None:
-    """Belt, drawstring or bow at the waist; the plain waistband of lower-body clothes."""
+    """Draw a belt, a drawstring or a bow at the waist, or the plain waistband of lower-body clothes."""
     low = design.clothes_type == 2
     top, bottom = (WAIST, WAIST + EDGE) if low else (WAIST - 0.022, WAIST + 0.022)
     if design.waist_trim == "none" and not low:
@@ -175,14 +182,14 @@ def draw_waist(drawing: Sketch, design: Design, profile: Floats) -> None:
 
 
 def draw_bow(drawing: Sketch, knot: Floats) -> None:
-    """Two loops and two ends."""
+    """Draw a bow: two loops and two ends."""
     for side in RIGHT_LEFT:
         drawing.line(knot + xy((0.0, 0.0), (0.035 * side, 0.14)), "trim", 0.018)
         drawing.fill(knot + xy((0.0, 0.0), (0.07 * side, -0.04), (0.075 * side, 0.03)), "trim")
 
 
 def draw_pockets(drawing: Sketch, design: Design, profile: Floats) -> None:
-    """The pockets of the design; utility style adds flap pockets."""
+    """Draw the pockets of the design; utility style adds flap pockets."""
     side = width_at(profile, WAIST) * 0.55
     low = max(WAIST + 0.06, min(HIP, design.hem - 0.16))
     kinds = {design.pocket, "flap" if design.style == "utility" and not design.legs else "none"}
@@ -212,7 +219,7 @@ BOX: Floats = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 
 
 def draw_style(drawing: Sketch, design: Design, profile: Floats) -> None:
-    """Marks of style on the body of the garment; sporty stripes run down its sides."""
+    """Draw the marks of the style on the body of the garment."""
     lower = design.clothes_type == 2
     if design.style == "sporty":
         inner = profile[profile[:, 1] < (WAIST + 0.1 if design.legs and not lower else 9.0)]
@@ -232,7 +239,7 @@ def draw_style(drawing: Sketch, design: Design, profile: Floats) -> None:
         drawing.line(at + xy((-0.02, 0.0), (0.02, -0.02)), "white", 0.01)
     elif design.style == "distressed":
         for x, y in ((-0.1, 0.82), (0.09, 0.8), (0.11, 1.1)) if lower else ((-0.08, 0.36), (0.07, 0.47)):
-            if x < 0.1 or y < design.hem - 0.06:  # short trousers have no room for the third
+            if x < 0.1 or y < design.hem - 0.06:  # short trousers have no room for the third tear
                 drawing.fill(
                     np.array([x, min(y, design.hem - 0.08)])
                     + xy((-0.05, 0.0), (0.0, -0.018), (0.045, 0.004), (0.0, 0.02)),

@@ -1,4 +1,4 @@
-"""From a Design and a Pose to a Sketch: outlines and landmarks of each kind of garment, and who wears it."""
+"""Drawing a Design in a Pose as a Sketch: outlines and landmarks of every kind of garment, and its wearer."""
 
 from dataclasses import replace
 
@@ -26,14 +26,18 @@ NECK_DEPTHS = {
     "peter pan": 0.06, "stand": 0.04, "lapel": 0.36, "hood": 0.09,
 }  # fmt: skip
 SLEEVE_LENGTHS = {"short": 0.2, "elbow": 0.34, "long": 0.6, "puff": 0.5, "kimono": 0.42}
-FOREARM_FROM = 0.3  # of an arm, from the shoulder, body units
-SHARP = 0.8  # radians: a bend from which the sleeve is drawn in two parts
+FOREARM_FROM = 0.3  # distance of the elbow from the shoulder, in body units
+SHARP = 0.8  # radians; a sleeve with a larger bend is drawn in two parts
 
 
 def sketch(design: Design, pose: Pose, companion: Design | None = None, owner: int = 0) -> Sketch:
-    """Draws the garment as it lies, hangs, or is worn.
+    """Draw a garment that lies, hangs, or is worn.
 
-    `companion` is the other garment of whoever wears it. The shapes are of `owner`, the companion's of the next one.
+    Args:
+        design: the garment.
+        pose: how it is shown.
+        companion: the second garment of the wearer, if any.
+        owner: number of the garment, which its shapes get; the companion has the next number.
     """
     drawing = Sketch(owner=owner)
     draw_outfit(drawing, design, pose, companion)
@@ -41,7 +45,7 @@ def sketch(design: Design, pose: Pose, companion: Design | None = None, owner: i
 
 
 def draw_outfit(drawing: Sketch, design: Design, pose: Pose, companion: Design | None) -> None:
-    """A person or a hanger, and the garments from the innermost to the outermost."""
+    """Draw a person or a hanger, and the garments from the innermost to the outermost."""
     first = drawing.owner
     if pose.worn:
         draw_body(drawing, pose)
@@ -49,7 +53,7 @@ def draw_outfit(drawing: Sketch, design: Design, pose: Pose, companion: Design |
         draw_hanger(drawing, design, pose.on_rail)
     pieces = [(first, design)] if companion is None else [(first, design), (first + 1, companion)]
     tucked = pose.tucked and any(tucks(piece) for _, piece in pieces) and len(pieces) == 2
-    # Lower-body clothes come first, and last when the top is tucked in.
+    # Lower-body clothes are drawn first, or last if the top is tucked in.
     for owner, piece in sorted(pieces, key=lambda each: (each[1].clothes_type == 2) == tucked):
         drawing.owner = owner
         inside = tucked and piece.clothes_type == 1
@@ -59,13 +63,13 @@ def draw_outfit(drawing: Sketch, design: Design, pose: Pose, companion: Design |
 
 
 def tucks(design: Design) -> bool:
-    """Whether people tuck such a garment in: a top that is neither wide, open, nor a jacket."""
+    """Whether people tuck such a garment in: a top that is neither wide, nor open, nor a jacket."""
     tight, closed = design.ease < 0.06, design.front in ("closed", "placket", "buttons")
     return design.clothes_type == 1 and tight and closed and design.sleeve != "cape" and design.neck != "lapel"
 
 
 def draw_garment(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """One garment."""
+    """Draw one garment."""
     if design.clothes_type == 2:
         draw_lower(drawing, design, pose)
     elif design.sleeve == "cape":
@@ -75,7 +79,7 @@ def draw_garment(drawing: Sketch, design: Design, pose: Pose) -> None:
 
 
 def side_profile(design: Design) -> Floats:
-    """[K, 2]: the right side line from the armpit (lower-body clothes: from the waist) to the hem, or to the legs."""
+    """The right side line [K, 2], from the armpit, or the waist of lower-body clothes, to the hem or the legs."""
     ease = design.ease
     chest, waist, hip = 0.165 + ease, 0.14 + 1.3 * ease, 0.175 + ease
     low = max(design.hem, HIP + 0.02)
@@ -91,7 +95,7 @@ def side_profile(design: Design) -> Floats:
 
 
 def neckline(design: Design) -> Floats:
-    """[11, 2]: the neck opening from its left to its right end."""
+    """The neck opening [11, 2] from its left to its right end."""
     width = min(design.neck_width, design.shoulder - 0.02)
     depth = NECK_DEPTHS[design.neck] + (0.12 if design.neck == "v" and design.front in ("buttons", "open") else 0.0)
     t = np.linspace(-1.0, 1.0, 11)
@@ -106,7 +110,7 @@ def neckline(design: Design) -> Floats:
 
 
 def draw_upper_or_full(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """Everything with a torso: tops, jackets, dresses, coats, jumpsuits."""
+    """Draw a garment that covers the torso: a top, jacket, dress, coat or jumpsuit."""
     profile, neck = side_profile(design), neckline(design)
     shoulder = np.array([design.shoulder + 0.4 * design.ease, SHOULDER_Y if design.shoulder > 0.1 else NECK_Y])
     sleeves = (0, 1) if design.sleeve != "none" else ()
@@ -117,7 +121,7 @@ def draw_upper_or_full(drawing: Sketch, design: Design, pose: Pose) -> None:
         draw_legs(drawing, design, pose)
     draw_torso(drawing, design, neck, shoulder, profile)
     for side in (side for side in (0, 1) if not pose.behind[side]):
-        if pose.worn and design.sleeve != "kimono":  # wide enough to hide the hands
+        if pose.worn and design.sleeve != "kimono":  # a kimono's sleeves hide the hands
             draw_arm(drawing, pose, side, from_sleeve=side in sleeves)
         if side in sleeves:
             draw_sleeve(drawing, design, pose, side, shoulder, profile[0])
@@ -127,7 +131,7 @@ def draw_upper_or_full(drawing: Sketch, design: Design, pose: Pose) -> None:
 
 
 def draw_torso(drawing: Sketch, design: Design, neck: Floats, shoulder: Floats, profile: Floats) -> None:
-    """The body of the garment with its front, pockets and hem."""
+    """Draw the body of the garment with its front, pockets and hem."""
     inset = (0.93, 1.0) if design.sleeve == "none" else (1.0, 1.0)
     armhole = curve(np.stack([shoulder, (shoulder + profile[0]) / 2 * inset, profile[0]]))
     hem = arc(profile[-1], 0.0 if design.legs else 0.02)
@@ -146,7 +150,7 @@ def draw_torso(drawing: Sketch, design: Design, neck: Floats, shoulder: Floats, 
 
 
 def draw_sleeve(drawing: Sketch, design: Design, pose: Pose, side: int, shoulder: Floats, armpit: Floats) -> None:
-    """One sleeve (0 left, 1 right) and its cuff."""
+    """Draw one sleeve (0 left, 1 right) and its cuff."""
     length = SLEEVE_LENGTHS[design.sleeve]
     angle = pose.arms[side] + (0.55 if design.sleeve == "kimono" else 0.0)
     middle, half = sleeve_axis(design, angle, pose.bends[side], length, (shoulder + armpit) / 2)
@@ -170,7 +174,7 @@ def draw_sleeve(drawing: Sketch, design: Design, pose: Pose, side: int, shoulder
 
 
 def sleeve_axis(design: Design, angle: float, bend: float, length: float, start: Floats) -> tuple[Floats, Floats]:
-    """The middle line [9, 2] of a right sleeve and half its width along it [9]."""
+    """The middle line of a right sleeve [9, 2], and half of the sleeve's width at each of its points [9]."""
     at = np.linspace(0.0, length, 9)
     upper = np.array([np.sin(angle), np.cos(angle)])
     lower = np.array([np.sin(angle - bend), np.cos(angle - bend)])
@@ -185,7 +189,7 @@ def sleeve_axis(design: Design, angle: float, bend: float, length: float, start:
 
 
 def draw_legs(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """Both legs from the waist down; the landmark is the middle of each opening."""
+    """Draw both legs from the waist down; the landmark is the middle of each opening."""
     at = np.linspace(CROTCH, design.hem, 8)
     down, share = (at - CROTCH) / (design.hem - CROTCH), (at - CROTCH) / (ANKLE - CROTCH)
     hip, flare = 0.175 + design.ease, design.flare * min(1.0, (design.hem - CROTCH) / 0.35)
@@ -207,7 +211,7 @@ def draw_legs(drawing: Sketch, design: Design, pose: Pose) -> None:
 
 
 def draw_lower(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """Trousers, shorts and skirts."""
+    """Draw trousers, shorts or a skirt."""
     profile = side_profile(design)
     if design.legs:
         draw_legs(drawing, design, pose)
@@ -225,7 +229,7 @@ def draw_lower(drawing: Sketch, design: Design, pose: Pose) -> None:
 
 
 def draw_poncho(drawing: Sketch, design: Design, pose: Pose) -> None:
-    """A cape without sleeves; its outermost corners take the sleeves' landmarks."""
+    """Draw a cape without sleeves; its outermost corners get the landmarks of the sleeves."""
     neck, hem = neckline(design), design.hem
     details.draw_behind_neck(drawing, design, neck, pose.worn)
     if pose.worn:

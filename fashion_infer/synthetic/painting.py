@@ -1,4 +1,4 @@
-"""From a Sketch to pixels: every shape is projected into the picture and filled with its colour or its cloth."""
+"""Painting a Sketch as pixels: every shape is projected into the picture and filled with a colour or with cloth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,21 +18,27 @@ HAIRS: tuple[Color, ...] = ((45, 32, 26), (92, 62, 40), (170, 130, 80), (25, 22,
 
 @dataclass(frozen=True)
 class Layer:
-    """A painted drawing, all [H, W]: its colours, where anything was painted, and where the garment can be seen."""
+    """A painted drawing.
 
-    image: Image  # [H, W, 3] RGB
-    painted: Image  # 0 or 255
-    garment: Image  # 0 or 255
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        painted: uint8 [H, W], 255 where anything was painted, else 0.
+        garment: uint8 [H, W], 255 where the garment with the labels can be seen, else 0.
+    """
+
+    image: Image
+    painted: Image
+    garment: Image
 
 
 def project(points: Floats, camera: Floats) -> Floats:
-    """[K, 2] body units to pixels of the picture, by a 3 x 3 homography."""
+    """Project points [K, 2] from body units to pixels of the picture, by a homography [3, 3]."""
     return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), camera)[0], dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Clothing:
-    """A garment's design and its flat cloth, [S, S, 3] uint8 RGB."""
+    """A garment's design and its flat cloth, uint8 [S, S, 3] RGB."""
 
     design: Design
     flat: Image
@@ -41,7 +47,15 @@ class Clothing:
 def paint(
     drawing: Sketch, outfit: Mapping[int, Clothing], camera: Floats, rng: np.random.Generator, shape: tuple[int, int]
 ) -> Layer:
-    """Paints the drawing as the camera sees it; `outfit` has the clothes of each owner."""
+    """Paint the drawing as the camera sees it.
+
+    Args:
+        drawing: the drawing.
+        outfit: {number of the owner: its garment} for all owners of shapes.
+        camera: homography [3, 3] from body units to pixels.
+        rng: generator of the random numbers.
+        shape: height and width of the picture in pixels.
+    """
     height, width = shape
     painter = Painter(drawing, outfit, camera, rng, shape)
     for part, points in zip(drawing.shapes, projected_shapes(drawing, camera), strict=True):
@@ -53,14 +67,14 @@ def paint(
 
 
 def projected_shapes(drawing: Sketch, camera: Floats) -> list[Floats]:
-    """The points of every shape in pixels, projected in one call."""
+    """The points of every shape in pixels; all are projected in one call, which is faster."""
     sizes = [len(shape.points) for shape in drawing.shapes]
     together = project(np.concatenate([shape.points for shape in drawing.shapes]), camera)
     return np.split(together, np.cumsum(sizes)[:-1])
 
 
 class Painter:
-    """The picture while it is painted, shape by shape."""
+    """A picture that is painted shape by shape."""
 
     def __init__(
         self,
@@ -71,7 +85,7 @@ class Painter:
         shape: tuple[int, int],
     ) -> None:
         self.outfit, self.camera = outfit, camera
-        people = [colors_of_person(rng) for _ in range(2)]  # of the owners 0 and 1, and of 2 and 3
+        people = [colors_of_person(rng) for _ in range(2)]  # owners 0 and 1, owners 2 and 3
         self.colors = {owner: colors_of(each.design) | people[owner // 2] for owner, each in outfit.items()}
         self.image = np.zeros((*shape, 3), np.uint8)
         self.painted, self.garment = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -80,7 +94,7 @@ class Painter:
         self.scale = 5.0 * float(np.hypot(*(middle[1] - middle[0])) + np.hypot(*(middle[2] - middle[0])))
 
     def add(self, part: Shape, points: Floats) -> None:
-        """Paints one shape given in pixels."""
+        """Paint one shape; `points` are its points in pixels."""
         corners = [np.round(np.clip(points, -2000, 4000) * 2**FRACTION_BITS).astype(np.int32)]
         colors = self.colors[part.owner]
         if part.width:
@@ -97,11 +111,11 @@ class Painter:
             cv2.fillPoly(self.image, corners, colors[part.paint], cv2.LINE_AA, FRACTION_BITS)
 
     def masks(self, part: Shape) -> tuple[tuple[Image, int], tuple[Image, int]]:
-        """The masks that a shape changes, with the value it writes: other things hide the garment."""
+        """The masks that a shape changes, each with the value that it writes; other shapes hide the garment."""
         return (self.painted, 255), (self.garment, 255 if part.own else 0)
 
     def add_cloth(self, part: Shape, points: Floats, corners: list[NDArray[np.int32]]) -> None:
-        """Fills a shape with its garment's cloth, the pattern turned by the grain; a print stays on the front."""
+        """Fill a shape with its garment's cloth, turned by the grain; sleeves do not get the print of the front."""
         clothing = self.outfit[part.owner]
         if part.grain and clothing.design.texture == "graphic":
             cv2.fillPoly(self.image, corners, clothing.design.base, cv2.LINE_8, FRACTION_BITS)
@@ -121,15 +135,15 @@ class Painter:
 
 
 def to_body(drawing: Sketch, owner: int, size: int) -> Floats:
-    """[3, 3]: pixels of a garment's flat cloth to body units; the cloth spans the garment from its top."""
-    own = np.concatenate([part.points for part in drawing.shapes if part.owner == owner and not part.body])
-    low, extent = own.min(axis=0), np.ptp(own, axis=0)
+    """The mapping [3, 3] from pixels of a garment's flat cloth to body units; the cloth covers the whole garment."""
+    points = np.concatenate([part.points for part in drawing.shapes if part.owner == owner and not part.body])
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
     unit, middle = float(extent.max()) / size, float(low[0] + extent[0] / 2)
     return np.array([[unit, 0, middle - unit * size / 2], [0, unit, low[1]], [0, 0, 1]])
 
 
 def turned(angle: float, size: int) -> Floats:
-    """[3, 3]: turns the cloth about its middle."""
+    """The rotation [3, 3] of the cloth about its middle by an angle in radians."""
     cos, sin, middle = np.cos(angle), np.sin(angle), size / 2
     return np.array(
         [
@@ -141,7 +155,7 @@ def turned(angle: float, size: int) -> Floats:
 
 
 def colors_of(design: Design) -> dict[str, Color]:
-    """What each paint of the drawing looks like."""
+    """The colour of each paint that a garment's shapes name."""
     bright = sum(design.base) > 330
     return {
         "trim": design.trim,
@@ -158,7 +172,7 @@ def colors_of(design: Design) -> dict[str, Color]:
 
 
 def colors_of_person(rng: np.random.Generator) -> dict[str, Color]:
-    """Of the person and the hanger."""
+    """Draw the colours of a person and a hanger."""
     skin, shoe = SKINS[int(rng.integers(len(SKINS)))], int(rng.integers(25, 240))
     return {
         "skin": skin,

@@ -1,4 +1,4 @@
-"""Who wears a garment, or what holds it: poses, the body with its arms and legs, a hanger."""
+"""The wearer or the hanger of a garment: poses, the body with its arms and legs, and a hanger."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from fashion_infer.synthetic.designs import ANKLE, HIP, WAIST, Design
 from fashion_infer.synthetic.sketching import CIRCLE, Floats, Sketch, curve, mirrored, xy
 
 LEFT_RIGHT = (-1.0, 1.0)
-SHOULDER: Floats = np.array([0.185, 0.1])  # where the right arm turns
-UPPER_ARM, FOREARM = 0.3, 0.34  # lengths, body units
+SHOULDER: Floats = np.array([0.185, 0.1])  # the joint of the right arm
+UPPER_ARM, FOREARM = 0.3, 0.34  # lengths in body units
 KNEE_Y = 1.14
 HEAD: Floats = np.array([0.0, -0.24])
 PERSON_TOP, PERSON_BOTTOM = -0.4, ANKLE + 0.14
 
-# The upper arm's angle, and the forearm's further turn inwards: from, to (radians).
+# Ranges in radians of the upper arm's angle, and of the forearm's additional turn inwards.
 ARMS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "hanging": ((0.1, 0.4), (-0.05, 0.35)),
     "apart": ((0.4, 0.8), (-0.1, 0.6)),
@@ -28,21 +28,33 @@ ARMS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Pose:
-    """How the garment lies, hangs or is worn in one view; angles in radians from hanging straight down, outwards."""
+    """How a garment is shown in one view: it is worn, hangs, or lies. Pairs are (left, right).
+
+    Attributes:
+        arms: angles of the upper arms in radians, from hanging straight down outwards.
+        bends: additional turns of the forearms inwards in radians.
+        behind: whether the sleeve is behind the body.
+        legs: distances of the ankles outwards in body units; negative if the legs are crossed.
+        worn: whether a person wears it.
+        hanging: whether it hangs.
+        on_rail: whether the hanger is on a rail, else on a hook.
+        long_hair: whether the person has long hair.
+        tucked: whether the upper garment is tucked into the lower one.
+    """
 
     arms: tuple[float, float] = (0.35, 0.35)
-    bends: tuple[float, float] = (0.0, 0.0)  # the forearm's further turn, inwards
-    behind: tuple[bool, bool] = (False, False)  # the sleeve lies behind the body
-    legs: tuple[float, float] = (0.02, 0.02)  # how far each ankle stands outwards, body units; crossed when negative
+    bends: tuple[float, float] = (0.0, 0.0)
+    behind: tuple[bool, bool] = (False, False)
+    legs: tuple[float, float] = (0.02, 0.02)
     worn: bool = False
     hanging: bool = False
     on_rail: bool = False
     long_hair: bool = False
-    tucked: bool = False  # the upper garment is in the lower one's waist
+    tucked: bool = False
 
 
 def draw_pose(rng: np.random.Generator, consumer: bool) -> Pose:
-    """How the garment is shown; a shop's is tidier. Two fifths of a consumer's are worn, the others lie or hang."""
+    """Draw a pose. About two fifths of the consumers' garments are worn, the others lie or hang; shops are tidier."""
     chances = rng.random(5)
     worn = bool(chances[0] < (0.42 if consumer else 0.5))
     arms, bends, behind = worn_arms(rng) if worn and consumer else laid_arms(rng, 1.0 if consumer else 0.35)
@@ -60,7 +72,7 @@ def draw_pose(rng: np.random.Generator, consumer: bool) -> Pose:
 
 
 def worn_arms(rng: np.random.Generator) -> tuple[tuple[float, float], tuple[float, float], tuple[bool, bool]]:
-    """Angles and bends of a person's arms, and which of them are behind the back; crossed arms come in pairs."""
+    """Draw the angles and bends of a person's arms, and which are behind the back."""
     names = list(rng.choice(list(ARMS), 2, p=(0.4, 0.12, 0.14, 0.14, 0.06, 0.06, 0.08)))
     if rng.random() < 0.1:
         names = ["across", "across"]
@@ -71,7 +83,10 @@ def worn_arms(rng: np.random.Generator) -> tuple[tuple[float, float], tuple[floa
 def laid_arms(
     rng: np.random.Generator, wild: float
 ) -> tuple[tuple[float, float], tuple[float, float], tuple[bool, bool]]:
-    """The same of a garment that lies or hangs, or stands in a shop; a sleeve may be folded behind."""
+    """Draw the angles and bends of the sleeves of a garment in a shop, or of one that lies or hangs.
+
+    A sleeve may be folded behind the garment. `wild` scales the variation.
+    """
     arms = 0.28 + rng.uniform(-0.2, 0.5, 2) * wild
     behind = rng.random(2) < 0.15 * wild
     bends = np.where(behind, rng.uniform(1.6, 2.2, 2), rng.uniform(-0.2, 1.0, 2) * wild)
@@ -83,7 +98,7 @@ def laid_arms(
 
 
 def draw_legs_pose(rng: np.random.Generator, person: bool) -> tuple[float, float]:
-    """Standing, for a person also a step to one side or one leg across the other."""
+    """Draw the legs: straight, or for a person sometimes a step to one side or crossed legs."""
     kind, swing = rng.random(), float(rng.uniform(0.0, 0.08))
     if not person or kind < 0.6:
         return swing, swing
@@ -93,7 +108,15 @@ def draw_legs_pose(rng: np.random.Generator, person: bool) -> tuple[float, float
 
 
 def limb(drawing: Sketch, joints: Floats, halves: tuple[float, ...], paint: str, covers: bool = False) -> None:
-    """A tapering arm or leg through its joints, [K, 2], with half of its width at each."""
+    """Draw an arm or a leg.
+
+    Args:
+        drawing: the drawing.
+        joints: [K, 2] points of the joints.
+        halves: [K] half of the width at each joint.
+        paint: name of the colour.
+        covers: whether it hides what was drawn before.
+    """
     for start, end, wide, narrow in zip(joints[:-1], joints[1:], halves[:-1], halves[1:], strict=True):
         along = (end - start) / float(np.hypot(*(end - start)))
         across = np.array([-along[1], along[0]])
@@ -103,7 +126,7 @@ def limb(drawing: Sketch, joints: Floats, halves: tuple[float, ...], paint: str,
 
 
 def draw_arm(drawing: Sketch, pose: Pose, side: int, from_sleeve: bool = False, covers: bool = True) -> None:
-    """One bare arm (0 left, 1 right) with its hand; its upper third is left out where a sleeve will be."""
+    """Draw one arm (0 left, 1 right) with its hand; if there is a sleeve, the beginning of the arm is left out."""
     flip = np.array([LEFT_RIGHT[side], 1.0])
     upper, lower = pose.arms[side], pose.arms[side] - pose.bends[side]
     elbow = SHOULDER + UPPER_ARM * np.array([np.sin(upper), np.cos(upper)])
@@ -118,7 +141,7 @@ def draw_arm(drawing: Sketch, pose: Pose, side: int, from_sleeve: bool = False, 
 
 
 def draw_body(drawing: Sketch, pose: Pose) -> None:
-    """The person below all clothes; arms that are not behind the back are drawn with the upper garment."""
+    """Draw the person under all clothes; arms in front are drawn later, with the upper garment."""
     for side in (side for side in (0, 1) if pose.behind[side]):
         draw_arm(drawing, pose, side, covers=False)
     if pose.long_hair:
@@ -133,7 +156,7 @@ def draw_body(drawing: Sketch, pose: Pose) -> None:
 
 
 def draw_leg(drawing: Sketch, pose: Pose, side: int) -> None:
-    """One bare leg and its shoe."""
+    """Draw one bare leg and its shoe."""
     flip = np.array([LEFT_RIGHT[side], 1.0])
     ankle = 0.115 + pose.legs[side]
     knee = 0.1 + 0.5 * pose.legs[side]
@@ -144,7 +167,7 @@ def draw_leg(drawing: Sketch, pose: Pose, side: int) -> None:
 
 
 def draw_head(drawing: Sketch) -> None:
-    """Face and hair."""
+    """Draw the face and the hair."""
     drawing.fill(HEAD + np.concatenate([CIRCLE, CIRCLE[:1]]) * (0.082, 0.118), "skin", body=True)
     cap = curve(xy((-0.092, -0.22), (-0.075, -0.345), (0.0, -0.375), (0.075, -0.345), (0.092, -0.22), (0.0, -0.31)))
     drawing.fill(cap, "hair", body=True)
@@ -154,14 +177,14 @@ def draw_head(drawing: Sketch) -> None:
 
 
 def draw_long_hair(drawing: Sketch) -> None:
-    """Strands that fall over the collar."""
+    """Draw strands of hair that fall over the collar."""
     for side in LEFT_RIGHT:
         strand = curve(xy((0.085, -0.25), (0.125, -0.1), (0.13, 0.06), (0.1, 0.14), (0.06, 0.02), (0.07, -0.15)))
         drawing.fill(strand * (side, 1.0), "hair", covers=True, body=True)
 
 
 def draw_hanger(drawing: Sketch, design: Design, on_rail: bool) -> None:
-    """A hanger in the shoulders, or clipped to the waist, on a hook or on a rail."""
+    """Draw a hanger, in the shoulders or clipped to the waist, which hangs on a hook or on a rail."""
     low = design.clothes_type == 2
     top = WAIST - 0.03 if low else -0.06
     high = top - 0.17 - (0.13 if design.neck == "hood" and not low else 0.0)

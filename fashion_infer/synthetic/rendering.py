@@ -1,7 +1,7 @@
-"""One rendered garment with its true labels.
+"""Rendering a garment with its true labels.
 
-Image `index` of a `seed` is always the same picture, however many are made and by however many processes. Every four
-images show one item: two as a shop would (plain ground, tidy), two as a consumer would (tilted, cut off, blurred).
+A seed and an index always give the same picture, whatever the number of pictures or processes. Every four pictures show
+one item: two in the style of a shop (tidy, plain background), two in that of a consumer (tilted, cut off, blurred).
 """
 
 from dataclasses import dataclass, replace
@@ -32,43 +32,63 @@ from fashion_infer.synthetic.textures import cloth
 
 VIEWS_PER_ITEM = 4  # shop, shop, consumer, consumer
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
-BESIDE = 0.15  # the share of a consumer's pictures that show a garment or a person beside
-SEEN = 0.15  # body units: what a top leaves to see of the trousers or the skirt under it, at least
-GOES_WITH = {1: (2,), 2: (1,), 3: (2,)}  # clothes type -> those of the garment worn with it
+BESIDE = 0.15  # share of the consumers' photos with a second garment or person beside the first
+SEEN = 0.15  # body units; smallest part of trousers or a skirt that a long top leaves uncovered
+GOES_WITH = {1: (2,), 2: (1,), 3: (2,)}  # clothes type -> possible types of the garment worn with it
 View = Literal["shop", "consumer"]
 
 
 @dataclass(frozen=True)
 class Garment:
-    """One rendered picture and what is true of it."""
+    """A rendered picture and its labels.
 
-    image: NDArray[np.uint8]  # [H, W, 3] RGB
-    box: tuple[int, int, int, int]  # x1 y1 x2 y2, pixels; x2 and y2 are just outside
-    category: int  # into CATEGORY_NAMES
-    clothes_type: int  # 1 upper, 2 lower, 3 full
-    attributes: NDArray[np.int8]  # [A] 1 yes, -1 no, 0 cannot be told from this picture
-    landmarks: NDArray[np.float32]  # [8, 2] pixels; 0 where truncated or absent
-    visibility: NDArray[np.int8]  # [8] 0 visible, 1 occluded, 2 truncated, -1 not of this clothes type
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        box: x1 y1 x2 y2 in pixels; x2 and y2 are just outside.
+        category: index in CATEGORY_NAMES.
+        clothes_type: 1 upper, 2 lower, 3 full body.
+        attributes: [A] 1 positive, -1 negative, 0 unknown because it cannot be seen in this picture.
+        landmarks: [8, 2] (x, y) in pixels; 0 if truncated or absent.
+        visibility: [8] 0 visible, 1 occluded, 2 truncated, -1 absent (the clothes type has no such landmark).
+        item: number of the item.
+        view: "shop" or "consumer".
+        worn: whether a person wears the garment.
+    """
+
+    image: NDArray[np.uint8]
+    box: tuple[int, int, int, int]
+    category: int
+    clothes_type: int
+    attributes: NDArray[np.int8]
+    landmarks: NDArray[np.float32]
+    visibility: NDArray[np.int8]
     item: int
     view: View
     worn: bool
 
 
 def default_view(index: int) -> View:
-    """The view of image `index`: the first two of each item are a shop's."""
+    """The view of an image: the first two images of each item are a shop's, the others a consumer's."""
     return "shop" if index % VIEWS_PER_ITEM < 2 else "consumer"
 
 
 def item_design(seed: int, item: int) -> tuple[Design, np.random.Generator]:
-    """The design of an item, and the random numbers from which its cloth follows; categories take turns."""
+    """Draw the design of an item; return it with the generator from which its cloth is drawn.
+
+    Successive items have successive categories.
+    """
     rng = np.random.default_rng([seed, 0, item])
     return draw_design(rng, tuple(CUTS)[item % len(CUTS)]), rng
 
 
 def render(seed: int, index: int, *, size: int = 256, view: View | None = None) -> Garment:
-    """Renders image `index` of a seed; it shows item `index // 4`.
+    """Render an image.
 
-    `size` is the longer side in pixels; `view` is the index's own unless given.
+    Args:
+        seed: random seed, not negative.
+        index: number of the image, from 0; it shows item `index // 4`.
+        size: the longer side in pixels.
+        view: "shop" or "consumer"; None means `default_view(index)`.
     """
     view = view or default_view(index)
     consumer, item = view == "consumer", index // VIEWS_PER_ITEM
@@ -107,7 +127,10 @@ def render(seed: int, index: int, *, size: int = 256, view: View | None = None) 
 
 @lru_cache(maxsize=16)
 def clothing(seed: int, item: int, owner: int, size: int) -> Clothing:
-    """A garment of an item's pictures: 0 the item, 1 what is worn with it, 2 and 3 the same of somebody beside."""
+    """The clothing of one owner in the pictures of an item.
+
+    Owner 0 is the item and 1 the garment worn with it; 2 and 3 are those of the garment or person beside it.
+    """
     if owner == 0:
         design, rng = item_design(seed, item)
     else:
@@ -120,9 +143,9 @@ def clothing(seed: int, item: int, owner: int, size: int) -> Clothing:
 def draw_clothes(
     rng: np.random.Generator, seed: int, item: int, size: int, pose: Pose, beside: bool
 ) -> tuple[Sketch, dict[int, Clothing]]:
-    """The garment as the pose shows it, and the clothes of each owner of the drawing's shapes.
+    """Draw the garment in its pose, and return the drawing with the clothing of each owner of its shapes.
 
-    `beside` it another garment hangs or lies, or another person stands.
+    With `beside`, another garment hangs or lies beside it, or another person stands there.
     """
     drawn = sketch_person(seed, item, 0, size, pose)
     if not beside:
@@ -135,19 +158,19 @@ def draw_clothes(
 
 
 def sketch_person(seed: int, item: int, owner: int, size: int, pose: Pose) -> tuple[Sketch, dict[int, Clothing]]:
-    """A garment, with the one worn with it: something goes with all but dresses and other closed full-body clothes."""
+    """Draw a garment and, if it is worn, its companion; dresses and other closed full-body clothes have none."""
     outfit = {owner: clothing(seed, item, owner, size)}
     design, companion = outfit[owner].design, None
     if pose.worn and (design.clothes_type != 3 or design.category in ("Coat", "Kimono")):
         outfit[owner + 1] = clothing(seed, item, owner + 1, size)
         companion = outfit[owner + 1].design
-        if design.clothes_type == 2:  # or a long top would hide short trousers altogether
+        if design.clothes_type == 2:  # otherwise a long top could hide short trousers completely
             companion = replace(companion, hem=min(companion.hem, design.hem - SEEN))
     return sketch(design, pose, companion, owner), outfit
 
 
 def covered(mask: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """[K]: points that lie under the mask; those outside the picture do not."""
+    """Whether each point lies under the mask, bool [K]; False for points outside the picture."""
     height, width = mask.shape
     x, y = np.floor(points).astype(np.int64).T
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
@@ -158,25 +181,25 @@ def covered(mask: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.
 def visibility_of(
     landmarks: NDArray[np.float64], present: NDArray[np.bool_], hidden: NDArray[np.bool_], shape: tuple[int, int]
 ) -> NDArray[np.int8]:
-    """[8] codes of the landmarks: outside the picture is truncated, whatever hides it."""
+    """The visibility [8] of the landmarks; one outside the picture is truncated, even if something hides it."""
     inside = ((landmarks >= 0) & (landmarks < (shape[1], shape[0]))).all(axis=1)
     codes = np.where(~present, ABSENT, np.where(~inside, TRUNCATED, np.where(hidden, OCCLUDED, VISIBLE)))
     return codes.astype(np.int8)
 
 
 def attribute_row(design: Design) -> NDArray[np.int8]:
-    """[A]: 1 where the attribute is true of the item, else -1."""
+    """The attribute labels [A] of a design: 1 if it has the attribute, else -1."""
     true = attributes_of(design)
     return np.array([1 if name in true else -1 for name in ATTRIBUTES], np.int8)
 
 
 def item_attributes(seed: int, item: int) -> NDArray[np.int8]:
-    """[A]: the attributes of an item, whatever a picture of it shows."""
+    """The attribute labels [A] of an item, which do not depend on what a picture shows."""
     return attribute_row(item_design(seed, item)[0])
 
 
 def as_seen(row: NDArray[np.int8], visibility: NDArray[np.int8]) -> NDArray[np.int8]:
-    """The row with 0, unknown, for details whose two landmarks are both occluded or truncated."""
+    """The labels of a picture: 0, unknown, for details whose two landmarks are both occluded or truncated."""
     unseen = [
         name in LOCAL_SLOTS and all(visibility[slot] > VISIBLE for slot in LOCAL_SLOTS[name]) for name in ATTRIBUTES
     ]
@@ -184,7 +207,7 @@ def as_seen(row: NDArray[np.int8], visibility: NDArray[np.int8]) -> NDArray[np.i
 
 
 def contact_sheet(seed: int, *, columns: int = 10, size: int = 160) -> NDArray[np.uint8]:
-    """[H, W, 3] uint8 RGB: a shop view and a consumer view of one item of every category, with their landmarks."""
+    """A sheet of a shop view and a consumer view of an item of every category, with landmarks; uint8 [H, W, 3] RGB."""
     cells = []
     for item, name in enumerate(CUTS):
         for index in (item * VIEWS_PER_ITEM, item * VIEWS_PER_ITEM + 2):
@@ -196,7 +219,7 @@ def contact_sheet(seed: int, *, columns: int = 10, size: int = 160) -> NDArray[n
 
 
 def cell(garment: Garment, name: str, size: int) -> NDArray[np.uint8]:
-    """One picture with its landmarks (green visible, red occluded) above its category's name."""
+    """Draw a picture with its landmarks (green visible, red occluded) above the name of its category."""
     image = garment.image.copy()
     for (x, y), code in zip(garment.landmarks, garment.visibility, strict=True):
         if code in (VISIBLE, OCCLUDED):

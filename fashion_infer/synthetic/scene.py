@@ -1,4 +1,4 @@
-"""How a garment is photographed: the camera, what stands in front of the garment, light and lens."""
+"""Photographing a garment: the camera, obstacles in front of the garment, light and lens."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ from fashion_infer.synthetic.people import PERSON_BOTTOM, PERSON_TOP, Pose
 from fashion_infer.synthetic.sketching import Floats
 from fashion_infer.synthetic.textures import Image, soften
 
-CONSUMER_ASPECTS = (1.0, 0.8, 0.72)  # width of a consumer's photo, its height being 1
+CONSUMER_ASPECTS = (1.0, 0.8, 0.72)  # width / height of a consumer's photo
 
 
 def photo_shape(rng: np.random.Generator, size: int, consumer: bool) -> tuple[int, int]:
-    """(height, width) in pixels; a shop's pictures are square."""
+    """Draw the height and width of a photo in pixels; a shop's photos are square."""
     aspect = CONSUMER_ASPECTS[int(rng.integers(len(CONSUMER_ASPECTS)))] if consumer else 1.0
     return size, round(size * aspect)
 
 
 def draw_frame(rng: np.random.Generator, outline: Floats, pose: Pose, consumer: bool) -> Floats:
-    """What the camera aims at, [K, 2] body units: the garment, or more of the person who wears it."""
+    """Draw what the camera aims at, points [K, 2] in body units: the garment, or more of the person who wears it."""
     if not (pose.worn and consumer):
         return outline
     low, high = outline.min(axis=0), outline.max(axis=0)
     kind = rng.random()
     if kind < 0.35:  # the whole person
         low, high = np.minimum(low, (-0.35, PERSON_TOP)), np.maximum(high, (0.35, PERSON_BOTTOM))
-    elif kind < 0.65:  # cut at the head and about the knees
+    elif kind < 0.65:  # cut off at the head and at about the knees
         low, high = np.minimum(low, (-0.35, -0.15)), np.maximum(high, (0.35, 1.0))
     return np.stack([low, high])
 
@@ -37,7 +37,7 @@ def draw_frame(rng: np.random.Generator, outline: Floats, pose: Pose, consumer: 
 def place_camera(
     rng: np.random.Generator, outline: Floats, frame: Floats, shape: tuple[int, int], consumer: bool
 ) -> Floats:
-    """A homography from body units to pixels; a consumer's is turned and tilted and may cut parts off."""
+    """Draw a camera, a homography [3, 3] from body units to pixels; a consumer's is tilted and may cut parts off."""
     for _ in range(8):
         camera = draw_camera(rng, frame, shape, consumer)
         if share_inside(project(outline, camera), shape) > 0.55:
@@ -46,7 +46,7 @@ def place_camera(
 
 
 def draw_camera(rng: np.random.Generator, frame: Floats, shape: tuple[int, int], consumer: bool) -> Floats:
-    """One attempt at a camera."""
+    """Draw a camera without a check of how much of the garment it shows."""
     height, width = shape
     low, high = frame.min(axis=0), frame.max(axis=0)
     zoom = rng.uniform(0.62, 1.3) if consumer else rng.uniform(0.78, 0.93)
@@ -62,7 +62,7 @@ def draw_camera(rng: np.random.Generator, frame: Floats, shape: tuple[int, int],
 
 
 def share_inside(points: Floats, shape: tuple[int, int]) -> float:
-    """The share of the points' bounding box that lies in the picture."""
+    """The share of the bounding box of some points that lies in the picture."""
     limit = np.array([shape[1], shape[0]], np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     inside = np.clip(high, 0, limit) - np.clip(low, 0, limit)
@@ -70,7 +70,7 @@ def share_inside(points: Floats, shape: tuple[int, int]) -> float:
 
 
 def compose(room: Image, layer: Layer, rng: np.random.Generator) -> Image:
-    """The painted drawing in front of the room, with its shadow."""
+    """Put the painted drawing with its shadow in front of the background."""
     height, width = layer.painted.shape
     alpha = cv2.blur(layer.painted, (2, 2)).astype(np.float32) / 255.0
     offset = np.array([[1, 0, rng.uniform(-0.02, 0.02) * width], [0, 1, rng.uniform(0.0, 0.03) * height]])
@@ -81,21 +81,21 @@ def compose(room: Image, layer: Layer, rng: np.random.Generator) -> Image:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Something between camera and garment: [K, 2] pixels and a colour."""
+    """An object between camera and garment: its outline [K, 2] in pixels and its colour."""
 
     outline: Floats
     color: tuple[int, int, int]
 
 
 def draw_obstacles(rng: np.random.Generator, near: Floats, shape: tuple[int, int]) -> list[Obstacle]:
-    """None, one or two things, mostly in front of one of the points `near`, [K, 2] pixels."""
+    """Draw up to two obstacles, each near a random one of the points `near`, [K, 2] in pixels."""
     size = max(shape)
     obstacles = []
     for _ in range(int(rng.choice(3, p=(0.5, 0.35, 0.15)))):
         centre = near[int(rng.integers(len(near)))] + rng.normal(0, 0.03 * size, 2)
         kind, turn, reach = int(rng.integers(3)), rng.uniform(0, np.pi), rng.uniform(0.05, 0.11) * size
         tone = np.array(muted(rng, 20, 230))
-        if kind == 0:  # a hand or an arm reaching in from outside
+        if kind == 0:  # an arm that reaches into the picture
             outline, tone = arm_towards(centre, reach, shape), np.array(SKINS[int(rng.integers(len(SKINS)))])
         elif kind == 1:  # a bag, a phone
             outline = np.array([(-1, -1.2), (1, -1.2), (1.1, 1.2), (-1.1, 1.2)]) * reach
@@ -109,7 +109,7 @@ def draw_obstacles(rng: np.random.Generator, near: Floats, shape: tuple[int, int
 
 
 def arm_towards(centre: Floats, reach: float, shape: tuple[int, int]) -> Floats:
-    """An arm from the nearer side of the picture that ends in a fist at `centre`."""
+    """The outline of an arm that comes from the nearer side of the picture and ends in a fist at `centre`."""
     edge = -20.0 if centre[0] < shape[1] / 2 else shape[1] + 20.0
     start = np.array([edge, centre[1] + 1.5 * reach])
     along = (centre - start) / max(1.0, float(np.hypot(*(centre - start))))
@@ -122,7 +122,7 @@ def arm_towards(centre: Floats, reach: float, shape: tuple[int, int]) -> Floats:
 
 
 def put_in_front(image: Image, obstacles: list[Obstacle]) -> NDArray[np.uint8]:
-    """Paints the obstacles into the image and gives their mask, [H, W], 255 where one is."""
+    """Paint the obstacles into the image and return their mask, uint8 [H, W], 255 where an obstacle is."""
     mask = np.zeros(image.shape[:2], np.uint8)
     for obstacle in obstacles:
         corners = [np.round(obstacle.outline * 16).astype(np.int32)]
@@ -133,7 +133,7 @@ def put_in_front(image: Image, obstacles: list[Obstacle]) -> NDArray[np.uint8]:
 
 
 def take_photo(image: Image, rng: np.random.Generator) -> Image:
-    """A consumer's picture: coloured and uneven light, blur, sensor noise, strong JPEG."""
+    """Make a consumer's photo of an image: coloured and uneven light, blur, noise and strong JPEG compression."""
     height, width = image.shape[:2]
     tint = rng.uniform(0.88, 1.12, 3) * rng.uniform(0.8, 1.25)
     spots = rng.uniform(0.72, 1.12, (3, 3)).astype(np.float32)

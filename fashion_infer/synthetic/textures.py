@@ -1,4 +1,7 @@
-"""Cloth as pixels: patterns, fabrics, and the shading of folds."""
+"""The pixels of cloth: patterns, fabrics, and the shading of folds.
+
+`size` is the side of a square image in pixels.
+"""
 
 from functools import lru_cache
 
@@ -14,13 +17,13 @@ Grid = NDArray[np.float32]
 
 @lru_cache(maxsize=8)
 def grid(size: int) -> tuple[Grid, Grid]:
-    """Gives x and y of every pixel of a square, on a scale where the whole square is 256 wide."""
+    """The x and y of every pixel of a square image, scaled so that the image is 256 wide."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * (256.0 / size)
     return x, y
 
 
 def cloth(design: Design, rng: np.random.Generator, size: int) -> Image:
-    """[size, size, 3] uint8 RGB of the design's flat cloth."""
+    """Draw the flat cloth of a design, uint8 [size, size, 3] RGB."""
     pattern = pattern_of(design.texture, rng, size)
     palette = np.linspace(design.base, design.second, 256).astype(np.uint8)
     image = np.asarray(cv2.applyColorMap(pattern, palette[:, None]), np.uint8)
@@ -31,7 +34,7 @@ def cloth(design: Design, rng: np.random.Generator, size: int) -> Image:
 
 
 def pattern_of(texture: str, rng: np.random.Generator, size: int) -> Image:
-    """[size, size] uint8: how much of the second colour, 0 to 255."""
+    """Draw a pattern, uint8 [size, size]: the share of the second colour, from 0 to 255."""
     x, y = grid(size)
     period = float(rng.uniform(16, 28))
     if texture == "striped":
@@ -59,18 +62,18 @@ def pattern_of(texture: str, rng: np.random.Generator, size: int) -> Image:
 
 
 def on(mask: NDArray[np.bool_]) -> Image:
-    """255 where true."""
+    """Convert a mask to uint8: 255 where it is True, else 0."""
     return np.asarray(mask, dtype=np.uint8) * np.uint8(255)
 
 
 def camo(rng: np.random.Generator, size: int) -> Image:
-    """Blotches in three steps."""
+    """Draw a camouflage pattern of three shades."""
     noise = cv2.resize(rng.random((14, 14), np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     return np.asarray((noise > 0.42) * 110 + (noise > 0.6) * 130, dtype=np.uint8)
 
 
 def graphic(rng: np.random.Generator, size: int) -> Image:
-    """One print on the chest."""
+    """Draw a print on the chest."""
     image = np.zeros((size, size), np.uint8)
     unit = size / 256
     centre = (round(128 * unit), round(float(rng.uniform(88, 110)) * unit))
@@ -88,7 +91,7 @@ def graphic(rng: np.random.Generator, size: int) -> Image:
 
 
 def stamped(texture: str, rng: np.random.Generator, size: int) -> Image:
-    """Dots, flowers or rosettes, scattered over a tile that repeats."""
+    """Draw a tile with dots, flowers or rosettes, and repeat it."""
     tile = np.zeros((48, 48), np.uint8)
     for cx, cy in (
         ((12, 12), (36, 36)) if texture == "floral" else ((8, 8), (32, 8), (20, 24), (44, 24), (8, 40), (32, 40))
@@ -112,7 +115,7 @@ def stamped(texture: str, rng: np.random.Generator, size: int) -> Image:
 
 
 def relief_of(fabric: str, rng: np.random.Generator, size: int) -> Image | None:
-    """[size, size] uint8 brightness of the fabric's surface, 128 neutral; None for a smooth one."""
+    """Draw the brightness of the fabric's surface, uint8 [size, size], 128 for neutral; None for a smooth fabric."""
     x, y = grid(size)
     if fabric == "knit":
         wave = np.sin(y * 0.9 + 2.2 * np.abs((x % 8) / 4 - 1)) * 20
@@ -138,7 +141,7 @@ FOLD_DEPTH = {"satin": 0.42, "leather": 0.5, "chiffon": 0.26, "denim": 0.2, "kni
 
 
 def folds(design: Design, rng: np.random.Generator, height: int, width: int) -> Grid:
-    """[height, width] float32 factor of brightness: folds, sharp for glossy fabrics, upright for pleats."""
+    """Draw the folds as factors of brightness, float32 [height, width]; glossy fabrics have sharp folds."""
     depth = FOLD_DEPTH.get(design.fabric, 0.18)
     noise = cv2.resize(rng.random((5, 9), np.float32), (width, height), interpolation=cv2.INTER_CUBIC) - 0.5
     if design.fabric in ("satin", "leather"):
@@ -150,7 +153,7 @@ def folds(design: Design, rng: np.random.Generator, height: int, width: int) -> 
 
 
 def soften(mask: Image, radius: float) -> Grid:
-    """[H, W] float32 in [0, 1]: a mask blurred by many pixels, at a quarter of its size."""
+    """Blur a mask strongly, float32 [H, W] in [0, 1]; for speed it is done at a quarter of the size."""
     height, width = mask.shape
     small = cv2.resize(mask, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(small.astype(np.float32) * (1 / 255), (0, 0), radius / 4)
@@ -158,6 +161,6 @@ def soften(mask: Image, radius: float) -> Grid:
 
 
 def shaded(color: Color, factor: float) -> Color:
-    """A colour made darker (factor < 1) or lighter."""
+    """Make a colour darker (factor < 1) or lighter (factor > 1)."""
     red, green, blue = (min(255, round(channel * factor)) for channel in color)
     return red, green, blue

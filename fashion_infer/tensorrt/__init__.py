@@ -1,1 +1,1 @@
-"""TensorRT, all of it: its two flavours, building an engine, the engine's file, and running it on an NVIDIA GPU."""
+"""TensorRT: its two flavours, building an engine, the engine's file, and running the engine on an NVIDIA GPU."""

@@ -1,7 +1,8 @@
 """TensorRT's two flavours behind one name: `tensorrt` for data-centre and Jetson GPUs, `tensorrt_rtx` for RTX.
 
-Their Python modules have one API. Each keeps the first logger it is given for the whole process, so there is one of
-ours a module: errors and warnings go to the logger "fashion_infer", or to `recording`, which keeps everything.
+Their Python modules have the same API. Each module keeps the first logger that it receives until the process ends, so
+there is one logger of ours for each module. It passes errors and warnings to the logger "fashion_infer"; inside a
+`recording` block it keeps every message.
 """
 
 import importlib
@@ -24,16 +25,17 @@ def load_tensorrt(flavour: str | None = None, compute_capability: tuple[int, int
     """Import a flavour of TensorRT, or the first one that is installed.
 
     Args:
-        flavour: "tensorrt" or "rtx".
-        compute_capability: of the GPU that it must know, such as (9, 0).
+        flavour: "tensorrt" or "rtx"; None accepts either.
+        compute_capability: compute capability of the GPU that the flavour must support, such as (9, 0); None accepts
+            any.
 
     Returns:
-        The flavour and its module.
+        The flavour's name and its Python module.
 
     Raises:
         UsageError: there is no such flavour.
-        MissingExtraError: it is not installed, or neither is.
-        DeviceError: what is installed does not know the GPU; the message names the flavour that does.
+        MissingExtraError: the flavour is not installed, or no flavour is.
+        DeviceError: the installed TensorRT does not support the GPU; the message names the flavour that does.
     """
     if flavour is not None and flavour not in MODULES:
         raise UsageError(f"there is no flavour {flavour!r} of TensorRT: it is {' or '.join(MODULES)}")
@@ -47,19 +49,20 @@ def load_tensorrt(flavour: str | None = None, compute_capability: tuple[int, int
             if flavour is not None:
                 raise missing_extra(module, extra, error) from error
             continue
-        if compute_capability is None or knows(name, trt, compute_capability):
+        if compute_capability is None or supports(name, trt, compute_capability):
             return name, trt
-        refusal = refusal or _does_not_know(name, trt, compute_capability)
+        refusal = refusal or _unsupported_gpu(name, trt, compute_capability)
     raise refusal or MissingExtraError(
         'TensorRT is not installed: pip install "fashion-infer[rtx]", or "fashion-infer[gpu]" for data-centre GPUs'
     )
 
 
-def knows(flavour: str, trt: Any, compute_capability: tuple[int, int]) -> bool:
+def supports(flavour: str, trt: Any, compute_capability: tuple[int, int]) -> bool:
     """Whether a flavour has kernels for a GPU.
 
-    TensorRT for RTX lists the GPUs that it can build for: 1.7 has neither 8.7 nor 9.0, and so no Jetson Orin, no H100
-    and no H200. TensorRT has no such list in its API; its support matrix begins with Turing, 7.5.
+    TensorRT for RTX lists the compute capabilities that it can build for. The list of version 1.7 has neither 8.7
+    (Jetson Orin) nor 9.0 (H100, H200). TensorRT has no such list in its API; its support matrix begins with Turing,
+    7.5.
     """
     if flavour == "rtx":
         return compute_capability in _rtx_targets(trt)
@@ -71,16 +74,16 @@ def _rtx_targets(trt: Any) -> list[tuple[int, int]]:
     return [(int(name[2:-1]), int(name[-1])) for name in names]  # SM120 is 12.0
 
 
-def _does_not_know(flavour: str, trt: Any, compute_capability: tuple[int, int]) -> DeviceError:
-    here = "{}.{}".format(*compute_capability)
+def _unsupported_gpu(flavour: str, trt: Any, compute_capability: tuple[int, int]) -> DeviceError:
+    capability = "{}.{}".format(*compute_capability)
     if flavour == "rtx":
-        listed = ", ".join("{}.{}".format(*target) for target in _rtx_targets(trt))
+        supported = ", ".join("{}.{}".format(*target) for target in _rtx_targets(trt))
         return DeviceError(
-            f"TensorRT for RTX {trt.__version__} has no kernels for this GPU, compute capability {here} (it has them "
-            f'for {listed}); flavour tensorrt has: pip install "fashion-infer[gpu]", and --flavour tensorrt'
+            f"TensorRT for RTX {trt.__version__} has no kernels for this GPU, compute capability {capability} (it has "
+            f'them for {supported}); flavour tensorrt has: pip install "fashion-infer[gpu]", and --flavour tensorrt'
         )
     return DeviceError(
-        f"TensorRT {trt.__version__} has no kernels for this GPU, compute capability {here}: 7.5 or later"
+        f"TensorRT {trt.__version__} has no kernels for this GPU, compute capability {capability}: 7.5 is the lowest"
     )
 
 
@@ -88,10 +91,11 @@ def _does_not_know(flavour: str, trt: Any, compute_capability: tuple[int, int]) 
 def log_of(trt: Any) -> Any:
     """The one ILogger of a TensorRT module.
 
-    Its `lines` is a list while messages are recorded, else None; `reason` gives the last error of the thread, once.
+    Its attribute `lines` is a list while messages are recorded, else None. Its method `reason` returns the calling
+    thread's last error and forgets it.
 
-    TensorRT does not say whose message it is. So those of other threads than the recording one, which may be of its
-    build or not, are recorded and logged.
+    TensorRT does not say which build or engine a message belongs to. A message from another thread than the recording
+    one may or may not belong to the recorded build, so it is both recorded and logged.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -120,7 +124,10 @@ def log_of(trt: Any) -> Any:
 
 @contextmanager
 def recording(trt: Any) -> Iterator[list[str]]:
-    """The list that every message of the block goes to, as "SEVERITY: text"; one block at a time in a process."""
+    """Record TensorRT's messages during the block; the block's value is their list, each as "SEVERITY: text".
+
+    Only one block at a time records in a process; a second one waits.
+    """
     log = log_of(trt)
     with _one_recording:
         lines: list[str] = []
@@ -132,17 +139,21 @@ def recording(trt: Any) -> Iterator[list[str]]:
 
 
 def is_out_of_memory(reason: str) -> bool:
-    """Whether TensorRT's message says that memory ran out, in its own words or by the name of an error code."""
+    """Whether TensorRT's message says that memory ran out, in words or by the name of an error code."""
     text = reason.lower().replace("_", "").replace(" ", "")
     return any(words in text for words in ("outofmemory", "cudaerrormemoryallocation", "insufficientgpumemory"))
 
 
 def create(trt: Any, kind: str) -> Any:
-    """A new Builder or Runtime of TensorRT.
+    """Create one of TensorRT's top-level objects.
+
+    Args:
+        trt: TensorRT's Python module.
+        kind: "Builder" or "Runtime".
 
     Raises:
-        DeviceError: it cannot be made. Its constructor then gives nothing, for example because the driver is missing,
-            and its Python module makes a TypeError of that.
+        DeviceError: it cannot be created, for example because the driver is missing. The C++ constructor then returns
+            a null pointer, which the Python module turns into a TypeError.
     """
     try:
         return getattr(trt, kind)(log_of(trt))
@@ -151,6 +162,6 @@ def create(trt: Any, kind: str) -> Any:
 
 
 def errors_in(lines: list[str]) -> str:
-    """The errors among recorded messages, in one line; the last message where there are none."""
-    found = [line.partition(": ")[2] for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
-    return "; ".join(dict.fromkeys(found)) or (lines[-1] if lines else "TensorRT gave no reason")
+    """Join the errors among recorded messages in one line; if there are no errors, return the last message."""
+    errors = [line.partition(": ")[2] for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+    return "; ".join(dict.fromkeys(errors)) or (lines[-1] if lines else "TensorRT gave no reason")

@@ -1,4 +1,4 @@
-"""An ONNX file in, a TensorRT engine out, in the precision that the file is typed to."""
+"""Building a TensorRT engine from an ONNX file, in the precision of the file's tensor types."""
 
 import hashlib
 import json
@@ -43,20 +43,20 @@ try:
 except ImportError as error:
     raise missing_extra(error.name or "filelock", "rtx", error) from error
 
-Report = Callable[[str, int, int], bool]  # of a phase, its step and its steps; False cancels the build
+Report = Callable[[str, int, int], bool]  # (name of the phase, step, number of steps) -> False to cancel the build
 
 logger = logging.getLogger("fashion_infer")
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What an engine is built for.
+    """The TensorRT, the batch sizes and the GPU that an engine is built for.
 
     Attributes:
-        flavour: "tensorrt" or "rtx"; the first that is installed and knows the GPU when None.
-        profiles: ranges of batches, each the smallest, the best and the greatest; see `profiles_for`.
-        device: index of the GPU that it is for. When None, flavour rtx builds for all GPUs that it knows but Turing,
-            and flavour tensorrt for the first GPU here.
+        flavour: "tensorrt" or "rtx"; None means the first that is installed and supports the GPU.
+        profiles: ranges of batch sizes, each (smallest, best, greatest); see `profiles_for`.
+        device: index of the GPU. If it is None, flavour rtx builds for all GPUs that it supports except Turing, and
+            flavour tensorrt for the machine's first GPU.
     """
 
     flavour: str | None = None
@@ -69,7 +69,15 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Target:
-    """The TensorRT that builds and the GPU it builds for."""
+    """The TensorRT that builds and the GPU that it builds for.
+
+    Attributes:
+        flavour: "tensorrt" or "rtx".
+        trt: the flavour's Python module.
+        gpu: name of the GPU, or "any".
+        compute_capability: compute capability of the GPU, such as "9.0", or "portable" for any GPU.
+        device: index of the GPU, or None for any GPU.
+    """
 
     flavour: str
     trt: Any
@@ -79,11 +87,11 @@ class Target:
 
     @property
     def label(self) -> str:
-        """The part of a plan's name: rtx, sm90."""
+        """The part of a plan's file name that says where it runs, such as rtx or sm90."""
         return "rtx" if self.flavour == "rtx" else "sm" + self.compute_capability.replace(".", "")
 
     def current(self) -> AbstractContextManager[None]:
-        """The GPU as the current one where it takes part in the build; flavour rtx builds without."""
+        """A block in which the GPU is the current one. For flavour rtx it does nothing, since that needs no GPU."""
         if self.flavour == "rtx":
             return nullcontext()
         from fashion_infer.tensorrt.cuda import current_gpu
@@ -99,27 +107,31 @@ def build_engine(
     source: Path | None = None,
     report: Report | None = None,
 ) -> tuple[Path, EngineFile]:
-    """Build an engine from an ONNX file of ours, in the precision the file is typed to, and check that it is.
+    """Build an engine from an ONNX file of ours and check that it has the precision of the file.
 
-    TensorRT's messages go to `<plan>.log`, what is known about the engine to `<plan>.json`; on failure only the log is
-    left. Flavour rtx needs no GPU.
+    TensorRT's messages are written to `<plan>.log` and the engine's description to `<plan>.json`. If the build fails,
+    only the log is left. Flavour rtx needs no GPU.
 
     Args:
-        onnx_file: fp32, fp16, bf16, or int8 with signed, zero-centred quantizers.
-        plan: where to write; in a folder, or beside `source` when None, named after it and the GPU.
-        options: what to build for.
-        source: the file that the user would build from again, where `onnx_file` is a temporary one.
-        report: is told about the progress, and cancels the build by returning False; it must not raise.
+        onnx_file: an fp32, fp16 or bf16 file, or an int8 file with signed, zero-centred quantizers.
+        plan: the file to write, or a folder in which it is named after `source` and the GPU; None means the folder of
+            `source`.
+        options: the TensorRT, the batch sizes and the GPU to build for.
+        source: the file from which the user would build the engine again, if `onnx_file` is a temporary one.
+        report: function that is called with the progress and can cancel the build by returning False; it must not
+            raise.
 
     Returns:
-        The path of the plan, and what is in the JSON beside it.
+        The path of the plan, and the description in the JSON file beside it.
 
     Raises:
-        ModelNotFoundError, ModelError: no such file, not one of ours, or with an operator that TensorRT does not have.
+        ModelNotFoundError: there is no such file.
+        ModelError: the file is not one of ours, or has an operator that TensorRT lacks.
         UsageError: there is no such flavour.
-        PrecisionError: quantizers that TensorRT would get wrong, or a network in another precision than the file.
-        EngineBuildError: TensorRT could not build it, it was cancelled, or it cannot be written.
-        DeviceError: flavour tensorrt, and no GPU; or TensorRT has no kernels for the GPU.
+        PrecisionError: the file has quantizers that TensorRT would compute wrongly, or TensorRT's network has another
+            precision than the file.
+        EngineBuildError: TensorRT could not build the engine, the build was cancelled, or the plan cannot be written.
+        DeviceError: flavour tensorrt finds no GPU, or TensorRT has no kernels for the GPU.
         MissingExtraError: TensorRT is not installed.
     """
     options, source = options or BuildOptions(), source or onnx_file
@@ -160,18 +172,20 @@ def build_engine(
 def cached_engine(
     source: Path, options: BuildOptions, *, precision: str | None = None, folder: Path | None = None
 ) -> Path:
-    """The engine of an ONNX file, built on first use and kept; of two processes that ask at once, one builds.
+    """Return the plan of an ONNX file, which is built on first use and then kept.
+
+    If two processes ask at the same time, one builds and the other waits.
 
     Args:
         source: an .onnx file of ours.
-        options: what to build for.
-        precision: "fp16" or "bf16" for an fp32 file, which is converted and must pass the parity check first; that of
-            the file when None.
-        folder: where engines are kept; in the user's cache folder when None.
+        options: the TensorRT, the batch sizes and the GPU to build for.
+        precision: "fp16" or "bf16" for an fp32 file, which is first converted and must pass the parity check; None
+            means the file's own precision.
+        folder: folder in which engines are kept; None means `engines` in the user's cache folder.
 
     Raises:
-        FashionInferError: what `build_engine` and `convert_file` raise; EngineBuildError where nothing can be kept in
-            the folder.
+        EngineBuildError: nothing can be written to the folder.
+        FashionInferError: an error of `build_engine` or `convert_file`.
     """
     folder = folder or cache_folder() / "engines"
     target, onnx_sha256 = resolve(options), sha256_of(source)
@@ -180,7 +194,7 @@ def cached_engine(
     plan = folder / f"{source.stem}-{key}.{target.label}.plan"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(plan.with_suffix(".lock")).acquire()  # let go by the system where its process dies
+        lock = FileLock(plan.with_suffix(".lock")).acquire()  # the system releases it if the process dies
     except OSError as error:
         raise EngineBuildError(
             f"an engine cannot be kept in {folder} ({error.strerror}): build it by fashion-infer export {source} "
@@ -200,19 +214,20 @@ def cached_engine(
 
 
 def _build_in(precision: str | None, source: Path, plan: Path, options: BuildOptions) -> None:
-    """Build an engine of a file in the precision asked for, and say what it is."""
-    own = precision_of(load_onnx(source)[0])
-    if precision in (None, own):
+    """Build an engine of a file in the requested precision, and log what was built."""
+    file_precision = precision_of(load_onnx(source)[0])
+    if precision in (None, file_precision):
         _, facts = build_engine(source, plan, options)
-    elif precision in NARROW and own == "fp32":
+    elif precision in NARROW and file_precision == "fp32":
         with TemporaryDirectory(prefix="fashion-infer-") as scratch:
             narrow = Path(scratch) / source.name
             convert_file(source, narrow, precision)
             _, facts = build_engine(narrow, plan, options, source=source)
     else:
         raise PrecisionError(
-            f"no {precision} engine can be built from {source}, which is {own}: from an fp32 file fp16 and bf16 can; "
-            "int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR --engine)"
+            f"no {precision} engine can be built from {source}, which is {file_precision}: from an fp32 file fp16 and "
+            "bf16 can; int8 needs photos to calibrate on (fashion-infer export --precision int8 --calibration DIR "
+            "--engine)"
         )
     slow = '; without tensor cores, which precision="fp16" would use' if facts.precision == "fp32" else ""
     logger.warning(
@@ -227,10 +242,10 @@ def _build_in(precision: str | None, source: Path, plan: Path, options: BuildOpt
 
 
 def resolve(options: BuildOptions) -> Target:
-    """The TensorRT and the GPU that `options` mean here.
+    """Resolve the options to an installed TensorRT and a GPU of this machine.
 
     Raises:
-        MissingExtraError: that TensorRT is not installed.
+        MissingExtraError: the flavour of TensorRT is not installed.
         UsageError: there is no such flavour.
         DeviceError: there is no such GPU, or TensorRT has no kernels for it.
     """
@@ -248,8 +263,8 @@ def resolve(options: BuildOptions) -> Target:
 
 
 def _plan_name(source: Path, precision: str, target: Target) -> str:
-    said = precision == "fp32" or source.stem.endswith(f".{precision}")
-    return f"{source.stem}{'' if said else f'.{precision}'}.{target.label}.plan"
+    is_named = precision == "fp32" or source.stem.endswith(f".{precision}")
+    return f"{source.stem}{'' if is_named else f'.{precision}'}.{target.label}.plan"
 
 
 def _build(
@@ -261,14 +276,15 @@ def _build(
     report: Report | None,
     lines: list[str],
 ) -> tuple[bytes, dict[str, str]]:
-    """Parse and build; returns the serialized engine and the types of its products. `source` is what errors name."""
+    """Parse and build; return the serialized engine and the types of its products. Error messages name `source`."""
     trt = target.trt
     builder = create(trt, "Builder")
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # 11 always is
+    # TensorRT 11 has only strongly typed networks; earlier versions need the flag
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log_of(trt))
     if not parser.parse(model.SerializeToString()):
-        found = [parser.get_error(i) for i in range(parser.num_errors)]
-        text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in found[:3])
+        failures = [parser.get_error(i) for i in range(parser.num_errors)]
+        text = "; ".join(f"{e.node_operator()} ({e.node_name()}): {e.desc()}" for e in failures[:3])
         raise ModelError(f"TensorRT cannot read {source}: {text or errors_in(lines)}")
     products = check_precision(model, network)
     config = _configure(target, builder, size, options)
@@ -291,9 +307,9 @@ def _build(
 def _configure(target: Target, builder: Any, size: int, options: BuildOptions) -> Any:
     trt = target.trt
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 must not be rounded to TF32; for speed there is fp16
     if target.flavour == "rtx":
-        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # or no CUDA graph could be captured
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # otherwise no CUDA graph can be captured
         if target.compute_capability != PORTABLE:
             config.num_compute_capabilities = 1
             capability = trt.ComputeCapability.__members__["SM" + target.compute_capability.replace(".", "")]
@@ -306,7 +322,7 @@ def _configure(target: Target, builder: Any, size: int, options: BuildOptions) -
 
 
 def _monitor(trt: Any, report: Report) -> Any:
-    """TensorRT's progress as calls of `report`; `cancelled` says whether one of them ended the build."""
+    """An IProgressMonitor that calls `report`; its `cancelled` says whether a call of `report` ended the build."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -328,7 +344,10 @@ def _monitor(trt: Any, report: Report) -> Any:
 
 
 def _activation_bytes(lines: list[str]) -> int:
-    """The most that a profile takes, as TensorRT says in passing; nothing but what people read depends on it."""
+    """The largest activation memory of a profile in bytes, from TensorRT's log; 0 if the log does not say.
+
+    The value is only shown to people. Nothing is allocated by it.
+    """
     return max(map(int, re.findall(r"Total Activation Memory: (\d+) bytes", "\n".join(lines))), default=0)
 
 

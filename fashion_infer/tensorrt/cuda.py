@@ -1,6 +1,6 @@
-"""Every CUDA call that engines need, through cuda-python; no torch, no CuPy.
+"""Every CUDA call that engines need, through cuda-python, without torch or CuPy.
 
-Checked against the documents of CUDA 13, as cuda-python 13 carries them in its docstrings; docs/tensorrt.md says where.
+The calls follow the documentation of CUDA 13 in cuda-python's docstrings; docs/tensorrt.md names the passages.
 """
 
 import ctypes
@@ -25,10 +25,10 @@ try:
 except ImportError as error:
     raise missing_extra("cuda-python", "rtx", error) from error
 
-ALIGNMENT = 256  # bytes: what TensorRT asks of the memory for activations, and cudaMalloc gives
+ALIGNMENT = 256  # bytes; TensorRT requires it of the memory for activations, and cudaMalloc provides it
 NO_GPU = ("cudaErrorInsufficientDriver", "cudaErrorNoDevice")
-# After these "the process must be terminated and relaunched" to use CUDA again, in the words of its header. Every later
-# call returns the same code.
+# After one of these errors, by CUDA's header, "the process must be terminated and relaunched" to use CUDA again. Every
+# later call returns the same code.
 FATAL = (
     "cudaErrorECCUncorrectable",
     "cudaErrorContained",
@@ -46,7 +46,7 @@ FATAL = (
     "cudaErrorMpsClientTerminated",
     "cudaErrorExternalDevice",
 )
-ATTEMPTS = 3  # at a capture, before batches of that size go without a graph
+ATTEMPTS = 3  # attempts to capture a graph, after which batches of that size run without one
 
 logger = logging.getLogger("fashion_infer")
 _one_capture = threading.Lock()
@@ -54,7 +54,7 @@ _one_capture = threading.Lock()
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its index, name, compute capability and memory in bytes."""
+    """A GPU: its index, name, compute capability and memory in bytes."""
 
     index: int
     name: str
@@ -63,18 +63,21 @@ class Gpu:
 
 
 def ok(result: tuple[Any, ...]) -> Any:
-    """The value of a call of the CUDA runtime or driver, which returns `(code,)` or `(code, value)`.
+    """Return the value of a call of the CUDA runtime or driver, or raise its error.
+
+    Args:
+        result: the call's result, `(code,)` or `(code, value)`.
 
     Raises:
-        DeviceError: there is no GPU, or it failed in a way that this process cannot recover from.
-        MemoryError: the GPU has too little memory free.
-        ModelError: anything else; the message has CUDA's name for it and what it means.
+        DeviceError: there is no GPU, or it failed in a way from which this process cannot recover.
+        MemoryError: the GPU has too little free memory.
+        ModelError: any other error; the message has CUDA's name and description of it.
     """
     code = result[0]
     if int(code) == 0:
         return result[1] if len(result) == 2 else None
-    # The runtime keeps the last error of a thread until it is asked for it: TensorRT, or the application's own code on
-    # this thread, would take ours for one of theirs.
+    # The runtime keeps a thread's last error until a call reads it. Unless it is read here, TensorRT or the
+    # application's own code on this thread would take our error for one of theirs.
     rt.cudaGetLastError()
     code = rt.cudaError_t(int(code))  # the driver's codes have the runtime's numbers
     if code.name in NO_GPU:
@@ -88,25 +91,25 @@ def ok(result: tuple[Any, ...]) -> Any:
 
 
 def _try(result: tuple[Any, ...]) -> None:
-    """A call that may fail without consequence, save that its error is not left behind."""
+    """Ignore the failure of a call, and clear the error that CUDA keeps for the thread."""
     if int(result[0]) != 0:
         rt.cudaGetLastError()
 
 
 def gpu_count() -> int:
-    """How many GPUs there are.
+    """Number of GPUs.
 
     Raises:
-        DeviceError: none.
+        DeviceError: there is none.
     """
     return int(ok(rt.cudaGetDeviceCount()))
 
 
 def find_gpu(index: int) -> Gpu:
-    """A GPU by its index. The current device of the calling thread stays as it is.
+    """Return the GPU with this index. The calling thread's current device stays as it is.
 
     Raises:
-        DeviceError: there is none, or not so many.
+        DeviceError: there is no GPU, or none with this index.
     """
     count = gpu_count()
     if index >= count:
@@ -118,12 +121,15 @@ def find_gpu(index: int) -> Gpu:
 
 @contextmanager
 def current_gpu(index: int) -> Iterator[None]:
-    """Within the block the GPU is the current one of the calling thread; after it, whatever was current before.
+    """Make the GPU the calling thread's current one for the block, and restore the previous one after it.
 
-    cudaSetDevice would have to be undone by a second one, and that makes a context of some hundred megabytes on the
-    GPU it names, which may be one that the application never uses: by default GPU 0. The driver's stack of contexts
-    is put back as it was, whether there was a context, another library's, or none. A device's primary context is the
-    one that the runtime, and so TensorRT, uses for it.
+    The block pushes the GPU's primary context, which the CUDA runtime and TensorRT use, on the driver's stack of
+    contexts, and pops it. This restores any previous state: a context of ours, of another library, or none.
+    cudaSetDevice is not used, because a second call would have to undo it. That call creates a context of some hundred
+    megabytes on the GPU that was current before, by default GPU 0, even if the application never uses that GPU.
+
+    Args:
+        index: index of the GPU.
 
     Raises:
         DeviceError: the GPU cannot be used.
@@ -132,63 +138,68 @@ def current_gpu(index: int) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        rt.cudaGetLastError()  # TensorRT's failures leave one too
+        rt.cudaGetLastError()  # clears the error that a failure of TensorRT leaves behind
         raise
     finally:
-        _try(cu.cuCtxPopCurrent())  # its errors are those of earlier work, and whoever waited for that was told
+        _try(cu.cuCtxPopCurrent())  # it returns only errors of earlier work, which were raised where that was awaited
 
 
 @cache
 def _primary_context(index: int) -> Any:
-    """It is never released: the runtime keeps it until the process ends too, and what is freed late needs it."""
-    gpu_count()  # without a driver this says so, where the driver's own functions fail to load
+    """The GPU's primary context. It is never released: the runtime keeps it too, and objects freed late need it."""
+    gpu_count()  # raises a clear error if there is no driver; the driver's own functions would fail to load
     ok(cu.cuInit(0))
     return ok(cu.cuDevicePrimaryCtxRetain(ok(cu.cuDeviceGet(index))))
 
 
 class Owned:
-    """CUDA objects that belong together: each is freed once, the last one first."""
+    """CUDA objects that are freed together, each once and in the reverse order of their creation."""
 
     def __init__(self) -> None:
         self._objects: list[tuple[Any, Callable[[Any], Any]]] = []
 
     def keep(self, value: Any, free: Callable[[Any], Any]) -> Any:
-        """Take a handle or address over, and give it back."""
+        """Add an object, and return it.
+
+        Args:
+            value: a handle or an address.
+            free: the CUDA call that frees it.
+        """
         self._objects.append((value, free))
         return value
 
     def free(self) -> None:
-        """Free everything; the GPU must be current, and nothing may run that uses it."""
+        """Free all objects. The GPU must be current, and no running work may use them."""
         while self._objects:
             value, free = self._objects.pop()
-            _try(free(value))  # its error code says nothing that could still be acted on
+            _try(free(value))  # nothing could be done about an error any more
 
     def stream(self) -> Any:
-        """A new stream that does not wait for the legacy stream, nor that for it: it may be captured at any time."""
+        """Create a stream. It and the legacy stream do not wait for each other, so it can be captured at any time."""
         return self.keep(ok(rt.cudaStreamCreateWithFlags(rt.cudaStreamNonBlocking)), rt.cudaStreamDestroy)
 
     def event(self) -> Any:
-        """A new event whose waiters sleep."""
+        """Create an event; a thread that waits for it sleeps."""
         flags = rt.cudaEventBlockingSync | rt.cudaEventDisableTiming
         return self.keep(ok(rt.cudaEventCreateWithFlags(flags)), rt.cudaEventDestroy)
 
     def device_memory(self, nbytes: int) -> int:
-        """The address of new memory on the GPU."""
+        """Allocate memory on the GPU and return its address."""
         return int(self.keep(ok(rt.cudaMalloc(max(nbytes, 1))), rt.cudaFree))
 
     def pinned_memory(self, nbytes: int) -> NDArray[np.uint8]:
-        """New zeroed, page-locked memory, which the GPU reads and writes with no copy in between."""
+        """Allocate zeroed page-locked memory, which the GPU reads and writes without a copy in between."""
         address = self.keep(ok(rt.cudaHostAlloc(nbytes, rt.cudaHostAllocDefault)), rt.cudaFreeHost)
         array = view(int(address), nbytes)
         array.fill(0)
         return array
 
 
-def let_go(error: BaseException | None) -> None:
-    """Empty the frames that an error, and what caused it, came through.
+def clear_frames(error: BaseException | None) -> None:
+    """Delete the local variables of the frames in the tracebacks of an error and of its causes.
 
-    Their variables would live as long as the error, and TensorRT's objects among them would end where somebody drops
-    it: in any thread, after what they use.
+    Otherwise they live as long as the error. TensorRT objects among them would be destroyed wherever the error is
+    dropped: in any thread, perhaps after the objects that they use.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -196,77 +207,88 @@ def let_go(error: BaseException | None) -> None:
 
 
 def view(address: int, nbytes: int) -> NDArray[np.uint8]:
-    """An array over memory that is somebody else's; valid as long as that is."""
+    """A uint8 array of `nbytes` over memory that another object owns; it must not be used after that is freed."""
     return np.frombuffer(memoryview((ctypes.c_byte * nbytes).from_address(address)), np.uint8)
 
 
 def copy_to_gpu(address: int, source: NDArray[Any], stream: Any) -> None:
-    """Begin to copy a contiguous array in pinned memory to the GPU."""
+    """Start to copy a contiguous array in pinned memory to an address on the GPU."""
     kind = rt.cudaMemcpyKind.cudaMemcpyHostToDevice
     ok(rt.cudaMemcpyAsync(address, source.ctypes.data, source.nbytes, kind, stream))
 
 
 def copy_from_gpu(target: NDArray[Any], address: int, stream: Any) -> None:
-    """Begin to copy from the GPU into a contiguous array in pinned memory."""
+    """Start to copy from an address on the GPU into a contiguous array in pinned memory."""
     kind = rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
     ok(rt.cudaMemcpyAsync(target.ctypes.data, address, target.nbytes, kind, stream))
 
 
 def wait(stream: Any) -> None:
-    """Wait until a stream has done all its work; by default the thread spins, and so wakes at once."""
+    """Wait until a stream has done all its work. By default the thread spins, so it continues without delay."""
     ok(rt.cudaStreamSynchronize(stream))
 
 
-def come_to_rest(stream: Any) -> None:
-    """`wait` before what a stream uses is freed: if it failed for good, there is nothing to wait for any more."""
+def wait_before_freeing(stream: Any) -> None:
+    """Wait for a stream before its memory is freed; ignore errors, since a failed stream does no more work."""
     _try(rt.cudaStreamSynchronize(stream))
 
 
 def sleep_until_done(stream: Any, event: Any) -> None:
-    """Wait likewise, but leave the core to others meanwhile; the thread wakes some tens of microseconds late."""
+    """Wait until a stream has done all its work, without using the core.
+
+    The thread continues some tens of microseconds late.
+    """
     ok(rt.cudaEventRecord(event, stream))
     ok(rt.cudaEventSynchronize(event))
 
 
 def launch_graph(graph: Any, stream: Any) -> None:
-    """Begin to run a graph."""
+    """Start to run a graph."""
     ok(rt.cudaGraphLaunch(graph, stream))
 
 
 def capture(owned: Owned, stream: Any, enqueue: Callable[[], None]) -> Any:
-    """What `enqueue` puts into a stream, as a graph that is on the GPU already; None where it cannot be captured.
+    """Capture the work that `enqueue` puts into a stream as a CUDA graph, and upload the graph to the GPU.
 
-    Others may break a capture: a thread that waits for the whole device, such as torch.cuda.synchronize(), is refused
-    and spoils it. So it is tried again, and in the end given up with a warning.
+    Another thread may break a capture: if it waits for the whole device during the capture, for example by
+    torch.cuda.synchronize(), its call fails and the capture becomes invalid. So the capture is tried several times.
+
+    Args:
+        owned: objects to which the graph is added.
+        stream: the stream.
+        enqueue: function that puts the work into the stream.
+
+    Returns:
+        The executable graph; None, with a warning, if no attempt succeeded.
 
     Raises:
         DeviceError: the GPU failed for good.
     """
-    failure = ""  # its text alone: an error holds the frames that it came through, and with them the context
+    failure = ""  # only the text is kept: an error holds the frames of its traceback, and so the context
     for _ in range(ATTEMPTS):
         try:
             graph = owned.keep(_captured(stream, enqueue), rt.cudaGraphExecDestroy)
-            ok(rt.cudaGraphUpload(graph, stream))  # or the first launch would bear it
+            ok(rt.cudaGraphUpload(graph, stream))  # otherwise the first launch would upload it
             return graph
         except DeviceError:
             raise
         except (FashionInferError, MemoryError) as error:
             failure = str(error)
-            wait(stream)  # nothing of the broken attempt is left in it
+            wait(stream)  # no work of the failed attempt may be left in the stream
     logger.warning("going on without a CUDA graph, batches take longer to launch: %s", failure)
     return None
 
 
 def _captured(stream: Any, enqueue: Callable[[], None]) -> Any:
-    """One attempt, as an executable graph; the stream captures no more, whatever happens."""
+    """Make one attempt and return an executable graph. The capture is ended in every case."""
     with _one_capture, _no_collector():
-        # In this mode no other thread's cudaMalloc or cudaFree disturbs; those of this thread do
+        # In this mode only this thread's calls of cudaMalloc and cudaFree break the capture, not those of others
         ok(rt.cudaStreamBeginCapture(stream, rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
         try:
             enqueue()
         except BaseException:
             result = rt.cudaStreamEndCapture(stream)
-            _try(result)  # the first error is the one that says why
+            _try(result)  # the error of `enqueue` is the informative one
             _destroy(result[1])
             raise
         graph = ok(rt.cudaStreamEndCapture(stream))
@@ -277,16 +299,17 @@ def _captured(stream: Any, enqueue: Callable[[], None]) -> Any:
 
 
 def _destroy(graph: Any) -> None:
-    if graph is not None and int(graph) != 0:  # a capture that was broken gives none
+    if graph is not None and int(graph) != 0:  # a capture that failed returns no graph
         _try(rt.cudaGraphDestroy(graph))
 
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Python's collector off: it would free other people's tensors, by cudaFree, in the thread that captures.
+    """Switch Python's garbage collector off for the block.
 
-    It runs once before, so that as little as possible is due while it is off; the lock around keeps two from
-    switching it on and off in each other's time.
+    The collector could free another library's tensors, by cudaFree, in the thread that captures. It runs once before
+    the block, so that little is left to collect. `_one_capture` keeps two blocks from running at the same time, in
+    which one would switch the collector on for the other.
     """
     gc.collect()
     before = gc.isenabled()

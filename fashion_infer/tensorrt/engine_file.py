@@ -1,7 +1,7 @@
-"""The file beside a TensorRT engine: what it was built from and for, checked before the engine itself is touched.
+"""The description beside a TensorRT engine: what the engine was built from and for, checked before it is loaded.
 
-An engine (a plan) is native code for one GPU family and one TensorRT version. It stays as TensorRT wrote it, so that
-trtexec and Triton load it too; what they do not need to know is in `<plan>.json`.
+An engine (a plan) is native code for one GPU family and one TensorRT version. The plan stays as TensorRT wrote it, so
+that trtexec and Triton can load it too. The description is the file `<plan>.json`.
 """
 
 import dataclasses
@@ -15,30 +15,30 @@ from fashion_infer.model_file import ModelFile, read_model
 from fashion_infer.model_spec import ModelSpec
 
 VERSION = 2
-Profile = tuple[int, int, int]  # the smallest, the best and the greatest batch that it is for
-PORTABLE = "portable"  # TensorRT for RTX compiles its engines for the GPU when they are loaded
+Profile = tuple[int, int, int]  # the smallest, the best and the greatest batch size
+PORTABLE = "portable"  # runs on any GPU: TensorRT for RTX compiles kernels when it loads an engine
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """What is known about an engine.
+    """The description of an engine.
 
     Attributes:
-        spec: of the model.
-        plan_sha256: of the engine.
-        onnx_sha256: of the ONNX file it was built from, before any change of precision.
-        source: name of that file.
+        spec: the model's specification.
+        plan_sha256: SHA-256 of the plan.
+        onnx_sha256: SHA-256 of the ONNX file from which it was built, before any change of precision.
+        source: name of the ONNX file.
         flavour: "tensorrt" or "rtx".
-        tensorrt: version that built it, and the only one that can load it.
-        gpu: name of the GPU it was built on, "any" for rtx.
-        compute_capability: "9.0" or "portable".
-        precision: fp32, fp16, bf16 or int8.
-        profiles: the ranges of batches that it has kernels for, smallest first; TensorRT chooses the kernels that are
-            fastest for the best of each range.
-        activation_bytes: GPU memory that one session takes for activations; 0 where TensorRT did not say. For people:
-            a session asks the engine.
-        products: the type of each convolution and matrix product, by ONNX node.
-        version: of this layout.
+        tensorrt: version of TensorRT that built the engine; no other version can load it.
+        gpu: name of the GPU on which the engine was built; "any" for rtx.
+        compute_capability: compute capability of the GPU, such as "9.0", or "portable".
+        precision: "fp32", "fp16", "bf16" or "int8".
+        profiles: the ranges of batch sizes that the engine has kernels for, smallest first; TensorRT chose the kernels
+            that are fastest for the best size of each range.
+        activation_bytes: GPU memory in bytes that one session needs for activations; 0 if TensorRT did not say. It
+            informs people only: a session asks the engine itself.
+        products: {name of the ONNX node: type} for each convolution and matrix product.
+        version: version of this file's layout.
     """
 
     spec: ModelSpec
@@ -64,15 +64,16 @@ class EngineFile:
         )
 
     def to_json(self) -> str:
-        """JSON that `from_json` reads back, for people to read too."""
+        """Write the description as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "EngineFile":
-        """Read what `to_json` wrote.
+        """Read the JSON that `to_json` wrote.
 
         Raises:
-            ModelError: not JSON, another version, or fields that are missing, unknown or of the wrong type.
+            ModelError: the text is not JSON, has another version, or has fields that are missing, unknown or of the
+                wrong type.
         """
         try:
             fields = json.loads(text)
@@ -90,18 +91,19 @@ class EngineFile:
 def profiles_for(max_batch: int) -> tuple[Profile, ...]:
     """The profiles that suit batches of 1 to `max_batch` images.
 
-    One for what runs while little is asked, tuned for an image alone, and one for what runs while much is, tuned for
-    full batches. A single profile has one best size: 1:8:64 would run 64 on kernels that were chosen for 8.
+    The first profile covers the small batches of a lightly loaded program and is tuned for a single image; the second
+    covers larger batches and is tuned for full ones. A single profile has only one best size: with 1:8:64, a batch of
+    64 would run on kernels that were chosen for 8.
     """
     few = min(4, max_batch)
     return ((1, 1, few),) if few == max_batch else ((1, 1, few), (few + 1, max_batch, max_batch))
 
 
 def check_profiles(profiles: tuple[Any, ...]) -> tuple[Profile, ...]:
-    """The same profiles, when there is one and each is a range.
+    """Check that there is at least one profile and that each is a range, and return them sorted.
 
     Raises:
-        UsageError: one is none; the message shows how they are written.
+        UsageError: there is no profile, or one is not a range; the message shows how a range is written.
     """
     for profile in profiles:
         numbers = len(profile) == 3 and all(type(size) is int for size in profile)
@@ -114,7 +116,7 @@ def check_profiles(profiles: tuple[Any, ...]) -> tuple[Profile, ...]:
 
 
 def batch_text(profiles: tuple[Profile, ...]) -> str:
-    """Profiles as the command line takes them: 1:1:4,5:32:32."""
+    """Write profiles in the form of the command line, such as 1:1:4,5:32:32."""
     return ",".join(":".join(map(str, profile)) for profile in profiles)
 
 
@@ -124,10 +126,10 @@ def side_file(plan: Path) -> Path:
 
 
 def read_engine(model: Path | ModelFile) -> tuple[bytes, EngineFile]:
-    """Read an engine and what is known about it, and check that they belong together.
+    """Read an engine and its description, and check that they belong together.
 
     Raises:
-        EngineMismatchError: there is no such description, or the plan is not the one it describes.
+        EngineMismatchError: the description is missing or unreadable, or it describes another plan.
     """
     file = read_model(model)
     plan = file.path
@@ -155,31 +157,38 @@ def check_fingerprint(
     compute_capability: tuple[int, int] | None = None,
     onnx_sha256: str | None = None,
 ) -> None:
-    """Compare what an engine was built for with what is found here; None leaves a part out.
+    """Compare what an engine was built for with what is there; a value of None is not compared.
+
+    Args:
+        plan: path of the engine, for the message.
+        engine_file: description of the engine.
+        tensorrt: version of the installed TensorRT.
+        compute_capability: compute capability of the GPU.
+        onnx_sha256: SHA-256 of the ONNX file.
 
     Raises:
-        EngineMismatchError: the TensorRT version, the GPU's compute capability or the ONNX file differ.
+        EngineMismatchError: the TensorRT version, the GPU's compute capability or the ONNX file differs.
     """
     mismatch = None
     if tensorrt is not None and tensorrt != engine_file.tensorrt:
-        mismatch = f"was built by TensorRT {engine_file.tensorrt} ({engine_file.flavour}), here is {tensorrt}"
+        mismatch = f"was built by TensorRT {engine_file.tensorrt} ({engine_file.flavour}), but {tensorrt} is installed"
     elif compute_capability is not None and not _fits(engine_file.compute_capability, compute_capability):
-        here = "{}.{}".format(*compute_capability)
-        mismatch = f"was built for compute capability {engine_file.compute_capability}, this GPU has {here}"
+        capability = "{}.{}".format(*compute_capability)
+        mismatch = f"was built for compute capability {engine_file.compute_capability}, this GPU has {capability}"
     elif onnx_sha256 is not None and onnx_sha256 != engine_file.onnx_sha256:
         mismatch = f"was built from an ONNX file with sha256 {engine_file.onnx_sha256}, this one has {onnx_sha256}"
     if mismatch is not None:
         raise EngineMismatchError(f"{plan} {mismatch}: run {engine_file.rebuild_command}")
 
 
-def _fits(built: str, found: tuple[int, int]) -> bool:
-    if built == PORTABLE:
+def _fits(built_for: str, compute_capability: tuple[int, int]) -> bool:
+    if built_for == PORTABLE:
         return True
-    return found == tuple(int(part) for part in built.split("."))
+    return compute_capability == tuple(int(part) for part in built_for.split("."))
 
 
 def _check_types(engine_file: EngineFile) -> None:
-    """A JSON file is edited easily: every value must have the type of its field."""
+    """Check that every value has the type of its field, since people can edit a JSON file by hand."""
     for field in dataclasses.fields(EngineFile):
         value = getattr(engine_file, field.name)
         if field.type in (str, int) and type(value) is not field.type:

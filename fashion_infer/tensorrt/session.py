@@ -1,8 +1,8 @@
-"""TensorRT: engines that `fashion-infer export --engine` built, on an NVIDIA GPU.
+"""The TensorRT backend: it runs engines that `fashion-infer export --engine` built, on an NVIDIA GPU.
 
-A session is one stream, one set of pinned and device buffers, and for each size of batch a context and the CUDA graph
-captured from it: copy in, compute, copy out are one launch. Sessions of one engine share its weights and run at the
-same time, so that one copies while another computes.
+A session has one stream, one set of pinned and device buffers, and for each batch size a context and the CUDA graph
+captured from it. One launch of the graph copies the input, computes, and copies the outputs. Sessions of one engine
+share its weights and run at the same time, so that one copies while another computes.
 """
 
 import logging
@@ -27,16 +27,16 @@ from fashion_infer.tensorrt.engine import Engine, tensorrt_of
 from fashion_infer.tensorrt.engine_file import Profile, batch_text, check_fingerprint, read_engine
 
 GRAPHS = "FASHION_INFER_CUDA_GRAPHS"  # environment variable: 0 switches CUDA graphs off
-SMALL = 8  # batches up to this size are filled up to the next size, since time hardly depends on size there
+SMALL = 8  # a batch is filled up to a size of at most this, since smaller batches hardly take less time
 
 logger = logging.getLogger("fashion_infer")
 
 
 class TensorRTBackend:
-    """An engine and its sessions, each of which one thread at a time may use.
+    """An engine and its sessions; only one thread at a time may use a session.
 
-    Whatever thread calls, its current device is after the call what it was before. `close` must be called: nothing is
-    freed by the garbage collector, which may run in any thread.
+    A call leaves the calling thread's current device as it was. `close` must be called: the garbage collector, which
+    may run in any thread, frees nothing.
     """
 
     def __init__(
@@ -48,19 +48,20 @@ class TensorRTBackend:
         max_batch: int | None = None,
         graphs: bool | None = None,
     ) -> None:
-        """Load an engine; everything that can be wrong with it is checked before TensorRT sees it.
+        """Check a plan and its description, then load the engine.
 
         Args:
-            model: the .plan file, with its .json beside it. A plan is native code: load only those you trust.
-            device: "cuda:0" and so on.
-            sessions: batches that run at the same time; each takes GPU memory for its activations.
-            max_batch: images that are given at once at most; larger batches go in parts. What the engine was built
-                for when None.
-            graphs: False launches kernel by kernel. When None, CUDA graphs are used unless the environment variable
-                FASHION_INFER_CUDA_GRAPHS is 0.
+            model: the .plan file, with its .json file beside it. A plan is native code: load only one that you trust.
+            device: the GPU, such as "cuda:0".
+            sessions: number of batches that run at the same time; each takes GPU memory for its activations.
+            max_batch: the largest number of images in one call of `run`; larger batches run in parts. None means the
+                largest batch that the engine was built for.
+            graphs: whether to use CUDA graphs; False launches kernel by kernel. None uses them unless the environment
+                variable FASHION_INFER_CUDA_GRAPHS is 0.
 
         Raises:
-            EngineMismatchError: for another TensorRT or GPU, truncated, changed, or without its description.
+            EngineMismatchError: the engine was built for another TensorRT or GPU, is truncated or changed, or lacks
+                its description.
             MissingExtraError: no TensorRT is installed.
             DeviceError: there is no such GPU, it has too little memory, or it failed.
             ModelError: TensorRT or CUDA refused the engine.
@@ -73,7 +74,7 @@ class TensorRTBackend:
         gpu = cuda.find_gpu(index)
         check_fingerprint(self.path, engine_file, compute_capability=gpu.compute_capability)
         self.device, self.spec, self.sessions = device, engine_file.spec, sessions
-        self._index, self._dead = index, ""
+        self._index, self._failure = index, ""
         self._sizes = batch_sizes(engine_file.profiles, max_batch)
         self._sessions: list[_Session] = []
         self._engine: Engine | None = None
@@ -86,14 +87,14 @@ class TensorRTBackend:
                     self._sessions.append(_Session(self._engine, self.spec, self._sizes, graphs))
                     self._sessions[-1].open()
         except MemoryError as error:
-            cuda.let_go(error)
+            cuda.clear_frames(error)
             self.close()
             raise DeviceError(
                 f"{self.path} with {sessions} sessions does not fit in the memory of {gpu.name}: use fewer sessions, "
                 "or an engine with a smaller --batch"
             ) from error
         except BaseException as error:
-            cuda.let_go(error)
+            cuda.clear_frames(error)
             self.close()
             raise
         logger.info(
@@ -103,15 +104,22 @@ class TensorRTBackend:
         )
 
     def run(self, batch: NDArray[np.uint8], session: int = 0) -> Outputs:
-        """uint8 [N, S, S, 3] RGB -> float32 outputs by name, each [N, ...]; see `Backend.run`.
+        """Run the network on a batch; see `Backend.run`.
+
+        Args:
+            batch: uint8 [N, S, S, 3] RGB.
+            session: number of the session.
+
+        Returns:
+            The float32 outputs by name, each [N, ...].
 
         Raises:
-            MemoryError: the GPU has too little memory free; a smaller batch may fit.
+            MemoryError: the GPU has too little free memory; a smaller batch may fit.
             ModelError: TensorRT or CUDA refused this batch; the next may run.
-            DeviceError: the GPU failed for good: every later call raises this too.
+            DeviceError: the GPU failed for good; every later call raises this error too.
         """
-        if self._dead:
-            raise DeviceError(self._dead)
+        if self._failure:
+            raise DeviceError(self._failure)
         try:
             with cuda.current_gpu(self._index):
                 run, start, parts = self._sessions[session].run, 0, []
@@ -120,21 +128,21 @@ class TensorRTBackend:
                     start += count
                 return joined(parts)
         except BaseException as error:
-            cuda.let_go(error)
+            cuda.clear_frames(error)
             if isinstance(error, DeviceError):
-                self._dead = f"{self.device}: {error}"
+                self._failure = f"{self.device}: {error}"
             raise
 
     def input_memory(self, count: int, session: int = 0) -> NDArray[np.uint8] | None:
-        """The session's pinned memory, uint8 [count, S, S, 3]; None for a batch that runs in parts."""
-        if self._dead or split(count, self._sizes) != [count]:
+        """The session's pinned input memory, uint8 [count, S, S, 3]; None if a batch of this size runs in parts."""
+        if self._failure or split(count, self._sizes) != [count]:
             return None
         return self._sessions[session].rows(count)
 
     def close(self) -> None:
-        """Free everything, in the order in which it depends on each other. Nothing may run any more.
+        """Free the sessions, then the engine. No batch may be running.
 
-        In a forked child it does nothing: CUDA works only in the process that began to use it.
+        In a forked child it does nothing, since CUDA works only in the process that first used it.
         """
         if self not in _open:
             return
@@ -142,7 +150,7 @@ class TensorRTBackend:
         try:
             with cuda.current_gpu(self._index):
                 self._free()
-        except FashionInferError:  # a GPU that failed for good cannot become current; freeing is tried all the same
+        except FashionInferError:  # a GPU that failed for good cannot become current; try to free nevertheless
             self._free()
 
     def _free(self) -> None:
@@ -167,14 +175,14 @@ in_each_child(_abandon_all)
 
 @dataclass
 class _Bucket:
-    """What runs one size of batch.
+    """The context and buffers that run one batch size.
 
     Attributes:
-        context: of the engine, with its shape and addresses set.
-        rows: the input in pinned memory, [size, S, S, 3].
-        outputs: each output in pinned memory, [size, ...].
-        nbytes: from the begin of the first output to the end of the last one.
-        graph: of copy in, compute and copy out; None where they are launched one by one.
+        context: TensorRT's IExecutionContext, with its input shape and addresses set.
+        rows: the input in pinned memory, uint8 [size, S, S, 3].
+        outputs: {name: output in pinned memory, [size, ...]}.
+        nbytes: number of bytes from the start of the first output to the end of the last one.
+        graph: CUDA graph that copies the input, computes and copies the outputs; None if each is launched on its own.
     """
 
     context: Any
@@ -185,20 +193,20 @@ class _Bucket:
 
 
 class _Session:
-    """One stream, its buffers, and a bucket for each size of batch; used by one thread at a time.
+    """One stream, its buffers, and a bucket for each batch size; only one thread at a time may use it.
 
-    Only one size runs at a time, so that all share the buffers. What a size needs is made when it first comes.
+    Only one batch runs at a time, so all sizes share the buffers. The bucket of a size is created when it first runs.
     """
 
     def __init__(self, engine: Engine, spec: ModelSpec, sizes: list[int], graphs: bool) -> None:
         self._engine, self._sizes, self._graphs = engine, sizes, graphs
         self._row = (spec.image_size, spec.image_size, 3)
-        self._owned, self._captured = cuda.Owned(), cuda.Owned()  # buffers and the like; graphs
+        self._owned, self._captured = cuda.Owned(), cuda.Owned()  # stream, event and buffers; graphs
         self._contexts: dict[int, Any] = {}
         self._buckets: dict[int, _Bucket] = {}
 
     def open(self) -> None:
-        """Take the memory and make the smallest size ready; if it fails, `close` frees what there is."""
+        """Allocate the memory and prepare the smallest size. If that fails, `close` frees what was allocated."""
         owned, greatest = self._owned, self._sizes[-1]
         self._stream, self._event = owned.stream(), owned.event()
         self._pixels = owned.pinned_memory(greatest * prod(self._row))
@@ -215,22 +223,22 @@ class _Session:
             raise
 
     def rows(self, count: int) -> NDArray[np.uint8]:
-        """The first `count` pictures of the pinned input memory: uint8 [count, S, S, 3]."""
+        """The pinned input memory of the first `count` images, uint8 [count, S, S, 3]."""
         return self._pixels[: count * prod(self._row)].reshape(count, *self._row)
 
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Run 1 to the greatest size of images; what fills the batch up to a size are pictures of earlier runs."""
+        """Run a batch of at most the greatest size. Images of earlier runs fill it up to the next size."""
         count = len(batch)
         size = next(size for size in self._sizes if size >= count)
         try:
             bucket = self._buckets.get(size) or self._prepare(size)
-            if batch.ctypes.data != bucket.rows.ctypes.data:  # else the caller wrote it there already
+            if batch.ctypes.data != bucket.rows.ctypes.data:  # otherwise the caller wrote into pinned memory
                 bucket.rows[:count] = batch
             if bucket.graph is not None:
                 cuda.launch_graph(bucket.graph, self._stream)
             else:
                 self._enqueue(bucket)
-            if size == 1:  # who sends a picture alone waits for it: spin. Larger batches leave the core to decoders.
+            if size == 1:  # latency matters for a single image: spin. Larger batches leave the core to the decoders.
                 cuda.wait(self._stream)
             else:
                 cuda.sleep_until_done(self._stream, self._event)
@@ -240,20 +248,20 @@ class _Session:
         return {name: rows[:count].copy() for name, rows in bucket.outputs.items()}
 
     def close(self) -> None:
-        """Free it: when the stream has come to rest, graphs before contexts, and these before what they use."""
+        """Wait for the stream, then free the graphs, the contexts, and last the memory that they use."""
         stream = getattr(self, "_stream", None)
         if stream is not None:
-            cuda.come_to_rest(stream)
+            cuda.wait_before_freeing(stream)
         self._captured.free()
         self._buckets.clear()
         self._contexts.clear()
         self._owned.free()
 
     def _settle(self) -> None:
-        """After a failure, wait for what was begun: a copy may still read or write the pinned memory.
+        """Wait for the work that was started before a failure: a copy may still read or write the pinned memory.
 
         Raises:
-            DeviceError: it cannot be waited for, so that the memory cannot be used again.
+            DeviceError: waiting failed, so the memory cannot be used again.
         """
         try:
             cuda.wait(self._stream)
@@ -263,9 +271,9 @@ class _Session:
             raise DeviceError(f"the GPU does not come to rest after a failure: {error}") from error
 
     def _prepare(self, size: int) -> _Bucket:
-        """Make a size of batch ready: a context, a first run, and its graph."""
+        """Prepare a batch size: create a context, run it once, and capture its graph."""
         with self._engine.lock:
-            if size not in self._contexts:  # kept even when what follows fails, and set up again next time
+            if size not in self._contexts:  # if a later step fails, the next attempt uses the same context
                 self._contexts[size] = self._engine.new_context()
             context = self._contexts[size]
             self._set_up(context, size)
@@ -276,7 +284,8 @@ class _Session:
                 outputs[name] = self._results[offset:end].view(dtype).reshape(shape)
                 self._engine.must(context.set_tensor_address(name, self._output + offset), "set_tensor_address")
             bucket = _Bucket(context, self.rows(size), outputs, nbytes)
-            # The first run after a change of shape does work that must not be captured: TensorRT's documents ask for it
+            # The first run after a change of shape does work that must not be captured; TensorRT's documentation
+            # requires a run before the capture.
             self._enqueue(bucket)
             cuda.wait(self._stream)
             if self._graphs and self._is_capturable(context):
@@ -287,7 +296,7 @@ class _Session:
 
     def _set_up(self, context: Any, size: int) -> None:
         engine = self._engine
-        # Set even where it is 0: by TensorRT's header only the first context of an engine has that from the start
+        # Profile 0 is set too: by TensorRT's header, only the first context of an engine has it from the start
         profile = profile_of(size, engine.file.profiles)
         engine.must(_choose_profile(context, profile, self._stream), "set_optimization_profile_async")
         context.set_device_memory(self._activations, self._activation_bytes)
@@ -295,13 +304,17 @@ class _Session:
         engine.must(context.set_tensor_address(INPUT_NAME, self._input), "set_tensor_address")
 
     def _enqueue(self, bucket: _Bucket) -> None:
-        """Copy in, compute, copy out; the outputs lie side by side, so that one copy brings them all."""
+        """Copy the input, compute, and copy the outputs. They lie side by side, so that one copy is enough."""
         cuda.copy_to_gpu(self._input, bucket.rows, self._stream)
         self._engine.must(bucket.context.execute_async_v3(int(self._stream)), "execute_async_v3")
         cuda.copy_from_gpu(self._results[: bucket.nbytes], self._output, self._stream)
 
     def _layout(self, size: int) -> tuple[dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]], int]:
-        """Where the outputs of a size of batch begin in the slab, their shapes and types, and where the last ends."""
+        """The layout of the outputs of a batch size in the memory that they share.
+
+        Returns:
+            {name: (offset in bytes, shape, dtype)}, and the number of bytes up to the end of the last output.
+        """
         layout, end = {}, 0
         for name in OUTPUT_NAMES:
             shape = (size, *tuple(self._engine.loaded.get_tensor_shape(name))[1:])
@@ -312,15 +325,18 @@ class _Session:
         return layout, end
 
     def _is_capturable(self, context: Any) -> bool:
-        """TensorRT for RTX can tell; where it says no, kernels are launched one by one, and that is worth knowing."""
-        can = not hasattr(context, "is_stream_capturable") or context.is_stream_capturable(int(self._stream))
-        if not can:
+        """Whether the context can be captured as a graph; a warning is logged if not. Only RTX can say no."""
+        is_capturable = not hasattr(context, "is_stream_capturable") or context.is_stream_capturable(int(self._stream))
+        if not is_capturable:
             logger.warning("this engine cannot be captured as a CUDA graph: batches take longer to launch")
-        return bool(can)
+        return bool(is_capturable)
 
 
 def _choose_profile(context: Any, profile: int, stream: Any) -> bool:
-    """Whether the profile could be set: TensorRT's Python module raises where its other calls return False."""
+    """Set the profile of a context and return whether that succeeded.
+
+    TensorRT's Python module raises RuntimeError here, while its other calls return False.
+    """
     try:
         return bool(context.set_optimization_profile_async(profile, int(stream)))
     except RuntimeError:
@@ -328,11 +344,11 @@ def _choose_profile(context: Any, profile: int, stream: Any) -> bool:
 
 
 def batch_sizes(profiles: tuple[Profile, ...], max_batch: int | None = None) -> list[int]:
-    """The sizes of batch that a context is made for, smallest first: the powers of two, and each profile's own.
+    """The batch sizes for which contexts are created, smallest first: powers of two, and each profile's own sizes.
 
     Args:
-        profiles: of the engine.
-        max_batch: no size is made that is larger than this needs.
+        profiles: the engine's profiles.
+        max_batch: the largest batch that will run; greater sizes than it needs are left out. None keeps all.
     """
     smallest = min(profile[0] for profile in profiles)
     sizes = {smallest}
@@ -343,16 +359,24 @@ def batch_sizes(profiles: tuple[Profile, ...], max_batch: int | None = None) -> 
 
 
 def profile_of(size: int, profiles: tuple[Profile, ...]) -> int:
-    """The number of the profile that runs a size of batch: of those that can, the one whose best size is nearest."""
+    """The number of the profile that runs a batch size: the one that covers it with the nearest best size."""
     able = [i for i, (low, _, high) in enumerate(profiles) if low <= size <= high]
     return min(able, key=lambda i: max(profiles[i][1] / size, size / profiles[i][1]))
 
 
 def split(count: int, sizes: list[int]) -> list[int]:
-    """How many images of a batch go into each run.
+    """Split a batch into runs.
 
-    A run computes a whole size. So a batch is filled up where little is wasted, a quarter at most or up to 8 images,
-    and goes in parts where more would be: 33 as 32 and 1, not as 64. These limits are estimates.
+    A run always computes a whole size. A batch is filled up to the next size if at most a quarter of that size is
+    wasted, or if that size is at most 8. Otherwise it runs in parts: 33 images run as 32 and 1, not as 64. These
+    limits are estimates.
+
+    Args:
+        count: number of images in the batch.
+        sizes: the batch sizes, see `batch_sizes`.
+
+    Returns:
+        The number of images in each run.
     """
     parts = []
     while count:

@@ -60,8 +60,8 @@ def test_every_layout_gives_the_same_from_many_threads(
     assert other.sessions == layout.sessions
     batches = [images(n) for n in range(1, 9)]
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(other.run, batches))
-    for batch, outputs in zip(batches, found, strict=True):
+        results = list(threads.map(other.run, batches))
+    for batch, outputs in zip(batches, results, strict=True):
         for name, expected in backend.run(batch).items():
             np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
     assert other._running == 0
@@ -236,10 +236,10 @@ def test_a_batch_is_run_in_parts(backend: OnnxRuntimeBackend) -> None:
             sizes.append(len(part))
             return backend.run(part)
 
-        found = run_in_parts(run, batch, 4)
+        outputs = run_in_parts(run, batch, 4)
         assert sum(sizes) == count and max(sizes) <= 4
         for name, expected in backend.run(batch).items():
-            np.testing.assert_allclose(found[name], expected, atol=1e-5)
+            np.testing.assert_allclose(outputs[name], expected, atol=1e-5)
 
 
 def test_outputs_of_no_images_can_be_joined_with_others(backend: OnnxRuntimeBackend) -> None:

@@ -135,10 +135,10 @@ def test_each_session_gives_its_own_results(backend: OpenVinoBackend, onnx_model
 def test_the_predictor_runs_on_it(onnx_model: Path) -> None:
     picture = rendered(1)[0]
     with Predictor(onnx_model, backend="openvino") as ours, Predictor(onnx_model) as theirs:
-        found, expected = ours.predict(picture), theirs.predict(picture)
-    assert found.category.name == expected.category.name
-    assert found.category.score == pytest.approx(expected.category.score, abs=1e-5)
-    np.testing.assert_allclose(found.embedding, expected.embedding, atol=1e-5)
+        prediction, expected = ours.predict(picture), theirs.predict(picture)
+    assert prediction.category.name == expected.category.name
+    assert prediction.category.score == pytest.approx(expected.category.score, abs=1e-5)
+    np.testing.assert_allclose(prediction.embedding, expected.embedding, atol=1e-5)
 
 
 SIGNALLED = """

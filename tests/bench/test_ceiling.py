@@ -82,6 +82,6 @@ def test_an_unknown_shape_is_an_error_not_a_zero() -> None:
 
 
 def test_the_ceiling_is_measured_by_type() -> None:
-    found = measure_ceiling(1, seconds=0.2)
-    assert set(found) == {"fp32", "int8"}
-    assert min(found.values()) > 1e9  # a billion operations a second: any CPU of this century
+    ceiling = measure_ceiling(1, seconds=0.2)
+    assert set(ceiling) == {"fp32", "int8"}
+    assert min(ceiling.values()) > 1e9  # a billion operations a second: any CPU of this century

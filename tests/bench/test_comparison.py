@@ -74,14 +74,14 @@ def test_a_gate_on_what_was_not_measured_is_an_error_not_a_pass() -> None:
 
 
 def test_a_result_against_itself_changes_nothing(result: BenchResult) -> None:
-    found = result.to_dict()
-    changes = changes_between(found, found)
+    values = result.to_dict()
+    changes = changes_between(values, values)
     assert {"e2e.p50", "engine.p50", "e2e.images_per_s", "engine.images_per_s.1", "first_prediction_s"} <= set(
-        measures(found)
+        measures(values)
     )
-    assert {c.measure for c in changes} == set(measures(found))
+    assert {c.measure for c in changes} == set(measures(values))
     assert all(c.percent == 0 and not c.clear for c in changes)
-    assert differences(found, found) == []
+    assert differences(values, values) == []
 
 
 def test_a_real_result_survives_json_and_a_slower_one_fails(result: BenchResult, tmp_path: Path) -> None:

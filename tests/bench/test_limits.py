@@ -23,30 +23,30 @@ def with_numbers(
 
 
 def test_large_photos_are_limited_by_their_decoding(result: BenchResult) -> None:
-    said = limits(with_numbers(result, decode=9, compute=3.3, stream=150, engine={"1": 300.0, "8": 600.0}, share=0.3))
-    assert "One image alone takes 13 ms on average: reading and decoding it takes 69%" in said
-    assert "In batches of 8 the network does 2.0 times as many images a second as singly" in said
-    assert "13.3 ms in place of 3.33 ms" in said
-    assert "150 a second end to end, 25% of what the network alone does in batches of 8" in said
-    assert "limits it, above all reading and decoding it (9 ms an image)" in said
-    assert "it reaches 30% of the operations a second" in said
-    assert "memory" in said
+    text = limits(with_numbers(result, decode=9, compute=3.3, stream=150, engine={"1": 300.0, "8": 600.0}, share=0.3))
+    assert "One image alone takes 13 ms on average: reading and decoding it takes 69%" in text
+    assert "In batches of 8 the network does 2.0 times as many images a second as singly" in text
+    assert "13.3 ms in place of 3.33 ms" in text
+    assert "150 a second end to end, 25% of what the network alone does in batches of 8" in text
+    assert "limits it, above all reading and decoding it (9 ms an image)" in text
+    assert "it reaches 30% of the operations a second" in text
+    assert "memory" in text
 
 
 def test_a_large_network_is_limited_by_arithmetic(result: BenchResult) -> None:
-    said = limits(with_numbers(result, decode=2, compute=90, stream=11, engine={"1": 11.0, "8": 11.5}, share=0.8))
-    assert "the network takes 97% of that time" in said
-    assert "Larger batches do not pay" in said
-    assert "96% of what the network alone does in batches of 8: the network limits it." in said
-    assert "arithmetic limits it" in said
+    text = limits(with_numbers(result, decode=2, compute=90, stream=11, engine={"1": 11.0, "8": 11.5}, share=0.8))
+    assert "the network takes 97% of that time" in text
+    assert "Larger batches do not pay" in text
+    assert "96% of what the network alone does in batches of 8: the network limits it." in text
+    assert "arithmetic limits it" in text
 
 
 @pytest.mark.parametrize("engine", [{"1": 10.0}, {"4": 10.0, "8": 20.0}])
 def test_what_was_not_measured_is_not_said(result: BenchResult, engine: dict[str, float]) -> None:
-    said = limits(with_numbers(result, decode=2, compute=90, stream=9, engine=engine, share=None))
-    assert "was not measured" in said
-    assert "singly" not in said
-    assert "do not pay" not in said
+    text = limits(with_numbers(result, decode=2, compute=90, stream=9, engine=engine, share=None))
+    assert "was not measured" in text
+    assert "singly" not in text
+    assert "do not pay" not in text
 
 
 def test_a_real_result(result: BenchResult) -> None:

@@ -43,8 +43,8 @@ def test_a_file_without_preprocessing_gives_what_the_whole_file_gives(onnx_model
     feed = {session.get_inputs()[0].name: normalised.transpose(0, 3, 1, 2).astype(np.float32)}
     with Predictor(onnx_model, threads=1) as predictor:
         expected = predictor.run(images)
-    for output, found in zip(session.get_outputs(), session.run(None, feed), strict=True):
-        np.testing.assert_allclose(found, expected[output.name], atol=1e-4)
+    for output, values in zip(session.get_outputs(), session.run(None, feed), strict=True):
+        np.testing.assert_allclose(values, expected[output.name], atol=1e-4)
 
 
 def test_a_peer_is_a_process_that_answers(float_input: Path, onnx_model: Path, photos: Path, tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_a_peer_is_a_process_that_answers(float_input: Path, onnx_model: Path, p
     decoded = tmp_path / "decoded.npy"
     pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(photos / "0.jpg")), (64, 64)), cv2.COLOR_BGR2RGB)
     np.save(decoded, pixels)
-    given = options(float_input, photos / "0.jpg")
-    process = PeerProcess("rtmlib_style.py", given, Path(sys.executable), tmp_path / "log")
+    settings = options(float_input, photos / "0.jpg")
+    process = PeerProcess("rtmlib_style.py", settings, Path(sys.executable), tmp_path / "log")
     try:
         assert process.first_prediction_s > 0
         assert process.notes == {"onnxruntime": ort.__version__}
@@ -102,14 +102,14 @@ def test_ratios_are_taken_within_a_round_and_goals_are_judged(tmp_path: Path) ->
         },
     }
     peers = {"PIL + torch eager": measured(1), "fashion-infer int8": ours, "other": Measured(failed="no\nway")}
-    about = {"cores": 2, "cpu": "a CPU"}
-    facts = {"environment": about, "provenance": {"time": "now", "commit": "c"}, "settings": {"rounds": 3}}
+    environment = {"cores": 2, "cpu": "a CPU"}
+    facts = {"environment": environment, "provenance": {"time": "now", "commit": "c"}, "settings": {"rounds": 3}}
     write_results({"light": peers}, facts, tmp_path)
-    found = json.loads((tmp_path / "cpu_peers.json").read_text())
-    ratio = found["summary"]["light"]["fashion-infer int8"]["times_as_fast"]["12MP"]
+    report = json.loads((tmp_path / "cpu_peers.json").read_text())
+    ratio = report["summary"]["light"]["fashion-infer int8"]["times_as_fast"]["12MP"]
     assert ratio["value"] == pytest.approx(6.5)
     assert ratio["plus_minus"] == pytest.approx(0, abs=1e-9)
-    goals = {goal["goal"].rpartition(", ")[2]: (goal["reached"], goal["met"]) for goal in found["goals"]}
+    goals = {goal["goal"].rpartition(", ")[2]: (goal["reached"], goal["met"]) for goal in report["goals"]}
     assert goals["2MP JPEG: predict against the JPEG decoder alone and the bare network"] == (pytest.approx(1.1), True)
     assert goals["12MP JPEG: predict against the JPEG decoder alone and the bare network"] == (
         pytest.approx(1.2),
@@ -131,7 +131,8 @@ def test_what_only_we_are_asked(onnx_model: Path, photos: Path, tmp_path: Path) 
     with Predictor(onnx_model) as predictor:
         times = floor(predictor, str(onnx_model), {"small": files}, 0.0)["small"]
         rows = sparse(predictor, str(onnx_model), str(tmp_path / "decoded.npy"), [0.0, 0.001], 3)
-    assert {kind: len(taken) for kind, taken in times.items()} == {"predict": 10, "decoder": 10, "session.run": 10}
+    counts = {kind: len(durations) for kind, durations in times.items()}
+    assert counts == {"predict": 10, "decoder": 10, "session.run": 10}
     assert len(rows) == 6 and all(row["ms"] > 0 and row["cpu_ms"] > 0 for row in rows)
     rates = layouts(str(onnx_model), files[:2], 2, 1)
     assert set(rates) == {"stream", "lone"}
@@ -143,7 +144,7 @@ def test_photos_are_upright_and_noisy(shape: tuple[int, int, int]) -> None:
     from photos import enlarge
 
     grey = np.full(shape, 128, np.uint8)
-    found = enlarge(grey, (480, 640), np.random.default_rng(0))
-    assert (found.shape, found.dtype) == ((640, 480, 3), np.uint8)
-    assert found.mean() == pytest.approx(127.5, abs=1)
-    assert 2 < found.std() < 5
+    enlarged = enlarge(grey, (480, 640), np.random.default_rng(0))
+    assert (enlarged.shape, enlarged.dtype) == ((640, 480, 3), np.uint8)
+    assert enlarged.mean() == pytest.approx(127.5, abs=1)
+    assert 2 < enlarged.std() < 5

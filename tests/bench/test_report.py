@@ -35,9 +35,9 @@ def test_a_percentile_without_enough_samples_is_a_dash(result: BenchResult) -> N
 
 def test_notes_say_what_was_not_measured(result: BenchResult) -> None:
     quick = replace(result, ceiling={}, reached={}, scenarios=[], settings=result.settings | {"starts": 1})
-    said = "\n".join(notes(quick))
-    assert "the share of the machine's ceiling was not measured" in said
-    assert "no intervals" in said
+    all_notes = "\n".join(notes(quick))
+    assert "the share of the machine's ceiling was not measured" in all_notes
+    assert "no intervals" in all_notes
     random = replace(result, model=result.model | {"trained": False})
     assert "weights are random" in "\n".join(notes(random))
 

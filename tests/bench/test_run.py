@@ -67,17 +67,17 @@ def test_short_runs_of_the_99th_percentile_are_called_invalid(result: BenchResul
 
 
 def test_the_result_is_json(result: BenchResult) -> None:
-    found: dict[str, Any] = json.loads(json.dumps(result.to_dict()))
-    assert Estimate(**found["latency"]["e2e"]["p50"]) == result.latency["e2e"]["p50"]
-    assert found["raw"] == result.raw
+    values: dict[str, Any] = json.loads(json.dumps(result.to_dict()))
+    assert Estimate(**values["latency"]["e2e"]["p50"]) == result.latency["e2e"]["p50"]
+    assert values["raw"] == result.raw
 
 
 def test_quick_is_one_start_without_load_generator_or_intervals(onnx_model: Path) -> None:
-    found = bench_model(onnx_model, quick=True, seconds=0.5, threads=1)
-    assert found.settings["starts"] == 1
-    assert (found.scenarios, found.ceiling, found.reached) == ([], {}, {})
-    assert found.latency["e2e"]["p50"].plus_minus is None
-    assert found.workload["source"] == "rendered garments"
+    result = bench_model(onnx_model, quick=True, seconds=0.5, threads=1)
+    assert result.settings["starts"] == 1
+    assert (result.scenarios, result.ceiling, result.reached) == ([], {}, {})
+    assert result.latency["e2e"]["p50"].plus_minus is None
+    assert result.workload["source"] == "rendered garments"
 
 
 def test_errors_of_a_process_start_keep_their_type(tmp_path: Path) -> None:

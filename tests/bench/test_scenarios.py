@@ -11,17 +11,17 @@ from fashion_infer.preprocess import read_inputs
 
 def test_latency_takes_both_systems_in_turn_and_drops_the_warm_up(onnx_model: Path, jpegs: list[bytes]) -> None:
     with Predictor(onnx_model, threads=1) as predictor:
-        found = latency(predictor, jpegs, seconds=0.2)
-    assert set(found.samples) == set(SYSTEMS)
-    assert len(found.samples["e2e"]) == len(found.samples["engine"]) >= 1
-    assert {"decode", "preprocess", "compute", "post"} <= set(found.stages)
-    assert sum(found.stages.values()) <= np.mean(found.samples["e2e"])
+        times = latency(predictor, jpegs, seconds=0.2)
+    assert set(times.samples) == set(SYSTEMS)
+    assert len(times.samples["e2e"]) == len(times.samples["engine"]) >= 1
+    assert {"decode", "preprocess", "compute", "post"} <= set(times.stages)
+    assert sum(times.stages.values()) <= np.mean(times.samples["e2e"])
 
 
 def test_latency_gives_a_sample_however_short_the_time(onnx_model: Path, jpegs: list[bytes]) -> None:
     with Predictor(onnx_model, threads=1) as predictor:
-        found = latency(predictor, jpegs, seconds=0)
-    assert len(found.samples["e2e"]) == 1
+        times = latency(predictor, jpegs, seconds=0)
+    assert len(times.samples["e2e"]) == 1
     assert WARM_UP >= 1
 
 
@@ -37,8 +37,8 @@ def test_throughput_stops_at_its_seconds_but_has_the_first_batch_size(onnx_model
 
 def test_quick_needs_no_extra_and_shows_what_it_has_samples_for(onnx_model: Path, jpegs: list[bytes]) -> None:
     with Predictor(onnx_model, threads=1) as predictor:
-        found = quick(predictor, jpegs, seconds=0.3)
-    for row in found.values():
+        rows = quick(predictor, jpegs, seconds=0.3)
+    for row in rows.values():
         assert row["p50"] is not None
         assert row["p50"].value > 0
         assert row["p50"].plus_minus is None

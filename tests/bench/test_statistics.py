@@ -13,19 +13,19 @@ def test_samples_needed_are_those_of_the_contract(percentile: float, needed: int
 
 
 @pytest.mark.parametrize(
-    ("count", "known"), [(6, ""), (7, "p50"), (44, "p50 p90"), (458, "p50 p90 p95"), (459, "p50 p90 p95 p99")]
+    ("count", "expected"), [(6, ""), (7, "p50"), (44, "p50 p90"), (458, "p50 p90 p95"), (459, "p50 p90 p95 p99")]
 )
-def test_a_percentile_is_there_only_with_enough_samples(count: int, known: str) -> None:
-    found = percentiles([list(range(count))])
-    assert [name for name, value in found.items() if value is not None] == known.split()
+def test_a_percentile_is_there_only_with_enough_samples(count: int, expected: str) -> None:
+    values = percentiles([list(range(count))])
+    assert [name for name, value in values.items() if value is not None] == expected.split()
 
 
 def test_samples_of_all_starts_count_together_and_the_spread_is_between_starts() -> None:
     starts = [np.full(200, 10.0), np.full(200, 11.0), np.full(200, 12.0)]
-    found = percentiles([start.tolist() for start in starts])
-    assert found["p50"] == Estimate(11.0, pytest.approx(4.303 / 3**0.5))
-    assert found["p99"] is not None
-    assert found["p99.9"] is None
+    values = percentiles([start.tolist() for start in starts])
+    assert values["p50"] == Estimate(11.0, pytest.approx(4.303 / 3**0.5))
+    assert values["p99"] is not None
+    assert values["p99.9"] is None
 
 
 def test_one_start_gives_no_interval() -> None:
@@ -45,9 +45,9 @@ def test_the_interval_holds_the_truth_in_about_95_of_100_experiments() -> None:
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(2000):
-        found = over_starts(rng.normal(5, 1, 3).tolist())
-        assert found.plus_minus is not None
-        held += abs(found.value - 5) <= found.plus_minus
+        estimate = over_starts(rng.normal(5, 1, 3).tolist())
+        assert estimate.plus_minus is not None
+        held += abs(estimate.value - 5) <= estimate.plus_minus
     assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
 
@@ -57,9 +57,9 @@ def test_students_t_shrinks_with_every_start() -> None:
 
 
 def test_ratio_and_its_interval() -> None:
-    found = ratio(Estimate(20, 2), Estimate(10, 0.5))
-    assert found.value == 2
-    assert found.plus_minus == pytest.approx(2 * (0.1**2 + 0.05**2) ** 0.5)
+    estimate = ratio(Estimate(20, 2), Estimate(10, 0.5))
+    assert estimate.value == 2
+    assert estimate.plus_minus == pytest.approx(2 * (0.1**2 + 0.05**2) ** 0.5)
     assert ratio(Estimate(20, 2), Estimate(10)).plus_minus is None
 
 

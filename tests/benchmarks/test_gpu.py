@@ -220,11 +220,11 @@ def test_two_threads_at_most_overlap_and_both_run(gpu: ModuleType) -> None:
         with lock:
             running -= 1
 
-    found = gpu.overlap(run, np.zeros((4, 2, 2, 3), np.uint8), seconds=0.01)
+    rates = gpu.overlap(run, np.zeros((4, 2, 2, 3), np.uint8), seconds=0.01)
     assert most == 2
     assert met == {0, 1}
-    assert set(found) == {"one_images_per_second", "two_images_per_second", "gain", "plus_minus"}
-    assert all(value > 0 for value in found.values())
+    assert set(rates) == {"one_images_per_second", "two_images_per_second", "gain", "plus_minus"}
+    assert all(value > 0 for value in rates.values())
 
 
 def test_pooling_alone_is_what_its_definition_says(pooling: ModuleType) -> None:
@@ -235,9 +235,9 @@ def test_pooling_alone_is_what_its_definition_says(pooling: ModuleType) -> None:
     landmarks = rng.uniform(size=(2, 8, 2)).astype(np.float32)
     gate = (rng.uniform(size=(2, 8)) > 0.2).astype(np.float32)
     session = ort.InferenceSession(pooling.pooling_model(2, 5), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"features": features, "landmarks": landmarks, "gate": gate})
-    assert found.dtype == np.float16
-    assert np.array_equal(found, landmark_pool(features, landmarks, gate))
+    (pooled,) = session.run(None, {"features": features, "landmarks": landmarks, "gate": gate})
+    assert pooled.dtype == np.float16
+    assert np.array_equal(pooled, landmark_pool(features, landmarks, gate))
 
 
 @pytest.mark.parametrize("name", ["vgg16", "tf_efficientnet_lite0"])

@@ -138,7 +138,7 @@ def test_the_garment_score_keeps_nearly_all_garments(
         for data in (rendered, training_sets.not_garments(folders))
     )
     validation = rendered.split("val")
-    fitted = garment_score.fit_garment_score(run, spec, garments=garments, things=others, validation=validation)
+    fitted = garment_score.fit_garment_score(run, spec, garments=garments, others=others, validation=validation)
     assert fitted.garment_weights is not None
     for whole in (True, False):
         held_out = garment_score.outputs_of(run, spec, validation, whole=whole)["embedding"]
@@ -152,10 +152,10 @@ def test_the_garment_score_keeps_nearly_all_garments(
 
 
 def test_figures_by_hand() -> None:
-    found = judge_pretrained.share(np.array([True] * 8 + [False] * 2))
-    assert found["value"] == 0.8
-    assert found["low"] == pytest.approx(0.490, abs=1e-3), "Wilson's interval, as in his paper's formula"
-    assert found["high"] == pytest.approx(0.943, abs=1e-3)
+    interval = judge_pretrained.share(np.array([True] * 8 + [False] * 2))
+    assert interval["value"] == 0.8
+    assert interval["low"] == pytest.approx(0.490, abs=1e-3), "Wilson's interval, as in his paper's formula"
+    assert interval["high"] == pytest.approx(0.943, abs=1e-3)
     scored = np.array([[0.95, 1.0], [0.95, 0.0], [0.25, 0.0], [0.25, 1.0]])
     assert judge_pretrained.calibration_error(scored) == pytest.approx((0.45 + 0.25) / 2)
     distances = np.array([[0.1, np.nan], [0.3, 0.4]])
@@ -171,16 +171,16 @@ def test_a_model_is_judged_on_labels_and_classes(
     save_checkpoint(tmp_path / "net.safetensors", network, garment)
     export_onnx(tmp_path / "net.safetensors", tmp_path / "net.onnx")
     with Predictor(tmp_path / "net.onnx") as predictor:
-        found = judge_pretrained.labelled(predictor, rendered.split("test"))
+        measures = judge_pretrained.labelled(predictor, rendered.split("test"))
         ten = judge_pretrained.ten_classes(predictor, folders / "img")
         rates = judge_pretrained.garment_rates(predictor, folders / "img")
-    assert found["photos"] == (rendered.splits == "test").sum()
-    assert set(found["groups"]) == set(rendered.attribute_groups)
-    assert found["category"]["top1"]["value"] <= found["category"]["top5"]["value"]
-    assert 0 < found["landmark_error"]["value"] < 1
-    assert found["is_garment"]["value"] == 1.0
-    assert found["attribute_recall"]["top3"] <= found["attribute_recall"]["top5"]
-    measured = {"lying": {"val": found, "test": found}, "ten_classes": ten}
+    assert measures["photos"] == (rendered.splits == "test").sum()
+    assert set(measures["groups"]) == set(rendered.attribute_groups)
+    assert measures["category"]["top1"]["value"] <= measures["category"]["top5"]["value"]
+    assert 0 < measures["landmark_error"]["value"] < 1
+    assert measures["is_garment"]["value"] == 1.0
+    assert measures["attribute_recall"]["top3"] <= measures["attribute_recall"]["top5"]
+    measured = {"lying": {"val": measures, "test": measures}, "ten_classes": ten}
     text = judge_pretrained.table(measured)
     assert "worn" not in text
     assert "| category top-1 |" in text and "92.0% |" in text

@@ -59,12 +59,12 @@ def test_the_third_reading_of_a_test_photo_decides(made: FashionData, labels: li
     for row in labels:
         if row["split"] == "test":
             readings.setdefault(row["image"], {})[row["reading"]] = row["category"]
-    disputed = {image: found for image, found in readings.items() if found["1"] != found["2"]}
+    disputed = {image: categories for image, categories in readings.items() if categories["1"] != categories["2"]}
     assert len(readings) == 287
     assert len(disputed) == 23, "two readings of the category agree for 92.0 %"
-    for image, found in disputed.items():
+    for image, categories in disputed.items():
         i = next(i for i, name in enumerate(made.images) if image in name)
-        assert made.category_names[made.categories[i]] == found["3"]
+        assert made.category_names[made.categories[i]] == categories["3"]
 
 
 def test_a_missing_photo_is_named(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_eval_in_another_runtime(
 ) -> None:
     words = ("--data", data, "--benchmark", "category", "--json", "--backend")
     one, two = (json.loads(run("eval", onnx_model, *words, name).stdout) for name in ("onnxruntime", "openvino"))
-    one, two = (found["category"]["evaluation"] for found in (one, two))
+    one, two = (report["category"]["evaluation"] for report in (one, two))
     assert one["landmark_error_box"] == pytest.approx(two["landmark_error_box"], rel=1e-3)
     fails(run("eval", checkpoint, *words, "openvino"), 2, "is a checkpoint, which torch runs")
 
@@ -65,9 +65,9 @@ def test_eval_goes_on_where_one_benchmark_fails(
     shutil.rmtree(tmp_path / "in_shop/Img")
     result = run("eval", onnx_model, "--data", tmp_path, "--json")
     assert result.returncode == 1
-    told = json.loads(result.stdout)
-    assert told["category"]["images"] == 8
-    assert "no image of the set can be read" in told["in_shop"]["error"]
+    report = json.loads(result.stdout)
+    assert report["category"]["images"] == 8
+    assert "no image of the set can be read" in report["in_shop"]["error"]
     assert "in_shop could not be judged: no image of the set" in result.stderr
 
 
@@ -88,10 +88,10 @@ def test_eval_of_views(
     for words in ("photos: views of 2 photos among 2", "views_recall1", "1 photos could not be used: b.jpg"):
         assert words in result.stdout
     result = run("eval", onnx_model, "--data", data, "--benchmark", "category", "--views", "--seed", 3, "--json")
-    told = json.loads(result.stdout)["category"]
-    assert (told["photos"], told["queries"]) == (40, 8)
-    assert 0 <= told["unlike_views_recall1"] <= told["unlike_views_recall10"] <= 1
-    assert 0 <= told["neighbours_same_category"] <= 1
+    report = json.loads(result.stdout)["category"]
+    assert (report["photos"], report["queries"]) == (40, 8)
+    assert 0 <= report["unlike_views_recall1"] <= report["unlike_views_recall10"] <= 1
+    assert 0 <= report["neighbours_same_category"] <= 1
     settings = ("eval", onnx_model, "--data", data)
     fails(run(*settings, "--seed", 3), 2, "--seed and --senders go with --views")
     fails(run(*settings, "--views", "--highres"), 2, "do not go with --views")

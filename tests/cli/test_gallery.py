@@ -57,9 +57,9 @@ def test_index_again_is_the_update(indexed: Path, run: Run) -> None:
     assert facts["vanished"] == ["photos/5.png"]
     assert facts["renamed"] == [["photos/4.png", "photos/new.png"]]
     assert facts["rows"] == 7
-    told = run("index", "g", "photos", folder=indexed).stdout
-    assert "1 photos are gone (--prune removes their old rows): photos/5.png" in told
-    assert "photos/4.png -> photos/new.png" in told
+    text = run("index", "g", "photos", folder=indexed).stdout
+    assert "1 photos are gone (--prune removes their old rows): photos/5.png" in text
+    assert "photos/4.png -> photos/new.png" in text
     assert json.loads(run("index", "g", "photos", "--prune", "--json", folder=indexed).stdout)["rows"] == 5
 
 
@@ -83,9 +83,9 @@ def test_search_as_json(indexed: Path, run: Run) -> None:
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     assert facts.keys() == {"objects", "searched", "exact", "space", "took_ms"}
-    (found,) = facts["objects"]
-    assert found.keys() == {"box", "category", "hits"}
-    first = found["hits"][0]
+    (garment,) = facts["objects"]
+    assert garment.keys() == {"box", "category", "hits"}
+    first = garment["hits"][0]
     assert first.keys() == {"id", "item", "score", "match", "views", "image", "payload", "why"}
     assert (first["id"], first["item"], first["views"]) == ("photos/2.png", "i1", 2)
     assert first["payload"]["price"] == 20

@@ -76,8 +76,8 @@ def test_it_runs_as_a_module(environment: dict[str, str]) -> None:
 def test_what_is_loaded_is_said_when_asked(run: Callable[..., Any], photos: Path) -> None:
     words = ("predict", "fashionnet-lite", photos / "a.jpg", "--json")
     assert run(*words).stderr == ""
-    assert "fashionnet-lite.onnx, sha256 " in (said := run("-v", *words).stderr)
-    assert "OnnxRuntimeBackend on cpu, sessions: " in said
+    assert "fashionnet-lite.onnx, sha256 " in (messages := run("-v", *words).stderr)
+    assert "OnnxRuntimeBackend on cpu, sessions: " in messages
 
 
 def test_quiet_leaves_errors_only(run: Callable[..., Any], photos: Path, tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_what_it_refuses(run: Run, fails: Run, model: Path, tmp_path: Path, argu
 
 
 def test_a_port_that_is_taken(run: Run, fails: Run, model: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run("serve", model, "--threads", "1", "--port", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        result = run("serve", model, "--threads", "1", "--port", listener.getsockname()[1])
     fails(result, 2, "Address already in use")
 
 

@@ -1,4 +1,4 @@
-"""A folder of class folders, and the ways in which people get it wrong."""
+"""Tests of the reader of class folders, with the mistakes that people make in them."""
 
 import os
 import unicodedata
@@ -15,7 +15,7 @@ from fashion_infer.errors import DataError
 
 @pytest.fixture
 def add(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes a small picture at a place in the folder `own`."""
+    """A function that writes a small picture to a path in the folder `own`."""
 
     def write(name: str) -> Path:
         path = tmp_path / "own" / name

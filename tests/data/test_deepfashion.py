@@ -1,4 +1,4 @@
-"""The readers, on files written here line by line in the layouts of the official downloads."""
+"""Tests of the readers, on files that the tests write in the layouts of the official downloads."""
 
 import dataclasses
 import os
@@ -42,7 +42,7 @@ def write_list(path: Path, header: str, *rows: str) -> Path:
 
 
 def write_category(root: Path, anno: str = "Anno", variation: str = "") -> Path:
-    """Three images in the order A B C; the attribute and box files list them in another."""
+    """A benchmark of three images in the order A B C; the attribute and box files have another order."""
     folder = root / anno
     write_list(
         folder / "list_category_cloth.txt", "category_name  category_type", *(f"{n}   1" for n in CATEGORY_NAMES)
@@ -116,7 +116,7 @@ def test_split_and_select(tmp_path: Path) -> None:
 
 
 def write_fine(root: Path) -> Path:
-    """Two training images, one for val and test each, as Anno_fine's ready files have them."""
+    """Anno_fine with a file for each split: two images in train, one in val and one in test."""
     folder = root / "Anno_fine"
     write_list(
         folder / "list_category_cloth.txt", "category_name  category_type", *(f"{n}   1" for n in CATEGORY_NAMES)
@@ -284,10 +284,10 @@ def test_a_shop_photo_in_no_pair_is_in_the_split_of_its_item(tmp_path: Path) -> 
         _, header, *old = path.read_text().splitlines()
         write_list(path, header, *old, *rows)
     data = read_consumer_to_shop(tmp_path)
-    found = {name: (item, split) for name, item, split in zip(data.images, data.items, data.splits, strict=True)}
-    assert found[extra[0]] == (218, "val")
-    assert found[extra[1]] == (-1, ""), "a consumer's photo in no pair asks nothing"
-    assert found[extra[2]] == (-1, ""), "an item of which no pair says the split"
+    members = {name: (item, split) for name, item, split in zip(data.images, data.items, data.splits, strict=True)}
+    assert members[extra[0]] == (218, "val")
+    assert members[extra[1]] == (-1, ""), "a consumer's photo in no pair is no query"
+    assert members[extra[2]] == (-1, ""), "no pair has the item, so its split is unknown"
 
 
 def test_consumer_to_shop_image_of_two_items(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def remove(folder: Path, *names: str) -> None:
 
 
 def assert_unlabelled(data: FashionData) -> None:
-    """Whole photos without landmarks and attributes."""
+    """Without these files the photos are used whole, and there are no landmarks and attributes."""
     assert np.isnan(data.boxes).all()
     assert data.box(0) is None
     assert (data.visibility == -2).all()
@@ -545,7 +545,7 @@ def test_colours_of_images(tmp_path: Path) -> None:
 
 
 def test_append_matches_names_and_keeps_items_apart(tmp_path: Path) -> None:
-    """Shirtdress of one set must not become Blazer of the other because both have the number 1."""
+    """Shirtdress in one set must not become Blazer in the other because both have the number 1."""
     first = read_category(write_category(tmp_path / "first"))
     second = read_category(write_category(tmp_path / "second"))
     names = ("Blouse", "Spacesuit", "Jeans")
@@ -593,7 +593,7 @@ def test_labels_survive_any_spacing(labels: list[int], gaps: list[str], padded: 
 
 @given(text=st.text(alphabet=" -012x", max_size=12))
 def test_labels_agree_with_a_plain_reading(text: str) -> None:
-    """The fast reading accepts exactly what splitting and int() accept, with the same values."""
+    """The fast parser accepts the same text as splitting and int(), with the same values."""
     try:
         expected = [int(cell) for cell in text.split()]
     except ValueError:
@@ -620,16 +620,16 @@ def test_landmark_rows_fill_exactly_the_slots_of_their_type(clothes_type: int, v
     ]
     row = annotations.parse_landmarks(cells)
     assert row[0] == clothes_type
-    for slot, found in enumerate(np.reshape(row[1:], (8, 3)).tolist()):
+    for slot, parsed in enumerate(np.reshape(row[1:], (8, 3)).tolist()):
         if slot not in slots:
-            assert found == [-1, 0, 0]
+            assert parsed == [-1, 0, 0]
         else:
-            assert found == ([2, 0, 0] if points[slot][0] == 2 else list(points[slot]))
+            assert parsed == ([2, 0, 0] if points[slot][0] == 2 else list(points[slot]))
 
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A category benchmark of which a binary copy is kept, however small."""
+    """A category benchmark of which a binary copy is kept although it is small."""
     monkeypatch.setattr(cache, "WORTH_KEEPING", 1)
     return write_category(tmp_path)
 
@@ -665,7 +665,7 @@ def test_copy_knows_what_is_missing_and_is_rebuilt_when_it_comes(copied: Path) -
 def test_copy_is_rebuilt_when_a_source_changes(copied: Path) -> None:
     read_category(copied)
     path = copied / "Anno/list_category_img.txt"
-    replace(path, "   3\n", "   4\n")  # of the same size: the time tells
+    replace(path, "   3\n", "   4\n")  # the file keeps its size, so only its time differs
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     assert read_category(copied).categories.tolist() == [3, 25, 40]
 

@@ -1,4 +1,4 @@
-"""DeepFashion2, on annotation files written here in the layout of the data set's readme."""
+"""Tests of DeepFashion2's reader, on files that the tests write in the layout of the data set's readme."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ COLLARS, SLEEVES, WAIST, HEMS = (0, 1), (2, 3), (4, 5), (6, 7)
 
 
 def item(category: str, style: int = 0, visibility: int = 2) -> dict[str, Any]:
-    """Landmark number n lies at (10 n, 10 n + 1)."""
+    """A garment whose landmark number n lies at (10 n, 10 n + 1)."""
     count = CATEGORIES[category][1]
     return {
         "category_name": category,
@@ -71,7 +71,7 @@ def test_one_row_a_garment(root: Path) -> None:
     assert benchmarks_in(root) == ["deepfashion2"]
 
 
-# Of each category: slots that it does not have, slots that no landmark is certain to be, and the others' places.
+# For each category: our landmarks that it lacks, those that stay unlabelled, and the places of the others.
 EXPECTED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[int, float]]] = {
     "short sleeve top": (WAIST, (), {0: 2, 1: 6, 2: 9.5, 3: 22.5, 6: 15, 7: 17}),
     "long sleeve top": (WAIST, (), {0: 2, 1: 6, 2: 11.5, 3: 28.5, 6: 19, 7: 21}),
@@ -88,7 +88,7 @@ EXPECTED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[int, float]]] =
     "sling dress": ((), WAIST + SLEEVES, {0: 2, 1: 6, 6: 12, 7: 14}),
 }
 
-# Which landmarks trade places in a mirrored garment (the flip pairs of public landmark estimators), first and last.
+# Landmarks that change places in a mirrored garment: the first and last flip pair of public landmark estimators.
 MIRRORED = {
     "short sleeve top": {2: 6, 9: 23, 10: 22, 15: 17},
     "long sleeve top": {2: 6, 11: 29, 12: 28, 19: 21},
@@ -137,7 +137,7 @@ def test_the_categories_have_294_landmarks_in_all() -> None:
 
 
 def test_visibility(tmp_path: Path) -> None:
-    """2 is visible and 1 occluded, the reverse of DeepFashion; 0 says nothing; the middle is as hidden as its ends."""
+    """2 is visible, 1 occluded and 0 not labelled, unlike in DeepFashion; a mean takes the worst of its landmarks."""
     garment = item("short sleeve top")
     for number, code in ((2, 1), (6, 0), (9, 2), (10, 1), (22, 0), (23, 2)):
         garment["landmarks"][3 * number - 1] = code

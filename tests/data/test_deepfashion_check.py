@@ -1,4 +1,4 @@
-"""What `check` says of whole, incomplete and damaged downloads, made by rendering a small set."""
+"""Tests of `check` on complete, incomplete and damaged downloads, made from a small rendered set."""
 
 import io
 import json
@@ -28,12 +28,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data_set(rendered: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy of the rendered set that a test may damage."""
     return Path(shutil.copytree(rendered, tmp_path / "set"))
 
 
 def benchmark(report: CheckReport, name: str = "category") -> BenchmarkReport:
-    return next(found for found in report.benchmarks if found.benchmark == name)
+    return next(one for one in report.benchmarks if one.benchmark == name)
 
 
 def damage(path: Path, change: Callable[[str], str]) -> None:
@@ -43,7 +43,7 @@ def damage(path: Path, change: Callable[[str], str]) -> None:
 def test_a_whole_set(rendered: Path) -> None:
     report = check(rendered)
     assert report.ok
-    assert [found.benchmark for found in report.benchmarks] == ["category", "consumer_to_shop", "in_shop", "landmarks"]
+    assert [one.benchmark for one in report.benchmarks] == ["category", "consumer_to_shop", "in_shop", "landmarks"]
     assert benchmark(report).counts == {
         "images": 24,
         "train": 16,
@@ -57,36 +57,36 @@ def test_a_whole_set(rendered: Path) -> None:
     assert benchmark(report).official_counts["images"] == 289_222
     assert not benchmark(report).is_official
     assert "Eval/list_eval_partition.txt" in benchmark(report).files
-    told = json.loads(json.dumps(report.to_dict()))
-    assert told["ok"] is True
-    assert told["benchmarks"][0]["counts"]["train"] == 16
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["ok"] is True
+    assert values["benchmarks"][0]["counts"]["train"] == 16
 
 
 def test_one_benchmark_by_itself(rendered: Path) -> None:
     report = check(rendered / "in_shop", images=False)
-    assert [found.benchmark for found in report.benchmarks] == ["in_shop"]
+    assert [one.benchmark for one in report.benchmarks] == ["in_shop"]
 
 
 def test_missing_files_are_listed(data_set: Path) -> None:
     (data_set / "category_attribute/Anno/list_bbox.txt").unlink()
     (data_set / "category_attribute/Eval/list_eval_partition.txt").unlink()
-    found = benchmark(check(data_set, images=False))
-    assert set(found.missing_files) == {"Eval/list_eval_partition.txt"}, "without boxes photos would be used whole"
-    assert found.counts == {}
-    assert not found.ok
+    report = benchmark(check(data_set, images=False))
+    assert set(report.missing_files) == {"Eval/list_eval_partition.txt"}, "without boxes photos would be used whole"
+    assert report.counts == {}
+    assert not report.ok
 
 
 def test_what_can_be_done_without_is_a_note(data_set: Path) -> None:
     (data_set / "in_shop/Anno/list_landmarks_inshop.txt").unlink()
-    found = benchmark(check(data_set, images=False), "in_shop")
-    assert found.ok
-    assert found.notes == ("Anno/list_landmarks_inshop.txt is not there: landmarks are neither trained nor judged",)
-    assert f"  note: {found.notes[0]}" in found.lines()
-    assert found.counts["items"] == 6
+    report = benchmark(check(data_set, images=False), "in_shop")
+    assert report.ok
+    assert report.notes == ("Anno/list_landmarks_inshop.txt is not there: landmarks are neither trained nor judged",)
+    assert f"  note: {report.notes[0]}" in report.lines()
+    assert report.counts["items"] == 6
 
 
 def test_an_own_set_of_other_numbers_has_no_findings_but_the_true_one(data_set: Path) -> None:
-    """Three attributes and sixty categories: one damaged file must not make findings of the others."""
+    """A set of three attributes and sixty categories: a damaged file must not cause findings in the others."""
     folder = data_set / "category_attribute"
     (folder / "Anno").rename(folder / "Anno_coarse")
     anno = folder / "Anno_fine"
@@ -128,28 +128,30 @@ def test_every_malformed_row_is_listed(data_set: Path) -> None:
     damage(anno / "list_bbox.txt", lambda text: text.replace("  0", "  zero", 3))
     damage(anno / "list_attr_img.txt", lambda text: text.replace("-1\n", "\n", 2))
     damage(anno / "list_category_img.txt", lambda text: text.replace("24\n", "25\n", 1))
-    found = benchmark(check(data_set))
-    by_file = [(finding.file, finding.line) for finding in found.findings]
+    report = benchmark(check(data_set))
+    by_file = [(finding.file, finding.line) for finding in report.findings]
     assert ("Anno/list_bbox.txt", 3) in by_file
     assert sum(file == "Anno/list_attr_img.txt" for file, _ in by_file) == 2
-    assert "Anno/list_category_img.txt:1: says 25 rows, the file has 24" in [str(finding) for finding in found.findings]
-    assert any("is not a whole number" in finding.message for finding in found.findings)
+    assert "Anno/list_category_img.txt:1: says 25 rows, the file has 24" in [
+        str(finding) for finding in report.findings
+    ]
+    assert any("is not a whole number" in finding.message for finding in report.findings)
 
 
 def test_files_that_do_not_fit_together(data_set: Path) -> None:
     path = data_set / "landmarks/Anno/list_bbox.txt"
     damage(path, lambda text: text.replace("img/00000003.jpg", "img/99999999.jpg"))
-    found = benchmark(check(data_set), "landmarks")
-    assert [finding.message for finding in found.findings] == [f"{path}: no row for img/00000003.jpg"]
+    report = benchmark(check(data_set), "landmarks")
+    assert [finding.message for finding in report.findings] == [f"{path}: no row for img/00000003.jpg"]
 
 
 def test_box_without_area(data_set: Path) -> None:
     lines = (data_set / "landmarks/Anno/list_bbox.txt").read_text().splitlines()
     lines[2] = f"{lines[2].split()[0]} 010 010 010 050"
     (data_set / "landmarks/Anno/list_bbox.txt").write_text("\n".join(lines))
-    found = benchmark(check(data_set), "landmarks")
-    assert [str(finding) for finding in found.findings] == ["img/00000001.jpg: box [10, 10, 10, 50] has no area"]
-    assert found.counts["images"] == 24
+    report = benchmark(check(data_set), "landmarks")
+    assert [str(finding) for finding in report.findings] == ["img/00000001.jpg: box [10, 10, 10, 50] has no area"]
+    assert report.counts["images"] == 24
 
 
 def test_missing_truncated_and_false_images(data_set: Path) -> None:
@@ -164,20 +166,20 @@ def test_missing_truncated_and_false_images(data_set: Path) -> None:
         (folder / name).unlink()
         (folder / name).write_bytes(data)
     Image.new("L", (30, 40), 128).save(folder / "00000005.jpg")  # some of DeepFashion's images are greyscale
-    found = benchmark(check(data_set), "landmarks")
-    assert found.missing_images == 1
-    assert found.first_missing_images == ("img/00000001.jpg",)
-    assert [finding.file for finding in found.unreadable_images] == [f"img/0000000{i}.jpg" for i in (2, 3, 4)]
-    assert "truncated" in found.unreadable_images[0].message
+    report = benchmark(check(data_set), "landmarks")
+    assert report.missing_images == 1
+    assert report.first_missing_images == ("img/00000001.jpg",)
+    assert [finding.file for finding in report.unreadable_images] == [f"img/0000000{i}.jpg" for i in (2, 3, 4)]
+    assert "truncated" in report.unreadable_images[0].message
     assert benchmark(check(data_set, images=False), "landmarks").ok
 
 
 def test_both_spellings_of_the_item_file(data_set: Path) -> None:
     anno = data_set / "consumer_to_shop/Anno"
     (anno / "list_item_consumer2shop.txt").rename(anno / "list_items_consumer2shop.txt")
-    found = benchmark(check(data_set, images=False), "consumer_to_shop")
-    assert found.ok
-    assert "Anno/list_items_consumer2shop.txt" in found.files
+    report = benchmark(check(data_set, images=False), "consumer_to_shop")
+    assert report.ok
+    assert "Anno/list_items_consumer2shop.txt" in report.files
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_a_folder_without_a_benchmark_says_so(tmp_path: Path) -> None:
     assert check(tmp_path).lines() == [f"{tmp_path}: no benchmark of DeepFashion"]
 
 
-# ---- what the reader cannot use, and labels that do not fit their images
+# ---- images that cannot be used, and labels that do not fit their images
 
 
 def damaged_images(folder: Path, contents: dict[str, bytes]) -> None:
@@ -244,9 +246,9 @@ def test_an_image_is_wrong_exactly_where_the_reader_refuses_it(data_set: Path) -
     contents["closed JPEG"] = encoded("JPEG", quality=100)[:500] + b"\xff\xd9"
     names = [f"{number:08}.jpg" for number in range(1, len(contents) + 1)]
     damaged_images(folder, dict(zip(names, contents.values(), strict=True)))
-    found = benchmark(check(data_set), "landmarks")
-    assert [finding.file for finding in found.unreadable_images] == [f"img/{name}" for name in names]
-    for name, finding in zip(names, found.unreadable_images, strict=True):
+    report = benchmark(check(data_set), "landmarks")
+    assert [finding.file for finding in report.unreadable_images] == [f"img/{name}" for name in names]
+    for name, finding in zip(names, report.unreadable_images, strict=True):
         with pytest.raises(ImageError) as caught:
             read_image(folder / name)
         assert str(caught.value) == f"{folder / name} {finding.message}"
@@ -267,12 +269,12 @@ def test_labels_that_do_not_fit_their_images(data_set: Path) -> None:
     rewrite(anno / "list_landmarks.txt", 3, lambda cells: [*cells[:3], "1", "5000", "20", *cells[6:]])
     names = [line.split()[0] for line in (anno / "list_landmarks.txt").read_text().splitlines()[2:6]]
     boxes = [line.split()[0] for line in (anno / "list_bbox.txt").read_text().splitlines()[2:4]]
-    found = {finding.file: finding.message for finding in benchmark(check(data_set), "landmarks").findings}
-    assert found[boxes[0]].startswith("the box [900.0, 900.0, 990.0, 990.0] has no area inside the ")
-    assert "covers less than 2 pixels a side" in found[boxes[1]]
-    assert found[names[2]].endswith(" is labelled at (0, 0), the corner of the image")
-    assert " at (5000, 20) lies outside the " in found[names[3]]
-    assert len(found) == 4
+    messages = {finding.file: finding.message for finding in benchmark(check(data_set), "landmarks").findings}
+    assert messages[boxes[0]].startswith("the box [900.0, 900.0, 990.0, 990.0] has no area inside the ")
+    assert "covers less than 2 pixels a side" in messages[boxes[1]]
+    assert messages[names[2]].endswith(" is labelled at (0, 0), the corner of the image")
+    assert " at (5000, 20) lies outside the " in messages[names[3]]
+    assert len(messages) == 4
 
 
 @pytest.mark.parametrize("name", ["Stra\udcdfe.jpg", "Straße.jpg", "a\u00a0b.jpg", "衣\u3000服.jpg"])
@@ -281,8 +283,8 @@ def test_names_are_those_on_disk_to_the_letter(name: str, data_set: Path) -> Non
     (root / "Img/img/00000001.jpg").rename(root / "Img/img" / name)
     for path in root.rglob("*.txt"):
         path.write_bytes(path.read_bytes().replace(b"00000001.jpg", os.fsencode(name)))
-    found = benchmark(check(data_set), "landmarks")
-    assert found.ok, found.lines()
+    report = benchmark(check(data_set), "landmarks")
+    assert report.ok, report.lines()
     assert f"img/{name}" in deepfashion.read_landmarks(root).images
 
 
@@ -296,5 +298,5 @@ def test_a_byte_order_mark_is_no_part_of_a_file(data_set: Path) -> None:
 def test_what_is_no_plain_number_is_a_finding(number: str, data_set: Path) -> None:
     path = data_set / "landmarks/Anno/list_bbox.txt"
     rewrite(path, 0, lambda cells: [cells[0], number, *cells[2:]])
-    found = benchmark(check(data_set, images=False), "landmarks")
-    assert ["is not a whole number" in finding.message for finding in found.findings] == [True]
+    report = benchmark(check(data_set, images=False), "landmarks")
+    assert ["is not a whole number" in finding.message for finding in report.findings] == [True]

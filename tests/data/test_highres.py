@@ -1,4 +1,4 @@
-"""Labels that count pixels of small photos, on large ones."""
+"""Tests of scaling labels from small photos to large ones."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from fashion_infer.synthetic.dataset import write_dataset
 
 @pytest.fixture
 def in_shop(tmp_path: Path) -> Path:
-    """The partition, boxes and landmarks of two images, in pixels of 256 x 256; no photo."""
+    """The partition, boxes and landmarks of two images, in pixels of 256 x 256, without the photos."""
     names = [f"img/WOMEN/Tees/id_0000000{i}/01_1_front.jpg" for i in (1, 2)]
     points = "0 100 050  0 156 050  0 060 100  2 000 000  0 100 200  0 156 200"
     files = {
@@ -37,7 +37,7 @@ def save(folder: Path, name: str, size: tuple[int, int]) -> None:
 
 
 def test_in_shop_photos_were_shrunk_and_centred(in_shop: Path) -> None:
-    """A photo of 750 x 1101 became 174.4 x 256 within 256 x 256: its scale is 1101 / 256, and it has margins."""
+    """A photo of 750 x 1101 is 174.4 x 256 within 256 x 256: the scale is 1101 / 256, and there are margins."""
     save(in_shop / "Img/img_highres", "1", (750, 1101))
     save(in_shop / "Img/img_highres", "2", (512, 512))
     data = read_inshop(in_shop)
@@ -75,7 +75,7 @@ def test_a_photo_that_is_not_there_keeps_its_labels(in_shop: Path) -> None:
 
 
 def test_the_small_photo_says_what_its_labels_refer_to(tmp_path: Path) -> None:
-    """A rendered set of another size than DeepFashion's, its photos twice as large beside it."""
+    """A rendered set of another size than DeepFashion's, with photos of twice the size beside it."""
     write_dataset(tmp_path / "set", images=8, seed=3, size=96, jobs=1, progress=False)
     root = tmp_path / "set/category_attribute"
     small = read_category(root)

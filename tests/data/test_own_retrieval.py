@@ -1,4 +1,4 @@
-"""One's own photos and a CSV that says which item each shows."""
+"""Tests of the reader of a user's own retrieval data."""
 
 from pathlib import Path
 

@@ -32,10 +32,10 @@ def parquet(name: str, **columns: Any) -> str:
 
 
 def test_files_folders_patterns_and_addresses_in_their_order() -> None:
-    here = f"file://{Path.cwd()}/photos"
-    one = read_catalogue(["missing.jpg", "photos", "photos/[ab].*", here, "photos/a.png"])
+    url = f"file://{Path.cwd()}/photos"
+    one = read_catalogue(["missing.jpg", "photos", "photos/[ab].*", url, "photos/a.png"])
     local = ["missing.jpg", "photos/a.png", "photos/b.jpg", "photos/c.jpg"]
-    assert [item.path for item in every(one)] == [*local, f"{here}/a.png", f"{here}/b.jpg", f"{here}/c.jpg"]
+    assert [item.path for item in every(one)] == [*local, f"{url}/a.png", f"{url}/b.jpg", f"{url}/c.jpg"]
     assert all(item.id == item.path and item.columns == {} for item in every(one))
     assert (one.kinds, one.errors) == ({}, {})
 

@@ -181,12 +181,12 @@ def test_a_chunk_that_ends_its_actor_again_and_again_is_given_up(
 
 def actors_below(pid: int) -> set[int]:
     """The processes below one that are computing a chunk for it."""
-    found = set()
+    pids = set()
     for process in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.cmdline()[:1] == ["ray::_Actor.embed"]:
-                found.add(process.pid)
-    return found
+                pids.add(process.pid)
+    return pids
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A tiny set, a tiny network, and its exported file: judged by the same code."""
+"""Evaluation on small sets, of a small network and of its exported file."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def spec_of(data: FashionData) -> ModelSpec:
     return ModelSpec(
         arch="vgg16",
         image_size=SIZE,
-        categories=data.category_names or ("Tee",),  # a retrieval set names none
+        categories=data.category_names or ("Tee",),  # a retrieval set may have no categories
         attributes=data.attribute_names,
         attribute_groups=data.attribute_groups,
         embedding_dim=4,
@@ -49,7 +49,7 @@ def spec_of(data: FashionData) -> ModelSpec:
 
 
 def oracle(data: FashionData, spec: ModelSpec) -> Run:
-    """Knows the truth, in order, and says it by the model's names and in the crop's frame."""
+    """A network whose outputs are the labels of the rows in order, by the model's names and relative to the crop."""
     rows = iter(range(len(data)))
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ def test_the_truth_is_judged_right_whatever_the_order_of_the_models_names(data: 
 
 
 def test_landmarks_are_measured_in_shares_of_the_box_and_of_the_photo(data: FashionData) -> None:
-    """Off by a tenth of what was cut out: so much of the labelled box, and so much of the photo."""
+    """The predictions are off by a tenth of the crop, which is another share of the labelled box and of the photo."""
     exact = oracle(data, spec_of(data))
 
     def off(batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -109,10 +109,10 @@ def test_landmarks_are_measured_in_shares_of_the_box_and_of_the_photo(data: Fash
         of_box.append(0.1 * cut / (min(x2, picture.width) - max(x1, 0)))
         of_image.append(0.1 * cut / picture.width)
     visible = data.visibility == 0
-    for found, shares in ((evaluation.landmarks_box, of_box), (evaluation.landmarks_image, of_image)):
+    for error, shares in ((evaluation.landmarks_box, of_box), (evaluation.landmarks_image, of_image)):
         by_hand = [np.mean(np.array(shares)[visible[:, i]]) for i in range(8) if visible[:, i].any()]
-        assert found is not None
-        assert found.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
+        assert error is not None
+        assert error.mean == pytest.approx(np.mean(by_hand), rel=1e-4)
 
 
 def test_what_the_model_does_not_know_counts_as_a_miss(data: FashionData) -> None:
@@ -178,15 +178,15 @@ def test_retrieval_needs_no_common_attributes(root: Path, read: object, folder: 
     assert result.evaluation.retrieval is not None
     metrics = result.evaluation.retrieval.to_dict()
     assert metrics["retrieval_hit1"] == metrics["retrieval_map"] == 1
-    known = dict(zip(data.images, data.items.tolist(), strict=True))
+    item_of = dict(zip(data.images, data.items.tolist(), strict=True))
     assert result.ranks
     for query in result.ranks:
         images = sum(
-            known[name] == query["item"]
+            item_of[name] == query["item"]
             for name, split, domain in zip(data.images, data.splits, data.domains, strict=True)
             if (split == "gallery" if folder == "in_shop" else domain == 1)
         )
-        assert known[query["image"]] == query["item"]
+        assert item_of[query["image"]] == query["item"]
         assert query["ranks"] == list(range(1, images + 1))
     assert len({query["kind"] for query in result.ranks}) > 1
     json.dumps(result.to_dict())
@@ -257,20 +257,20 @@ def test_a_checkpoint_and_its_exported_file_are_judged_alike(
 
 
 def blind(batch: np.ndarray) -> dict[str, np.ndarray]:
-    """Sees nothing and says so."""
+    """A network whose outputs are all 0."""
     count = len(batch)
     shapes = {"category": (count, 50), "attributes": (count, 77), "landmarks": (count, 8, 2), "embedding": (count, 4)}
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 
 def test_every_benchmark_of_a_folder_is_judged(root: Path, data: FashionData) -> None:
-    found = judge_folder(blind, spec_of(data), root).judgements
-    assert {name: judgement.images for name, judgement in found.items()} == {
+    judged = judge_folder(blind, spec_of(data), root).judgements
+    assert {name: judgement.images for name, judgement in judged.items()} == {
         "category": 8, "consumer_to_shop": 8, "in_shop": 6, "landmarks": 8,
     }  # fmt: skip
-    assert found["in_shop"].evaluation.retrieval is not None
-    assert found["consumer_to_shop"].evaluation.retrieval is not None
-    assert all(judgement.published == {} for judgement in found.values()), "these are not the paper's data"
+    assert judged["in_shop"].evaluation.retrieval is not None
+    assert judged["consumer_to_shop"].evaluation.retrieval is not None
+    assert all(judgement.published == {} for judgement in judged.values()), "these are not the paper's data"
 
 
 def test_one_benchmark_and_another_split(root: Path, data: FashionData) -> None:
@@ -319,21 +319,21 @@ def test_a_benchmark_that_cannot_be_judged_stops_no_other(root: Path, data: Fash
     shutil.copytree(root, tmp_path / "set")
     shutil.rmtree(tmp_path / "set/in_shop/Img")
     (tmp_path / "set/landmarks/Anno/list_landmarks.txt").write_text("no count\n")
-    found = judge_folder(blind, spec_of(data), tmp_path / "set")
-    assert set(found.judgements) == {"category", "consumer_to_shop"}
-    assert set(found.failed) == {"in_shop", "landmarks"}
-    assert "no image of the set can be read" in found.failed["in_shop"]
-    assert "the number of rows expected" in found.failed["landmarks"]
-    told = json.loads(json.dumps(found.to_dict()))
-    assert told["landmarks"] == {"error": found.failed["landmarks"]}
-    assert told["category"]["images"] == 8
+    judged = judge_folder(blind, spec_of(data), tmp_path / "set")
+    assert set(judged.judgements) == {"category", "consumer_to_shop"}
+    assert set(judged.failed) == {"in_shop", "landmarks"}
+    assert "no image of the set can be read" in judged.failed["in_shop"]
+    assert "the number of rows expected" in judged.failed["landmarks"]
+    report = json.loads(json.dumps(judged.to_dict()))
+    assert report["landmarks"] == {"error": judged.failed["landmarks"]}
+    assert report["category"]["images"] == 8
 
 
 def test_two_folders_of_the_same_benchmark_are_both_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
     for name in ("one", "two"):
         shutil.copytree(root / "category_attribute", tmp_path / name)
-    found = judge_folder(blind, spec_of(data), tmp_path)
-    assert set(found.judgements) == {"category in one", "category in two"}
+    judged = judge_folder(blind, spec_of(data), tmp_path)
+    assert set(judged.judgements) == {"category in one", "category in two"}
 
 
 def test_consumers_are_looked_up_in_the_gallery_that_was_asked_for(root: Path, data: FashionData) -> None:
@@ -348,12 +348,12 @@ def test_consumers_are_looked_up_in_the_gallery_that_was_asked_for(root: Path, d
     spec = spec_of(data)
     sizes = {}
     for gallery in ("test", "val+test"):
-        found = judge_folder(blind, spec, root / "consumer_to_shop", gallery=gallery).judgements["consumer_to_shop"]
-        retrieval = found.evaluation.retrieval
+        judged = judge_folder(blind, spec, root / "consumer_to_shop", gallery=gallery).judgements["consumer_to_shop"]
+        retrieval = judged.evaluation.retrieval
         assert retrieval is not None
         sizes[gallery] = (len(retrieval.ranks), retrieval.gallery_size)
-        assert found.evaluation.landmarks_box is not None
-        assert found.evaluation.landmarks_box.counts.sum() == (test.visibility == 0).sum()
+        assert judged.evaluation.landmarks_box is not None
+        assert judged.evaluation.landmarks_box.counts.sum() == (test.visibility == 0).sum()
     assert sizes["test"] == (4, 4)
     assert sizes["val+test"] == (4, 4 + int(shops_of_val.sum()))
 
@@ -365,19 +365,19 @@ def test_the_published_row_is_of_the_gallery_of_2016(
     counts = benchmarks.count(folder, "consumer_to_shop", read_consumer_to_shop(folder))
     monkeypatch.setitem(benchmarks.OFFICIAL, "consumer_to_shop", counts)
     for gallery, published in (("test", PUBLISHED["consumer_to_shop"]), ("val+test", {})):
-        found = judge_folder(blind, spec_of(data), folder, gallery=gallery)
-        assert found.judgements["consumer_to_shop"].published == published
+        judged = judge_folder(blind, spec_of(data), folder, gallery=gallery)
+        assert judged.judgements["consumer_to_shop"].published == published
 
 
 def test_without_boxes_and_landmarks_whole_photos_are_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
     shutil.copytree(root / "in_shop", tmp_path / "set")
     shutil.rmtree(tmp_path / "set/Anno")
-    found = judge_folder(blind, spec_of(data), tmp_path / "set").judgements["in_shop"]
-    assert found.evaluation.landmarks_box is None
-    assert found.evaluation.attributes is None
-    assert found.evaluation.retrieval is not None
-    assert len(found.missing) == 4
-    assert dict(found.remarks())["things are missing"] == list(found.missing)
+    judged = judge_folder(blind, spec_of(data), tmp_path / "set").judgements["in_shop"]
+    assert judged.evaluation.landmarks_box is None
+    assert judged.evaluation.attributes is None
+    assert judged.evaluation.retrieval is not None
+    assert len(judged.missing) == 4
+    assert dict(judged.remarks())["things are missing"] == list(judged.missing)
 
 
 def test_the_box_is_the_photo_where_there_is_none(data: FashionData) -> None:
@@ -401,7 +401,7 @@ def test_the_box_is_the_photo_where_there_is_none(data: FashionData) -> None:
 
 
 def test_own_retrieval_data_is_judged(root: Path, data: FashionData, tmp_path: Path) -> None:
-    """Categories that the model does not know are by the way, as attributes of other retrieval sets are."""
+    """A retrieval set may have categories that the model lacks, as it may have such attributes."""
     shops = read_inshop(root / "in_shop").split("query", "gallery")
     rows = [
         f"{name},{item},{split},Gown" for name, item, split in zip(shops.images, shops.items, shops.splits, strict=True)

@@ -134,12 +134,12 @@ ATTRIBUTES = np.array([[1, -1, 1, 1, 0], [0, 1, -1, -1, 1]], np.int8)
 
 
 def test_attribute_recall_by_hand() -> None:
-    # Positives: texture 0 and 2 (first image), 1 (second); shape 3 (first), 4 (second).
+    # Positives: texture 0 and 2 in the first image, 1 in the second; shape 3 in the first, 4 in the second.
     recall = attribute_recall(SCORES, ATTRIBUTES, GROUPS, ks=(1, 2, 3))
     assert list(recall) == ["texture", "shape", "all"]
     assert recall["texture"] == {1: pytest.approx(1 / 3), 2: pytest.approx(2 / 3), 3: 1}
     assert recall["shape"] == {1: 1, 2: 1, 3: 1}
-    # All five together: 0 and 4 come first of their images, 3 is third, 1 is fourth, 2 is last.
+    # Ranked among all five: 0 and 4 are first in their images, 3 is third, 1 is fourth, 2 is last.
     assert recall["all"] == {1: 2 / 5, 2: 2 / 5, 3: 3 / 5}
 
 
@@ -192,7 +192,8 @@ def test_attribute_recall_agrees_with_torchmetrics() -> None:
             retrieval_recall(torch.from_numpy(s), torch.from_numpy(p), top_k=k).item()
             for s, p in zip(scores, positive, strict=True)
         ]
-        assert ours == pytest.approx(np.average(shares, weights=positive.sum(axis=1)))  # theirs is per image
+        # torchmetrics computes a share for each image; weighted by the positives, they give the share of all positives
+        assert ours == pytest.approx(np.average(shares, weights=positive.sum(axis=1)))
 
 
 def worst_recall(scores: np.ndarray, positive: np.ndarray, k: int) -> int:
@@ -305,17 +306,17 @@ UNIT = np.ones((1, 2))
 
 
 def landmark_error(predicted: np.ndarray, true: np.ndarray, codes: np.ndarray) -> LandmarkError:
-    """In boxes of 1 x 1."""
+    """Measure in boxes of 1 x 1."""
     return landmark_error_box(predicted, true, codes, np.repeat(UNIT, len(predicted), 0))
 
 
 def pdl_curve(predicted: np.ndarray, true: np.ndarray, codes: np.ndarray, distances: Any = range(101)) -> np.ndarray:
-    """In boxes of 1 x 1."""
+    """Measure in boxes of 1 x 1."""
     return pdl_box(predicted, true, codes, np.repeat(UNIT, len(predicted), 0), distances)
 
 
 def test_one_point_in_each_unit() -> None:
-    """A photo of 300 x 300, a box of 160 x 194 in it, a point off by a tenth of the box in either direction."""
+    """The photo has 300 x 300 pixels, its box 160 x 194; the point is off by a tenth of the box in x and in y."""
     true, predicted = points(100, 100), points(116, 119.4)
     image, box, codes = np.array([[300, 300]]), np.array([[160, 194]]), visibility(0)
     assert landmark_error_image(predicted, true, codes, image).mean == pytest.approx(0.0838, abs=5e-5)
@@ -355,7 +356,9 @@ def test_landmark_error_by_hand() -> None:
     error = landmark_error(predicted, true, codes)
     np.testing.assert_array_equal(error.counts, [2, 0, 0, 1, 0, 0, 0, 1])
     np.testing.assert_allclose(error.per_landmark, [0.3, NAN, NAN, 0, NAN, NAN, NAN, 0.1], atol=1e-7)
-    assert error.mean == pytest.approx((0.3 + 0 + 0.1) / 3, abs=1e-7)  # of landmarks, not of the four points
+    assert error.mean == pytest.approx(
+        (0.3 + 0 + 0.1) / 3, abs=1e-7
+    )  # the mean of the landmarks' means, not of the four points
 
 
 @pytest.mark.parametrize("code", [OCCLUDED, TRUNCATED, ABSENT, UNLABELLED])
@@ -395,7 +398,7 @@ def test_float16_landmarks_are_measured_in_full_precision() -> None:
 
 def test_pdl_by_hand() -> None:
     true, predicted = points(), points()
-    predicted[0, 0, 0] += 35 / 512  # at the very distance
+    predicted[0, 0, 0] += 35 / 512  # exactly at the distance
     predicted[0, 1, 1] += 36 / 512
     predicted[0, 2] += [3 / 512, 4 / 512]  # 5 pixels
     assert pdl_curve(predicted, true, visibility(0, 1, 2, 3), [0, 4, 5, 35, 36, 1000]).tolist() == [

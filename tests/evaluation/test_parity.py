@@ -52,13 +52,13 @@ def test_a_large_difference_or_a_nan_fails_and_names_the_output(name: str, by: f
 
 
 def moved(images: int, by: float) -> tuple[Outputs, Outputs]:
-    """Landmarks on a border between two cells, and the same a hair to its left; what is pooled there differs a lot."""
-    there, here = outputs(), outputs()
-    for arrays in (there, here):
+    """Landmarks on a border between two cells, and some moved a little to the left, with quite another embedding."""
+    expected, exported = outputs(), outputs()
+    for arrays in (expected, exported):
         arrays["landmarks"] = np.full((4, 8, 2), 0.5, np.float32)
-    here["landmarks"][:images] -= np.float32(by)
-    here["embedding"][:images] += 1
-    return here, there
+    exported["landmarks"][:images] -= np.float32(by)
+    exported["embedding"][:images] += 1
+    return exported, expected
 
 
 def test_pictures_that_pool_from_other_cells_are_left_out_behind_the_pooling() -> None:
@@ -74,10 +74,10 @@ def test_too_few_pictures_with_the_same_cells_fail() -> None:
 
 
 def test_a_gate_that_differs_counts_as_another_cell() -> None:
-    here, there = outputs(), outputs()
-    here["visibility"][0, 0] = [0.50001, 0.4, 0.09999]
-    there["visibility"][0, 0] = [0.49999, 0.4, 0.10001]
-    assert compare(here, there, SIZE).same_cells == 0.75
+    exported, expected = outputs(), outputs()
+    exported["visibility"][0, 0] = [0.50001, 0.4, 0.09999]
+    expected["visibility"][0, 0] = [0.49999, 0.4, 0.10001]
+    assert compare(exported, expected, SIZE).same_cells == 0.75
 
 
 def test_a_real_file_is_compared(onnx_model: Path) -> None:

@@ -21,7 +21,7 @@ def visibility(*slots: int) -> np.ndarray:
     return codes
 
 
-# of each image one of four textures, and one of three sleeves
+# each image has one of four textures and one of three sleeves
 CHOICES = np.array([[1, -1, -1, -1, 1, -1, -1], [-1, 1, -1, -1, -1, 1, -1], [-1, -1, 1, -1, -1, -1, 1]], np.int8)
 LABELS = Labels(
     categories=np.array([0, 1, -1]),
@@ -145,8 +145,8 @@ def test_to_dict_turns_a_group_without_positives_into_none() -> None:
 
 def test_retrieval_is_broken_down_by_kind_and_follows_from_the_ranks() -> None:
     ranks = [np.array(own) for own in ([1, 4], [2], [], [12])]
-    found = Retrieval(np.arange(4), np.array(["Dress", "Tee", "Tee", "Dress"]), ranks, gallery_size=15)
-    metrics = found.to_dict()
+    retrieval = Retrieval(np.arange(4), np.array(["Dress", "Tee", "Tee", "Dress"]), ranks, gallery_size=15)
+    metrics = retrieval.to_dict()
     assert metrics["retrieval_hit1"] == 1 / 4
     assert metrics["retrieval_hit5"] == metrics["retrieval_hit10"] == 2 / 4
     assert "retrieval_hit20" not in metrics, "there are 15"
@@ -155,7 +155,7 @@ def test_retrieval_is_broken_down_by_kind_and_follows_from_the_ranks() -> None:
         "Dress": {"queries": 2, "hit1": 0.5, "hit5": 0.5, "hit10": 0.5, "map": pytest.approx((0.75 + 1 / 12) / 2)},
         "Tee": {"queries": 2, "hit1": 0, "hit5": 0.5, "hit10": 0.5, "map": 0.25},
     }
-    alike = replace(found, kinds=np.array(["Dress"] * 4))
+    alike = replace(retrieval, kinds=np.array(["Dress"] * 4))
     assert "retrieval_by_kind" not in alike.to_dict()
 
 

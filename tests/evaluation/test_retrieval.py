@@ -121,7 +121,7 @@ def test_retrieval_is_exact_with_ties_blind_to_order_and_grows_with_k(
     )
     squares = np.square(queries[:, None] - gallery).sum(axis=2)
     ranks = [
-        np.lexsort((items == item, row)).tolist()  # by distance, and of equal ones the wrong first
+        np.lexsort((items == item, row)).tolist()  # by distance; of equal ones the wrong ones first
         for row, item, items in zip(squares, query_items, [gallery_items] * 6, strict=True)
     ]
     for k, share in accuracy.items():
@@ -156,7 +156,7 @@ def test_memory_stays_bounded() -> None:
 
 
 def test_a_narrow_cone_loses_nothing() -> None:
-    """Embeddings of which any two have a cosine of 0.9999, in float32: ranked as their differences are in float64."""
+    """Float32 embeddings with a cosine of 0.9999 to each other are ranked in the same order as in float64."""
     rng = random(4)
     items = np.repeat(np.arange(100), 4)
     offsets = rng.normal(size=(100, 32))[items] + 1.2 * rng.normal(size=(400, 32))

@@ -1,4 +1,4 @@
-"""Changed views of rendered photos, found again by embeddings that are known."""
+"""Tests of the changed views, with embeddings that are computed from the pixels."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ NAMES = tuple(f"{index:02}.png" for index in range(12))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures, each of one colour of its own with a darker square."""
+    """A folder of twelve pictures, each in a colour of its own with a darker square."""
     folder = tmp_path_factory.mktemp("views")
     colours = np.random.default_rng(1).integers(60, 250, (len(NAMES), 3))
     for name, colour in zip(NAMES, colours, strict=True):
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pixels_as_embedding(batch: np.ndarray) -> dict[str, np.ndarray]:
-    """Unit length, without the mean brightness."""
+    """The pixels minus their mean, scaled to length 1."""
     flat = batch.reshape(len(batch), -1).astype(np.float32) / 255
     flat -= flat.mean(1, keepdims=True)
     return {"embedding": flat / np.linalg.norm(flat, axis=1, keepdims=True)}
@@ -78,9 +78,9 @@ def test_some_photos_are_looked_up_among_all(folder: Path) -> None:
     )
     assert (result.photos, result.queries) == (12, 3)
     assert result.neighbours == 1
-    told = json.loads(json.dumps(result.to_dict()))
+    report = json.loads(json.dumps(result.to_dict()))
     names = ["views_recall1", "views_recall10", "unlike_views_recall1", "unlike_views_recall10"]
-    assert list(told) == ["photos", "queries", *names, "neighbours_same_category", "skipped"]
+    assert list(report) == ["photos", "queries", *names, "neighbours_same_category", "skipped"]
     assert [name for name, _ in judge_views(blind, SPEC, folder, NAMES).rows()] == names
 
 
@@ -164,13 +164,13 @@ def test_an_exported_model_is_judged(folder: Path, onnx_model: Path) -> None:
 
 def test_the_benchmarks_of_a_folder(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", images=24, seed=5, size=64, jobs=1, progress=False)
-    found = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set")
-    counts = {name: (judged.queries, judged.photos) for name, judged in found.judgements.items()}
+    judged = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set")
+    counts = {name: (result.queries, result.photos) for name, result in judged.judgements.items()}
     assert counts == {"category": (4, 24), "consumer_to_shop": (4, 24), "in_shop": (2, 12), "landmarks": (4, 24)}
-    assert 0 <= found.judgements["category"].neighbours <= 1
-    assert 0 <= found.judgements["in_shop"].neighbours <= 1, "by the folders of the items"
-    assert np.isnan(found.judgements["landmarks"].neighbours)
-    assert found.failed == {}
+    assert 0 <= judged.judgements["category"].neighbours <= 1
+    assert 0 <= judged.judgements["in_shop"].neighbours <= 1, "by the folders of the items"
+    assert np.isnan(judged.judgements["landmarks"].neighbours)
+    assert judged.failed == {}
     other = judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", benchmark="category", split="train")
     assert [judged.queries for judged in other.judgements.values()] == [16]
     with pytest.raises(DataError, match="no images in split 'dev'"):

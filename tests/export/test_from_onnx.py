@@ -57,8 +57,8 @@ def assert_same_outputs(network: FashionNet, temperature: float, path: Path) -> 
     images = pictures(network.arch.image_size)
     expected = OnnxRuntimeBackend(path).run(images)
     with torch.inference_mode():
-        found = Deployed(network, temperature).eval()(torch.from_numpy(images))
-    for name, tensor in zip(OUTPUT_NAMES, found, strict=True):
+        tensors = Deployed(network, temperature).eval()(torch.from_numpy(images))
+    for name, tensor in zip(OUTPUT_NAMES, tensors, strict=True):
         np.testing.assert_allclose(tensor.numpy(), expected[name], atol=2e-4, err_msg=name)
 
 
@@ -138,8 +138,8 @@ def test_the_built_in_model_comes_back() -> None:
     images = np.stack([crop(read_image(render(1, i).image), None, spec.image_size).pixels for i in range(4)])
     expected = OnnxRuntimeBackend(path).run(images)
     with torch.inference_mode():
-        found = Deployed(network, spec.temperature).eval()(torch.from_numpy(images))
-    for name, tensor in zip(OUTPUT_NAMES, found, strict=True):
+        tensors = Deployed(network, spec.temperature).eval()(torch.from_numpy(images))
+    for name, tensor in zip(OUTPUT_NAMES, tensors, strict=True):
         np.testing.assert_allclose(tensor.numpy(), expected[name], atol=2e-4, err_msg=name)
 
 

@@ -61,21 +61,21 @@ def test_nothing_of_the_exporting_machine_is_in_the_file(onnx_model: Path) -> No
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_any_batch_size(onnx_model: Path, checkpoint: Path, count: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    found = ort.InferenceSession(onnx_model, providers=["CPUExecutionProvider"]).run(None, {"images": images})
+    outputs = ort.InferenceSession(onnx_model, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     network, spec = load_checkpoint(checkpoint)
-    assert [tuple(a.shape) for a in found] == [(count, *shape) for shape in spec.output_shapes().values()]
+    assert [tuple(a.shape) for a in outputs] == [(count, *shape) for shape in spec.output_shapes().values()]
     if count:
         with torch.inference_mode():
             expected = Deployed(network, spec.temperature).eval()(torch.from_numpy(images))
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(outputs, expected, strict=True):
             np.testing.assert_allclose(a, b.numpy(), atol=1e-5)
 
 
 def test_onnx_reference_runs_the_file_too(onnx_model: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    found = onnx.reference.ReferenceEvaluator(onnx.load(onnx_model)).run(None, {"images": images})
+    outputs = onnx.reference.ReferenceEvaluator(onnx.load(onnx_model)).run(None, {"images": images})
     expected = ort.InferenceSession(onnx_model, providers=["CPUExecutionProvider"]).run(None, {"images": images})
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 

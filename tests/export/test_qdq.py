@@ -37,7 +37,7 @@ def light(light_model: Path, images: np.ndarray) -> Calibrated:
 def run(
     model: ModelProto, images: np.ndarray, optimised: Path | None = None, exact: bool = False
 ) -> dict[str, np.ndarray]:
-    """In ONNX Runtime as anyone would start it; as the file says, operator by operator, without `optimised`."""
+    """Run a model in ONNX Runtime: with its usual optimisation, saved as `optimised`, or without if that is None."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
@@ -107,10 +107,10 @@ def test_a_cpu_runs_every_layer_in_8_bits(
     layers = layers_of(fp32.graph)
     result = to_int8(fp32, ranges, layers, "cpu")
     kinds = Counter(node.op_type for node in products(fp32) if node.name in layers)
-    found = fused(result, images, tmp_path)
-    assert (found["QLinearConv"], found["QGemm"]) == (kinds["Conv"], kinds["Gemm"])
-    assert found["Conv"] + found["FusedConv"] == len(products(fp32)) - len(layers)
-    assert found["Gemm"] + found["FusedGemm"] + found["MaxPool"] == 0
+    operators = fused(result, images, tmp_path)
+    assert (operators["QLinearConv"], operators["QGemm"]) == (kinds["Conv"], kinds["Gemm"])
+    assert operators["Conv"] + operators["FusedConv"] == len(products(fp32)) - len(layers)
+    assert operators["Gemm"] + operators["FusedGemm"] + operators["MaxPool"] == 0
     assert {zero.dtype for _, _, zero in quantizers(result)} == {np.dtype(t) for t in ("uint8", "int8", "int32")}
 
 
@@ -206,13 +206,14 @@ def test_layers_left_in_float_stay_in_float(
     onnx.checker.check_model(result, full_check=True)
     weights = {tensor.name: tensor.data_type for tensor in result.graph.initializer}
     assert [node.name for node in products(result) if node.input[1] in weights] == [*in_float, *left_out(model)]
-    found = run(result, images, tmp_path / "optimised.onnx", exact=target == "tensorrt")  # as TensorRT's products are
-    said = run(result, images)
+    # TensorRT's products are exact
+    optimised = run(result, images, tmp_path / "optimised.onnx", exact=target == "tensorrt")
+    plain = run(result, images)
     if target == "cpu":
         kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
         assert kinds["Conv"] + kinds["FusedConv"] == len(in_float) + len(left_out(model))
     for name in OUTPUT_NAMES:
-        assert np.abs(found[name] - said[name]).mean() < 0.02
+        assert np.abs(optimised[name] - plain[name]).mean() < 0.02
 
 
 def left_out(model: ModelProto) -> list[str]:

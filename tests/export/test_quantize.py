@@ -110,18 +110,18 @@ def outputs(count: int = 2) -> dict[str, np.ndarray]:
     ],
 )
 def test_a_difference_by_hand(name: str, row: object, expected: float) -> None:
-    found = outputs()
-    found[name][0] = row
-    apart = differences(found, outputs())
+    changed = outputs()
+    changed[name][0] = row
+    apart = differences(changed, outputs())
     assert apart.pop(name) == pytest.approx(expected, rel=1e-5)
     assert set(apart.values()) == {0}
 
 
 @pytest.mark.parametrize("name", list(LIMITS))
 def test_nan_is_a_difference(name: str) -> None:
-    found = outputs()
-    found[name][1, 0] = np.nan
-    assert differences(found, outputs())[name] == np.inf
+    changed = outputs()
+    changed[name][1, 0] = np.nan
+    assert differences(changed, outputs())[name] == np.inf
 
 
 def test_a_model_without_attributes() -> None:

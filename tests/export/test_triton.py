@@ -128,9 +128,9 @@ def test_engines_are_models_of_their_own(net: Path, tmp_path: Path) -> None:
     assert [warm.batch_size for warm in config.model_warmup] == [1, 64]
     assert list(config.input) == list(config_of(first).input)
     assert list(config.output) == list(config_of(first).output)
-    said = (second / "config.pbtxt").read_text().splitlines()[0]
+    first_line = (second / "config.pbtxt").read_text().splitlines()[0]
     requirement = "the server must have the same TensorRT and compute capability"
-    assert said == f"# fp16, TensorRT 11.4.1, compute capability 9.0: {requirement}"
+    assert first_line == f"# fp16, TensorRT 11.4.1, compute capability 9.0: {requirement}"
 
 
 def test_writing_again_replaces_and_leaves_others_alone(net: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rendered garments: the same each time, labels that are true of the pixels, and files that the readers read back."""
+"""Tests of the rendered garments: pictures depend only on the seed, labels are true, and the readers read the files."""
 
 import hashlib
 from dataclasses import replace
@@ -118,7 +118,7 @@ def test_left_is_the_viewers_left(garments: list[Garment]) -> None:
 
 
 def test_visible_landmarks_lie_on_the_garment() -> None:
-    """On a plain ground, the pixels around a visible landmark differ from the ground's grey ramp."""
+    """On a plain background, the pixels around a visible landmark differ from the background's grey."""
     for index in range(0, 4 * len(designs.CUTS), 4):
         garment = render(13, index, size=128)
         ramp = garment.image[:, :2].mean(axis=(1, 2))
@@ -152,9 +152,9 @@ def test_sleeves_behind_the_back_are_occluded_and_hair_hides_collars() -> None:
     [
         ("Jeans", "Tee", False, [4, 5]),  # the top hangs over the waist
         ("Jeans", "Tee", True, []),
-        ("Tee", "Jeans", True, [6, 7]),  # the hem is in the trousers
+        ("Tee", "Jeans", True, [6, 7]),  # the hem is tucked into the trousers
         ("Tee", "Jeans", False, []),
-        ("Bomber", "Jeans", True, []),  # nobody tucks a jacket in
+        ("Bomber", "Jeans", True, []),  # a jacket is never tucked in
     ],
 )
 def test_of_two_garments_the_outer_one_hides_the_other(
@@ -248,7 +248,7 @@ def test_attributes_are_consistent(seed: int, category: str) -> None:
 
 
 def test_pixels_of_a_local_detail_lie_near_its_landmarks() -> None:
-    """The same garment with and without a trimmed cuff differs near the cuffs and nowhere else."""
+    """A garment with a trimmed cuff differs from the same one without near the cuffs only."""
     plain = replace(designs.draw_design(np.random.default_rng(4), "Tee"), cuff_trim="none", style="none")
     trimmed = replace(plain, cuff_trim="contrast")
     camera = np.array([[150.0, 0, 64], [0, 150.0, 20], [0, 0, 1]])
@@ -339,7 +339,7 @@ def test_files_do_not_depend_on_the_number_of_processes(data_set: Path, tmp_path
 
 
 def test_an_item_cut_short(tmp_path: Path) -> None:
-    """Five images: the second item has one shop view and nothing else."""
+    """Of five images, the second item has only one shop view."""
     write_dataset(tmp_path / "set", images=5, seed=0, size=64, progress=False)
     assert len(read_category(tmp_path / "set/category_attribute")) == 5
     data = read_inshop(tmp_path / "set/in_shop")

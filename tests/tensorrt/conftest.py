@@ -1,4 +1,4 @@
-"""The stand-in of stand_in.py and stand_in_engine.py in place of CUDA, for the tests of the order of its calls."""
+"""A fixture that puts the stand-in of stand_in.py and stand_in_engine.py in place of CUDA."""
 
 import gc
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 
 
 def _module(name: str) -> ModuleType:
-    """A module that lies beside this file: the tests are no package that it could be imported from."""
+    """Load a module from the folder of this file, which is not a package."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None
@@ -35,9 +35,9 @@ def stand_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     spec = ModelSpec("vgg16", 8, ("a", "b", "c"), ("x",), ("part",), 5, True, "")
     profiles = ((1, 1, 4), (5, 32, 32))
     parts, engines = _module("stand_in"), _module("stand_in_engine")
-    known = parts.StandIn(rt)
+    cuda_stand_in = parts.StandIn(rt)
     loaded = engines.LoadedEngine(
-        known, spec, profiles, engines.RtxContext if request.param == "rtx" else engines.Context
+        cuda_stand_in, spec, profiles, engines.RtxContext if request.param == "rtx" else engines.Context
     )
     trt = engines.TensorRT(real_trt, loaded)
     plan = tmp_path / "net.plan"
@@ -60,11 +60,11 @@ def stand_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         ).to_json()
     )
     properties = SimpleNamespace(name=b"Stand-in", major=8, minor=9, totalGlobalMem=1 << 30)
-    monkeypatch.setattr(cuda, "rt", parts.Runtime(known, properties))
-    monkeypatch.setattr(cuda, "cu", parts.Driver(known))
+    monkeypatch.setattr(cuda, "rt", parts.Runtime(cuda_stand_in, properties))
+    monkeypatch.setattr(cuda, "cu", parts.Driver(cuda_stand_in))
     monkeypatch.setattr(engine, "load_tensorrt", lambda flavour, *_: (flavour, trt))
-    monkeypatch.setattr(gc, "collect", lambda: 0)  # it takes long among all that tests have loaded
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow, since the tests have loaded many objects
     cuda._primary_context.cache_clear()
-    known.plan, known.spec, known.trt = plan, spec, trt  # type: ignore[attr-defined]
-    yield known
+    cuda_stand_in.plan, cuda_stand_in.spec, cuda_stand_in.trt = plan, spec, trt  # type: ignore[attr-defined]
+    yield cuda_stand_in
     cuda._primary_context.cache_clear()

@@ -1,8 +1,8 @@
 """A stand-in for the CUDA runtime and driver and for TensorRT's engine that records calls and checks their order.
 
-It checks rules, not results: those that the documents of CUDA 13 and TensorRT state for the calls that
-`fashion_infer.tensorrt` makes. It says nothing about what a GPU computes, nor how fast. Work is put off until somebody
-waits for it, as on a GPU, so that whoever reads or overwrites a buffer too early gets the wrong pictures.
+It checks rules, not results: the rules that the documentation of CUDA 13 and TensorRT states for the calls of
+`fashion_infer.tensorrt`. It tells nothing about what a GPU computes, or how fast. As on a GPU, work is only done when a
+call waits for it, so code that reads or overwrites a buffer too early gets the wrong images.
 """
 
 import ctypes
@@ -32,18 +32,18 @@ class Stream:
     def __init__(self) -> None:
         self.pending: list[Op] = []
         self.captured: list[Op] | None = None  # while it captures
-        self.thread = 0  # that began the capture
+        self.thread = 0  # identifier of the thread that began the capture
         self.broken = False
-        self.sources: set[int] = set()  # whose work is captured
+        self.sources: set[int] = set()  # identities of the contexts whose work is captured
 
 
 class StandIn:
     """CUDA and TensorRT for one test.
 
     Attributes:
-        violations: of rules, in words.
+        violations: a sentence for each broken rule.
         calls: names of the calls that may fail, in order.
-        fail: what those calls answer in place of success, by number.
+        fail: {number of the call: error code that it returns instead of success}.
     """
 
     def __init__(self, rt: Any) -> None:
@@ -55,14 +55,14 @@ class StandIn:
         self.sticky: Any = None
         self.lock = threading.RLock()
         self.local = threading.local()
-        self.handles: dict[int, Any] = {}  # alive, by number
+        self.handles: dict[int, Any] = {}  # the objects that exist, by number
         self.ever: set[int] = set()
         self.numbers = itertools.count(1000)
         self.memory: dict[str, list[Memory]] = {"device": [], "pinned": []}
         self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
         self.breaks_captures = 0  # how many captures another thread will spoil
 
-    # what CUDA keeps for a thread
+    # CUDA keeps these two for each thread
     @property
     def stack(self) -> list[int]:
         if not hasattr(self.local, "stack"):
@@ -77,7 +77,7 @@ class StandIn:
         self.violations.append(text)
 
     def call(self, name: str, work: Callable[[], Any], *, captured: bool = False) -> tuple[Any, ...]:
-        """A call of CUDA that may fail: the rules that all have, then its own work."""
+        """Make a call of CUDA that may fail: check the rules of all calls, then do its work."""
         with self.lock:
             number = len(self.calls)
             self.calls.append(name)
@@ -100,18 +100,18 @@ class StandIn:
             self.local.last_error = code
             return code, None
 
-    def new(self, thing: Any) -> int:
+    def new(self, value: Any) -> int:
         number = next(self.numbers)
-        self.handles[number] = thing
+        self.handles[number] = value
         self.ever.add(number)
         return number
 
     def get(self, handle: Any, kind: type) -> Any:
-        thing = self.handles.get(int(handle))
-        if not isinstance(thing, kind):
+        value = self.handles.get(int(handle))
+        if not isinstance(value, kind):
             self.breach(f"{kind.__name__} {int(handle)} is used {'after its end' if int(handle) in self.ever else ''}")
             return kind() if kind is Stream else None
-        return thing
+        return value
 
     def destroy(self, handle: Any, kind: type) -> None:
         if self.get(handle, kind) is not None:
@@ -139,27 +139,27 @@ class StandIn:
         self.memory[kind].remove(alive[0])
 
     def put(self, stream: Any, op: Op, context: int | None = None) -> None:
-        found: Stream = self.get(stream, Stream)
-        if found.captured is None:
-            found.pending.append(op)
+        target: Stream = self.get(stream, Stream)
+        if target.captured is None:
+            target.pending.append(op)
         else:
-            found.captured.append(op)
+            target.captured.append(op)
             if context is not None:
-                found.sources.add(context)
+                target.sources.add(context)
 
     def finish(self, stream: Any) -> None:
-        found: Stream = self.get(stream, Stream)
-        if found.captured is not None:
+        target: Stream = self.get(stream, Stream)
+        if target.captured is not None:
             self.breach("a stream is waited for while it captures")
-        for op in found.pending:
+        for op in target.pending:
             op()
-        found.pending.clear()
+        target.pending.clear()
 
     @property
     def left(self) -> list[str]:
-        """What nobody freed."""
+        """The kinds of the objects and memory that were not freed."""
         memory = [kind for kind, alive in self.memory.items() for _ in alive]
-        return [type(thing).__name__ for thing in self.handles.values()] + memory
+        return [type(value).__name__ for value in self.handles.values()] + memory
 
 
 class Runtime:
@@ -238,27 +238,27 @@ class Runtime:
 
     def cudaStreamBeginCapture(self, stream: Any, mode: Any) -> Any:
         def begin() -> None:
-            found = self._cuda.get(stream, Stream)
-            if found.captured is not None or found.pending:
+            target = self._cuda.get(stream, Stream)
+            if target.captured is not None or target.pending:
                 self._cuda.breach("a capture begins in a stream that captures or works")
             if mode != self._cuda.real.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal:
                 self._cuda.breach("a capture that other threads' allocations break")
-            found.captured, found.thread, found.sources = [], threading.get_ident(), set()
-            found.broken = self._cuda.breaks_captures > 0
-            self._cuda.breaks_captures -= found.broken
+            target.captured, target.thread, target.sources = [], threading.get_ident(), set()
+            target.broken = self._cuda.breaks_captures > 0
+            self._cuda.breaks_captures -= target.broken
 
         return self._cuda.call("cudaStreamBeginCapture", begin)
 
     def cudaStreamEndCapture(self, stream: Any) -> Any:
         def end() -> int:
-            found = self._cuda.get(stream, Stream)
-            if found.captured is None or found.thread != threading.get_ident():
+            target = self._cuda.get(stream, Stream)
+            if target.captured is None or target.thread != threading.get_ident():
                 self._cuda.breach("a capture ends that did not begin, or in another thread")
-            return self._cuda.new(SimpleNamespace(graph=found.captured or [], contexts=found.sources))
+            return self._cuda.new(SimpleNamespace(graph=target.captured or [], contexts=target.sources))
 
-        found = self._cuda.get(stream, Stream)
+        target = self._cuda.get(stream, Stream)
         result = self._cuda.call("cudaStreamEndCapture", end, captured=True)
-        broken, found.captured, found.broken = found.broken, None, False
+        broken, target.captured, target.broken = target.broken, None, False
         if broken:
             if result[0] == self._cuda.codes.cudaSuccess:
                 self._cuda.handles.pop(result[1])
@@ -268,8 +268,8 @@ class Runtime:
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> Any:
         def instantiate() -> int:
-            found = self._cuda.get(graph, SimpleNamespace)
-            return self._cuda.new(SimpleNamespace(exec=list(found.graph), contexts=set(found.contexts)))
+            captured = self._cuda.get(graph, SimpleNamespace)
+            return self._cuda.new(SimpleNamespace(exec=list(captured.graph), contexts=set(captured.contexts)))
 
         return self._cuda.call("cudaGraphInstantiate", instantiate)
 

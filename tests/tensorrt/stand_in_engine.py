@@ -22,7 +22,7 @@ class Context:
         weakref.finalize(self, _context_ends, cuda, id(self))
 
     def answer(self, name: str, work: Callable[[], None], *, captured: bool = False) -> bool:
-        """A call of TensorRT: False where CUDA would have failed."""
+        """Make a call of TensorRT; return False if CUDA failed."""
         return bool(self._cuda.call(name, work, captured=captured)[0] == self._cuda.codes.cudaSuccess)
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
@@ -78,10 +78,10 @@ class Context:
         )
         if any(end > begin for (_, end), (begin, _) in itertools.pairwise(spans)):
             cuda.breach("two tensors overlap")
-        addresses, engine, me = dict(self.addresses), self._engine, weakref.ref(self)
+        addresses, engine, reference = dict(self.addresses), self._engine, weakref.ref(self)
 
         def compute() -> None:
-            context = me()
+            context = reference()
             if context is None:
                 cuda.breach("work of a context that is gone")
                 return
@@ -98,7 +98,7 @@ class RtxContext(Context):
 
 def _context_ends(cuda: StandIn, identity: int) -> None:
     with cuda.lock:
-        graphs = [thing for thing in cuda.handles.values() if identity in getattr(thing, "contexts", ())]
+        graphs = [graph for graph in cuda.handles.values() if identity in getattr(graph, "contexts", ())]
         if graphs and cuda.sticky is None:
             cuda.breach(f"a context ends before the graphs that were captured from it: {graphs}")
         if not cuda.stack and cuda.sticky is None:
@@ -106,7 +106,7 @@ def _context_ends(cuda: StandIn, identity: int) -> None:
 
 
 class LoadedEngine:
-    """An ICudaEngine: outputs repeat the first byte of each picture."""
+    """An ICudaEngine whose outputs repeat the first byte of each image."""
 
     device_memory_size_v2 = 1000
 
@@ -138,20 +138,20 @@ class LoadedEngine:
     def get_tensor_dtype(self, name: str) -> np.dtype[Any]:
         return self.dtypes[name]
 
-    def create_execution_context(self, how: Any) -> Context | None:
+    def create_execution_context(self, settings: Any) -> Context | None:
         result = self._cuda.call("create_execution_context", lambda: [self._context(self._cuda, self)])
         return result[1][0] if result[1] is not None else None
 
     def create_runtime_config(self) -> Any:
         return SimpleNamespace(
             create_runtime_cache=lambda: SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda data: True),
-            set_execution_context_allocation_strategy=lambda how: None,
+            set_execution_context_allocation_strategy=lambda strategy: None,
             set_runtime_cache=lambda cache: True,
         )
 
 
 class TensorRT:
-    """A module of TensorRT whose runtime loads one engine; the rest is the real module."""
+    """A TensorRT module whose runtime always loads the same engine; everything else is the real module's."""
 
     def __init__(self, real: Any, loaded: LoadedEngine) -> None:
         self._real, self._loaded = real, loaded

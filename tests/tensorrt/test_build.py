@@ -1,4 +1,4 @@
-"""Engines of TensorRT for RTX, built for real: it needs no GPU."""
+"""Building engines with TensorRT for RTX, which needs no GPU."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def engine(onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def _save(body: str, path: Path) -> Path:
-    """A small network under the spec of a FashionNet; the builder does not look at the outputs."""
+    """Save a small network with the specification of a FashionNet; the builder ignores the names of its outputs."""
     model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> {body}')
     model.metadata_props.add(key=METADATA_KEY, value=SPEC.to_json())
     onnx.save_model(model, path)
@@ -70,10 +70,10 @@ def test_what_is_known_about_an_engine(engine: tuple[Path, EngineFile], onnx_mod
 
 def test_inspect_says_what_is_known(engine: tuple[Path, EngineFile], tmp_path: Path) -> None:
     plan, facts = engine
-    found = inspect_file(plan)
-    assert found["kind"] == "TensorRT engine"
-    assert (found["sha256"], found["precision"], found["tensorrt"]) == (facts.plan_sha256, "fp32", facts.tensorrt)
-    json.dumps(found)
+    report = inspect_file(plan)
+    assert report["kind"] == "TensorRT engine"
+    assert (report["sha256"], report["precision"], report["tensorrt"]) == (facts.plan_sha256, "fp32", facts.tensorrt)
+    json.dumps(report)
     with pytest.raises(EngineMismatchError, match="is missing"):
         inspect_file(Path(shutil.copy(plan, tmp_path)))
 
@@ -104,7 +104,7 @@ def test_every_backbone_in_every_precision(
     _, facts = build_engine(path, None, SMALL)
     assert facts.precision == precision
     kind = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}[precision]
-    wide = [node for node, found in facts.products.items() if found != kind]
+    wide = [node for node, product in facts.products.items() if product != kind]
     assert set(facts.products.values()) <= {kind, "Float"}
     assert len(wide) <= 4 < len(facts.products)  # the last products before landmarks and visibility
 
@@ -157,8 +157,8 @@ def test_plans_are_named_after_source_precision_and_target(
     onnx.save_model(model if precision == "fp32" else to_precision(model, precision), tmp_path / "scratch")
     source = tmp_path / name
     shutil.copy(onnx_model, source)
-    found, facts = build_engine(tmp_path / "scratch", None, SMALL, source=source)
-    assert found == tmp_path / plan
+    built, facts = build_engine(tmp_path / "scratch", None, SMALL, source=source)
+    assert built == tmp_path / plan
     assert facts.onnx_sha256 == sha256_of(source)
     assert facts.rebuild_command == (
         f"fashion-infer export {name} --engine --flavour rtx --precision {precision} --batch 1:2:4"
@@ -177,7 +177,7 @@ def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
 
 
 def test_hard_swish_in_bf16_is_refused_by_name(tmp_path: Path) -> None:
-    """The MobileNetV3 backbones are made of it; the user's file is named, not the narrower one that was temporary."""
+    """The MobileNetV3 backbones use it. The error names the user's file, not the temporary file of lower precision."""
     source = _save(
         """net (uint8[N, 8, 8, 3] images) => (bfloat16[N, 8, 8, 3] y)
         { x = Cast <to = 16> (images)  y = HardSwish (x) }""",

@@ -12,7 +12,7 @@ HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 
 
 def _quantized(zero_point: str | None, kind: str = "int8") -> onnx.ModelProto:
-    """A QuantizeLinear and a DequantizeLinear around nothing."""
+    """A network of a QuantizeLinear and a DequantizeLinear."""
     declared = "" if zero_point is None else f", {kind} z = {{{zero_point}}}"
     third = "" if zero_point is None else ", z"
     return onnx.parser.parse_model(
@@ -86,7 +86,7 @@ def test_products_are_named_with_the_type_of_their_weights() -> None:
 
 
 def _network(model: onnx.ModelProto) -> Any:
-    """What TensorRT for RTX reads from a model."""
+    """The network that TensorRT for RTX parses from a model."""
     trt = pytest.importorskip("tensorrt_rtx")
     builder = trt.Builder(log_of(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

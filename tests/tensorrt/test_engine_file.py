@@ -160,7 +160,7 @@ def test_what_fits_passes() -> None:
 
 def test_another_tensorrt_is_refused() -> None:
     with pytest.raises(
-        EngineMismatchError, match=rf"was built by TensorRT 11.4.1 \(tensorrt\), here is 11.4.2: run {COMMAND}"
+        EngineMismatchError, match=rf"was built by TensorRT 11.4.1 \(tensorrt\), but 11.4.2 is installed: run {COMMAND}"
     ):
         check_fingerprint(Path("p"), FACTS, tensorrt="11.4.2")
 
@@ -171,7 +171,7 @@ def test_another_onnx_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "found", "fits"),
+    ("built_for", "compute_capability", "fits"),
     [
         ("9.0", (9, 0), True),
         ("9.0", (8, 9), False),
@@ -179,13 +179,13 @@ def test_another_onnx_file_is_refused() -> None:
         ("portable", (7, 5), True),
     ],
 )
-def test_the_gpus_an_engine_was_built_for(built: str, found: tuple[int, int], fits: bool) -> None:
-    facts = dataclasses.replace(FACTS, compute_capability=built)
+def test_the_gpus_an_engine_was_built_for(built_for: str, compute_capability: tuple[int, int], fits: bool) -> None:
+    facts = dataclasses.replace(FACTS, compute_capability=built_for)
     if fits:
-        check_fingerprint(Path("p"), facts, compute_capability=found)
+        check_fingerprint(Path("p"), facts, compute_capability=compute_capability)
         return
     with pytest.raises(EngineMismatchError, match=r"was built for compute capability .*, this GPU has \d+\.\d: run"):
-        check_fingerprint(Path("p"), facts, compute_capability=found)
+        check_fingerprint(Path("p"), facts, compute_capability=compute_capability)
 
 
 def test_the_command_that_builds_it_again() -> None:

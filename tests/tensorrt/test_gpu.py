@@ -1,4 +1,4 @@
-"""Engines on an NVIDIA GPU, by every flavour that is installed and knows it. None of this has run yet."""
+"""Engines on an NVIDIA GPU, by every installed flavour that supports it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from fashion_infer import Predictor
 from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 from fashion_infer.onnx_file import load_onnx
 from fashion_infer.precision import TOLERANCES, to_precision
-from fashion_infer.tensorrt.api import MODULES, knows, load_tensorrt
+from fashion_infer.tensorrt.api import MODULES, load_tensorrt, supports
 from fashion_infer.tensorrt.build import BuildOptions, build_engine
 
 rt = pytest.importorskip("cuda.bindings.runtime")
@@ -24,21 +24,25 @@ HAS_GPU = rt.cudaGetDeviceCount()[0] == rt.cudaError_t.cudaSuccess
 
 
 def _runnable() -> list[str]:
-    """The flavours that are installed and have kernels for the GPU that is here."""
+    """The installed flavours that have kernels for this machine's GPU."""
     if not HAS_GPU:
         return []
     capability = find_gpu(0).compute_capability
-    return [name for name, (module, _) in MODULES.items() if find_spec(module) and _knows(name, capability)]
+    return [name for name, (module, _) in MODULES.items() if find_spec(module) and _supports(name, capability)]
 
 
-def _knows(flavour: str, capability: tuple[int, int]) -> bool:
-    return knows(flavour, load_tensorrt(flavour)[1], capability)
+def _supports(flavour: str, capability: tuple[int, int]) -> bool:
+    return supports(flavour, load_tensorrt(flavour)[1], capability)
 
 
 flavours = pytest.mark.parametrize(
     "flavour",
     [pytest.param(name, marks=pytest.mark.gpu) for name in _runnable()]
-    or [pytest.param("none", marks=[pytest.mark.gpu, pytest.mark.skip("no flavour of TensorRT knows a GPU here")])],
+    or [
+        pytest.param(
+            "none", marks=[pytest.mark.gpu, pytest.mark.skip("no installed TensorRT supports a GPU of this machine")]
+        )
+    ],
 )
 
 

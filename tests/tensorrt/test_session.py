@@ -1,4 +1,4 @@
-"""The runtime of TensorRT engines: everything up to the GPU runs anywhere, the rest where there is one."""
+"""The TensorRT backend, except for what needs a GPU."""
 
 import json
 import logging
@@ -103,7 +103,9 @@ def test_a_plan_without_its_description_is_refused(copy: Path) -> None:
 
 def test_another_version_is_refused(copy: Path) -> None:
     _edit(copy, tensorrt="1.6.0.1")
-    with pytest.raises(EngineMismatchError, match=rf"was built by TensorRT 1.6.0.1 \(rtx\), here is {trt.__version__}"):
+    with pytest.raises(
+        EngineMismatchError, match=rf"was built by TensorRT 1.6.0.1 \(rtx\), but {trt.__version__} is installed"
+    ):
         Predictor(copy)
 
 
@@ -112,7 +114,9 @@ def test_a_flavour_that_is_not_installed_is_named(copy: Path) -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(EngineMismatchError, match=r"flavour tensorrt of TensorRT, here is rtx: run .*--flavour"):
+        with pytest.raises(
+            EngineMismatchError, match=r"flavour tensorrt of TensorRT, but rtx is installed: run .*--flavour"
+        ):
             Predictor(copy)
 
 
@@ -149,11 +153,11 @@ def test_cudas_codes_become_errors() -> None:
 
 
 def test_every_code_after_which_cuda_wants_a_new_process_is_fatal() -> None:
-    told = {
+    fatal = {
         code.name for code in rt.cudaError_t if "terminated and relaunched" in " ".join((code.__doc__ or "").split())
     }
-    assert told
-    assert told <= set(FATAL)
+    assert fatal
+    assert fatal <= set(FATAL)
 
 
 @no_gpu

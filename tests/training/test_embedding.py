@@ -70,10 +70,10 @@ def test_a_view_finds_its_photo_and_photos_find_their_kind() -> None:
     features, kind = views_of()
     head = fit_embedding(StandardisedLinear(48, 16), features, kind[None], QUICK)
     assert not head.training
-    found = embed(head, features)
-    cosines = found[0] @ found[1].T
+    vectors = embed(head, features)
+    cosines = vectors[0] @ vectors[1].T
     assert (cosines.argmax(1) == np.arange(64)).mean() > 0.7
-    among = found[0] @ found[0].T - 2 * np.eye(64)
+    among = vectors[0] @ vectors[0].T - 2 * np.eye(64)
     assert (kind[among.argsort(1)[:, -10:]] == kind[:, None]).mean() > 0.35, "a quarter would be chance"
     np.testing.assert_allclose(head.mean, features.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(1 / head.scale, features.std((0, 1)), rtol=1e-4)
@@ -93,8 +93,8 @@ def test_labels_bring_kinds_together() -> None:
     alone = dataclasses.replace(QUICK, label_weight=0.0)
     shares = []
     for config in (alone, QUICK):
-        found = embed(fit_embedding(StandardisedLinear(48, 16), features, kind[None], config), features)[0]
-        nearest = (found @ found.T - 2 * np.eye(64)).argsort(1)[:, -10:]
+        vectors = embed(fit_embedding(StandardisedLinear(48, 16), features, kind[None], config), features)[0]
+        nearest = (vectors @ vectors.T - 2 * np.eye(64)).argsort(1)[:, -10:]
         shares.append((kind[nearest] == kind[:, None]).mean())
     assert shares[1] > shares[0] + 0.05
 

@@ -118,12 +118,12 @@ def test_the_strength_is_the_one_with_the_least_loss() -> None:
     features, labels = photos()
     folds = folds_of(labels, np.arange(len(labels)), 0)
     strength, logits = cross_validate(features, labels, zeros(), folds, softmax())
-    said = np.zeros((len(STRENGTHS), *logits.shape))
+    fold_logits = np.zeros((len(STRENGTHS), *logits.shape))
     for fold in range(FOLDS):
         held = folds == fold
         for place, head in enumerate(path(features[~held], labels[~held], zeros(), softmax())):
-            said[place, held] = head.logits(features[held])
-    losses = [mean_loss(some, labels, "softmax") for some in said]
+            fold_logits[place, held] = head.logits(features[held])
+    losses = [mean_loss(some, labels, "softmax") for some in fold_logits]
     assert strength == STRENGTHS[int(np.argmin(losses))]
     assert strength not in (STRENGTHS[0], STRENGTHS[-1])
     assert mean_loss(logits, labels, "softmax") == pytest.approx(min(losses))

@@ -215,7 +215,7 @@ def test_an_embedding_of_stages_is_linear_in_their_clipped_standardised_means(ba
     with torch.no_grad():
         net.embedding.mean.normal_()
         net.embedding.scale.fill_(20)  # so that some are clipped
-        found = net(images())["embedding"].numpy()
+        embedding = net(images())["embedding"].numpy()
         stages = net.backbone(((images().float() - net.mean) / net.std).permute(0, 3, 1, 2)).stages
     assert [stage.shape[2] for stage in stages] == [8, 4, 2]
     means = np.concatenate([*(stage.mean((2, 3)).numpy() for stage in stages), fused[0].detach().numpy()], 1)
@@ -223,7 +223,7 @@ def test_an_embedding_of_stages_is_linear_in_their_clipped_standardised_means(ba
     assert (np.abs(standardised) > 6).any() and (np.abs(standardised) < 6).any()
     weight, bias = (p.detach().numpy() for p in (net.embedding.linear.weight, net.embedding.linear.bias))
     expected = np.clip(standardised, -6, 6) @ weight.T + bias
-    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(embedding, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_the_papers_network_has_no_embedding_of_stages() -> None:

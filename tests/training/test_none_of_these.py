@@ -64,15 +64,15 @@ def test_each_class_is_tried_as_if_nobody_had_taught_it(cluster: Clusters) -> No
 
 def test_a_score_that_the_model_has_is_where_it_starts(cluster: Clusters) -> None:
     """Of five photos nothing new is learnt about a class that the model's score knows."""
-    known = cluster(40, 5)
-    start = Head(8 * known.mean(0, keepdims=True).astype(np.float64), np.array([-4.0]))
+    features = cluster(40, 5)
+    start = Head(8 * features.mean(0, keepdims=True).astype(np.float64), np.array([-4.0]))
     own = np.concatenate([cluster(5, number) for number in range(3)])
     names = list(np.repeat(["Hat", "Shoes", "Tee"], 5))
     heads = [
         fit_score(own, names, np.arange(15) % 5, cluster(60, 3), None, begin)[0]
         for begin in (start, Head(0 * start.weight, 0 * start.bias))
     ]
-    scores = [float(head.logits(known).mean() - head.logits(cluster(60, 3)).mean()) for head in heads]
+    scores = [float(head.logits(features).mean() - head.logits(cluster(60, 3)).mean()) for head in heads]
     assert scores[0] > scores[1]
 
 

@@ -85,13 +85,14 @@ def test_the_result_is_a_file_like_any_other_and_fits_the_gallery_of_the_model_b
     teach(tmp_path / "own", tmp_path / "own.safetensors", start)
     export_onnx(tmp_path / "own.safetensors", tmp_path / "own.onnx", tmp_path / "own")
     with Predictor(tmp_path / "own.onnx") as predictor, Gallery(tmp_path / "shop.gallery", predictor) as gallery:
-        found = predictor.predict(photos)
+        predictions = predictor.predict(photos)
         hits = gallery.search(photos[2], limit=1)
     right = [
-        prediction.category.name == Path(photo).parent.name for prediction, photo in zip(found, photos, strict=True)
+        prediction.category.name == Path(photo).parent.name
+        for prediction, photo in zip(predictions, photos, strict=True)
     ]
     assert np.mean(right) > 0.9
-    assert all(0 <= prediction.is_garment <= 1 for prediction in found)
+    assert all(0 <= prediction.is_garment <= 1 for prediction in predictions)
     assert hits[0].id == photos[2]
     assert hits[0].score > 0.999
     assert load_model(str(tmp_path / "own.onnx"))[0].arch.heads == "all"  # it can be taught further

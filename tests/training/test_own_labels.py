@@ -102,12 +102,12 @@ def test_a_photo_that_cannot_be_read_is_named(
 def test_a_test_photo_that_was_learnt_from_judges_nothing(
     network: FashionNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = look(network, paint(tmp_path / "train", {"Hat": 6, "Tee": 6}))
+    training = look(network, paint(tmp_path / "train", {"Hat": 6, "Tee": 6}))
     paint(tmp_path / "test", {"Hat": 3, "Tee": 3}, seed=1)
     shutil.copy(tmp_path / "train" / "Hat" / "0_3.png", tmp_path / "test" / "Hat" / "z.png")
     pixels = cv2.imread(str(tmp_path / "train" / "Tee" / "0_2.png"))
     cv2.imwrite(str(tmp_path / "test" / "Tee" / "z.png"), np.clip(pixels.astype(int) + 1, 0, 255))
-    left = without_training_photos(look(network, tmp_path / "test", least=1), known, 8)
+    left = without_training_photos(look(network, tmp_path / "test", least=1), training, 8)
     assert not {"Hat/z.png", "Tee/z.png"} & set(left.data.images)
     assert len(left.features) == len(left.groups) == len(left.keys) == len(left.data) > 0
     assert "are in the training folder too and are left out" in caplog.text

@@ -34,9 +34,9 @@ def test_near_duplicates_count_once_in_the_interval() -> None:
 
 def test_confusions_by_class_the_most_frequent_first() -> None:
     logits = np.eye(3)[[0, 0, 1, 1, 1, 0, 2]]
-    found = confusion_of(logits, np.array([0, 0, 0, 1, 1, 1, 2]), ("a", "b", "c"))
-    assert found == {"a": {"a": 2, "b": 1}, "b": {"b": 2, "a": 1}, "c": {"c": 1}}
-    assert list(found["b"]) == ["b", "a"]
+    confusion = confusion_of(logits, np.array([0, 0, 0, 1, 1, 1, 2]), ("a", "b", "c"))
+    assert confusion == {"a": {"a": 2, "b": 1}, "b": {"b": 2, "a": 1}, "c": {"c": 1}}
+    assert list(confusion["b"]) == ["b", "a"]
 
 
 def test_a_class_without_photos_is_not_among_the_confusions() -> None:

@@ -437,9 +437,9 @@ def test_deepfashion2_goes_through_the_whole_chain(config: TrainConfig, training
         assert predictor.spec.categories == tuple(CATEGORIES)
         prediction = predictor.predict(root / "train/image/000000.jpg")
         assert prediction.attributes == ()
-        found = judge_folder(predictor.run, predictor.spec, root, split="val").judgements["deepfashion2"]
-    metrics = found.evaluation.to_dict()
-    assert found.images == 8
+        judged = judge_folder(predictor.run, predictor.spec, root, split="val").judgements["deepfashion2"]
+    metrics = judged.evaluation.to_dict()
+    assert judged.images == 8
     assert {"category_top1", "landmark_error_box", "retrieval_hit1", "retrieval_map"} < metrics.keys()
     assert metrics["landmark_count_left_waistline"] == 4, "of the skirts"
-    assert len(found.ranks) == 4
+    assert len(judged.ranks) == 4

@@ -79,7 +79,7 @@ def test_it_is_kept_only_where_cross_validation_gains(taught: tuple, gains: bool
     labels = photos.labels
     before = np.eye(2)[1 - labels if gains else labels]
     start = head_of(network, "category")
-    result, found, logits = unfreeze(
+    result, report, logits = unfreeze(
         network,
         photos,
         np.arange(len(labels)) % 2,
@@ -88,8 +88,8 @@ def test_it_is_kept_only_where_cross_validation_gains(taught: tuple, gains: bool
         lambda: None,
         0,
     )
-    assert found.kept is gains
-    assert found.before == float(not gains)
+    assert report.kept is gains
+    assert report.before == float(not gains)
     assert (result is network) is not gains
     assert (logits is before) is not gains
 
