@@ -110,10 +110,10 @@ def to_stride_8(net: FashionNet, images: NDArray[np.uint8]) -> Tensor:
 
 def from_stride_8(net: FashionNet, features: Tensor) -> Maps:
     """Compute the backbone's maps from stride-8 features, [N, C, S / 8, S / 8]."""
-    blocks = _trunk(net).blocks
-    middle = blocks[3:5](features)
-    deep = blocks[5:](middle)
-    return Maps((features, middle, deep), deep, deep)
+    stages = [features]
+    for block in late_layers(net):
+        stages.append(block(stages[-1]))
+    return Maps(tuple(stages), stages[-1], stages[-1])
 
 
 def late_layers(net: FashionNet) -> torch.nn.Sequential:

@@ -96,6 +96,7 @@ def labelled(predictor: Predictor, data: FashionData) -> dict[str, Any]:
         "landmark_median": float(np.nanmedian(distances)),
         "landmark_p95": float(np.nanpercentile(distances, 95)),
         "calibration_error": interval(np.stack([scores, ranks == 0], 1), calibration_error),
+        "calibration_error_by_chance": interval_by_chance(scores),
     }
 
 
@@ -148,6 +149,17 @@ def calibration_error(scored: NDArray[np.float64]) -> float:
     bins = np.minimum((scored[:, 0] * BINS).astype(int), BINS - 1)
     gaps = [abs((scored[bins == b, 0] - scored[bins == b, 1]).sum()) for b in range(BINS)]
     return float(sum(gaps) / len(scored))
+
+
+def interval_by_chance(scores: NDArray[np.float64]) -> dict[str, float]:
+    """Return the calibration error that a perfectly calibrated model would show on as few photos.
+
+    Each photo counts as correct with a probability equal to its score. "value" is the mean of 1,000 such draws.
+    """
+    rng = np.random.default_rng(0)
+    draws = [calibration_error(np.stack([scores, rng.random(len(scores)) < scores], 1)) for _ in range(1000)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {"value": float(np.mean(draws)), "low": float(low), "high": float(high)}
 
 
 def ten_classes(predictor: Predictor, images: Path) -> dict[str, Any]:
@@ -207,6 +219,7 @@ def table(measured: dict[str, Any]) -> str:
     lines.append(_row(measured, kinds, "landmark visibility", ("visibility",), _percent))
     lines.append(_row(measured, kinds, "landmark NE", ("landmark_error",), _number))
     lines.append(_row(measured, kinds, "expected calibration error", ("calibration_error",), _number))
+    lines.append(_row(measured, kinds, "the same, if perfectly calibrated", ("calibration_error_by_chance",), _number))
     lines.append(_row(measured, kinds, "is_garment of the box at least 0.5", ("is_garment",), _percent))
     for k in (3, 5):
         lines.append(

@@ -1,8 +1,9 @@
 """The embedding of the built-in model, fitted on the features of the trained network; a part of `pretrained.py`.
 
-Every training photo is an instance, including shoes, hats and crops of worn garments: once whole, as in galleries, and
-once as a changed view. The head is fitted on the features that both the fp32 file and its 8-bit version compute for
-these pictures, so that both share one embedding space. Otherwise the features would differ too much in 8 bits.
+Every training photo is an instance, including shoes, hats and crops of worn garments: once whole, as in galleries, once
+as a changed view and once as a changed thumbnail. The head is fitted on the features that both the fp32 file and its
+8-bit version compute for these pictures, so that both share one embedding space. Otherwise the features would differ
+too much in 8 bits.
 """
 
 import dataclasses

@@ -24,7 +24,7 @@ from garment_score import fit_garment_score, outputs_of
 from numpy.typing import NDArray
 from photo_embedding import Change, both_precisions, embed, features_of, fit, found_again, with_stages
 from rich.console import Console
-from strong_views import strong_view
+from strong_views import small_view, strong_view
 from torch import nn
 from training_sets import joined, not_garments, sources, with_same_labels
 from worn_garments import run_on_worn_garments, start_network
@@ -181,7 +181,7 @@ def embedding_views(
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the features of every photo, whole and changed, in both precisions, and keep them in the folder."""
     files = both_precisions(network, spec, data, folder)
-    changes: dict[str, Change | None] = {"whole": None, "changed": strong_view}
+    changes: dict[str, Change | None] = {"whole": None, "changed": strong_view, "small": small_view}
     return {
         f"{file.stem}-{how}": features_of(file, data, spec.image_size, change, folder / f"{file.stem}-{how}.npy")
         for file in files

@@ -1,4 +1,4 @@
-"""Strongly changed views of a photo, for which `photo_embedding.py` teaches the embedding to stay the same."""
+"""Changed views of a photo, in full size and as thumbnails, for the fit of `photo_embedding.py`."""
 
 import cv2
 import numpy as np
@@ -9,6 +9,7 @@ TURN, TILT = 15.0, 0.07  # largest rotation, degrees; largest move of a corner, 
 KEPT = (0.65, 0.95)  # share of each side that the crop keeps
 LIGHT, CONTRAST, LAMP = (0.65, 1.35), (0.75, 1.25), (0.88, 1.12)  # factors: brightness, contrast, each colour channel
 QUALITY = (35, 80)  # quality of the JPEG
+SMALL = (80, 200)  # long side of a small view, pixels
 
 
 def strong_view(photo: Pixels, rng: np.random.Generator) -> Pixels:
@@ -36,3 +37,21 @@ def strong_view(photo: Pixels, rng: np.random.Generator) -> Pixels:
     bgr = np.ascontiguousarray(lit.clip(0, 255).astype(np.uint8)[..., ::-1])
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*QUALITY))])[1]
     return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8, copy=False)
+
+
+def small_view(photo: Pixels, rng: np.random.Generator) -> Pixels:
+    """Change a photo as `strong_view` does, and shrink it to a thumbnail with a long side of 80 to 200 pixels.
+
+    Args:
+        photo: uint8 [H, W, 3] RGB.
+        rng: Source of random numbers.
+
+    Returns:
+        uint8 [h, w, 3] RGB.
+    """
+    view = strong_view(photo, rng)
+    scale = rng.uniform(*SMALL) / max(view.shape[:2])
+    if scale >= 1:
+        return view
+    size = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
+    return cv2.resize(view, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

@@ -34,10 +34,10 @@ from fashion_infer.training.model import Architecture, FashionNet
 from fashion_infer.training.run_folder import CHECKPOINT, METRICS, STATE
 
 FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  # its file does not store it
-ROUNDS, LYING, OTHERS = 4, 1200, 200  # rounds; lying and other photos in each, beside all worn garments
+ROUNDS, LYING, OTHERS = 8, 1200, 200  # rounds; lying and other photos in each, beside all worn garments
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # views per batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
-STEPS, STEPS_A_ROUND = 360, 50  # round n joins at step n * STEPS_A_ROUND
+STEPS, STEPS_A_ROUND = 1600, 60  # round n joins at step n * STEPS_A_ROUND
 SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0  # of the category loss; smoothed labels make its scores less overconfident
 SAVE_EVERY, JUDGE_EVERY = 20, 200
 PICTURES = 128  # pictures that batch normalisation is fitted to

@@ -274,6 +274,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         try:
             import timm
+            from timm.models.efficientnet import EfficientNetFeatures
         except ImportError as error:
             raise missing_extra("timm", "export", error) from error
         if not timm.is_model(name):
@@ -287,8 +288,12 @@ class TimmBackbone(nn.Module):
             name, features_only=True, out_indices=tuple(range(reductions.index(8), len(reductions)))
         )
         self.net: nn.Module = net
-        self.stride_8 = str(probe.feature_info.module_name(reductions.index(8))).replace(".", "_")
-        self.stage_channels: tuple[int, ...] = tuple(net.feature_info.channels())
+        stride_8 = str(probe.feature_info.module_name(reductions.index(8)))
+        self.stride_8 = stride_8.replace(".", "_")
+        # timm gives one output per stride, but an EfficientNet has two stages of some strides. Each stage is one of its
+        # blocks.
+        self.first_block = int(stride_8.removeprefix("blocks.")) if isinstance(net, EfficientNetFeatures) else None
+        self.stage_channels = self._count_channels()
         self.channels = self.stage_channels[0], self.stage_channels[-1]
         config = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = config.mean if config else IMAGENET_MEAN
@@ -296,8 +301,23 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Maps:
         """Map [N, 3, S, S] to the outputs of the stages from stride 8 on, the last of them for both branches."""
-        stages = tuple(self.net(x))
+        stages = self._stages(x)
         return Maps(stages, stages[-1], stages[-1])
+
+    def _stages(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.first_block is None:
+            return tuple(self.net(x))
+        net: Any = self.net
+        x = net.bn1(net.conv_stem(x))
+        outputs = [x := block(x) for block in net.blocks]
+        return tuple(outputs[self.first_block :])
+
+    @torch.no_grad()
+    def _count_channels(self) -> tuple[int, ...]:
+        self.net.eval()  # so that no batch normalisation learns from the zeros
+        channels = tuple(stage.shape[1] for stage in self._stages(torch.zeros(1, 3, 32, 32)))
+        self.net.train()
+        return channels
 
     def early_layers(self) -> list[nn.Module]:
         """Return the layers before the stride-8 stage; they detect edges and textures, as learnt on ImageNet."""
