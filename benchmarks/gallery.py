@@ -190,6 +190,27 @@ def measure_adding(photos: list[str], folder: Path) -> dict[str, float]:
     return {**rates, "share": rates["add"] / rates["stream"]}
 
 
+def measure_searching(photos: list[str], embeddings: Vectors, rows: int, folder: Path) -> dict[str, float]:
+    """Measure `predict` of a photo, and a search for a photo in a gallery of `rows` rows, in turn: p50 in ms."""
+    samples: dict[str, list[float]] = {"predict": [], "search": []}
+    images = [Path(photo).read_bytes() for photo in photos[:200]]
+    with Predictor(MODEL) as predictor:
+        store = LocalStore(folder, Facts(predictor.spec.embedding_space, embeddings.shape[1], MODEL, ""))
+        with store.writing():
+            for part in rows_of(moved_copies(embeddings, rows, seed=rows)):
+                store.write([], part)
+        store.close()
+        with Gallery(folder, predictor) as gallery:
+            gallery.search(images[0])
+            for image in images:
+                for name, call in (("predict", predictor.predict), ("search", gallery.search)):
+                    start = perf_counter()
+                    call(image)
+                    samples[name].append((perf_counter() - start) * 1e3)
+    predict_ms, search_ms = (float(np.median(samples[name])) for name in ("predict", "search"))
+    return {"rows": rows, "predict_p50_ms": predict_ms, "search_p50_ms": search_ms}
+
+
 KILLED = """
 import sys
 from fashion_infer import Gallery, Predictor
@@ -225,6 +246,11 @@ def print_table(result: dict[str, Any]) -> None:
     """Print the results as text."""
     adding = result["adding"]
     print(f"adding: {adding['add']:.0f} photos/s, {adding['share']:.1%} of the {adding['stream']:.0f} of stream alone")
+    searching = result["searching"]
+    print(
+        f"searching {searching['rows']:,} rows for a photo: p50 {searching['search_p50_ms']:.1f} ms, "
+        f"its predict alone {searching['predict_p50_ms']:.1f} ms"
+    )
     for size in result["sizes"]:
         written = f"written at {size['rows_per_s_written']:,.0f}/s, {size['bytes'] / 1e6:.0f} MB on disk"
         opened = f"opened in {size['open_s']:.2f} s, {size['resident_mb']:.0f} MB resident"
@@ -262,6 +288,7 @@ def main() -> None:
             "graph_from_rows": cache.HNSW_FROM,
             "environment": environment(),
             "adding": measure_adding(photos, folder),
+            "searching": measure_searching(photos, embeddings, options.rows[0], folder / "searching"),
             "sizes": [
                 measure(moved_copies(embeddings, rows, seed=rows), queries, folder / str(rows)) for rows in options.rows
             ],

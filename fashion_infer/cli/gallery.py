@@ -13,7 +13,7 @@ from fashion_infer.errors import GalleryError
 
 app = typer.Typer(no_args_is_help=True, help="Inspect or export a gallery, remove rows, find duplicates.")
 
-WORDS = {"file": "same file", "photo": "same photo, encoded anew", "item": "likely the same item"}
+WORDS = {"file": "same file", "photo": "same photo, encoded again", "item": "likely the same item"}
 
 
 @app.command()
@@ -90,7 +90,7 @@ def export(
 
 @app.command()
 def duplicates(gallery: Place, as_json: Json = False) -> None:
-    """List rows that show the same file, the same photo encoded anew, or likely the same item; none is removed.
+    """List rows that show the same file, the same photo encoded again, or likely the same item; none is removed.
 
     Example:
 

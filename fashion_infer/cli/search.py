@@ -99,7 +99,7 @@ def _by_photo(
     gallery: "Gallery", images: list[str], ids: list[str] | None, box: str | None, options: "SearchOptions"
 ) -> "list[Hits]":
     if ids:
-        raise UsageError("give photos or --id, one of them")
+        raise UsageError("give either photos or --id, not both")
     if box is None:
         return _as_list(gallery.search(list[ImageSource](images), **options))
     if len(images) > 1:

@@ -1,6 +1,6 @@
-"""Built-in models: one .onnx file each, beside this module, and what is known of them in `built_in.json`.
+"""The built-in models: one .onnx file each, beside this module, and their descriptions in `built_in.json`.
 
-`python -m fashion_infer.export.built_in` puts one here.
+`python -m fashion_infer.export.built_in` adds or replaces a model.
 """
 
 import json
@@ -20,14 +20,14 @@ class BuiltIn:
     """A model that comes with the package.
 
     Attributes:
-        about: what it is, one sentence.
-        licence: of its weights.
-        precision: that it computes in: fp32, or int8.
-        image_size: side of the network's input, pixels.
-        categories: their names.
-        attributes: their names.
-        bytes: size of its file.
-        sha256: of its file, in hexadecimal.
+        about: A description in one sentence.
+        licence: The licence of the weights.
+        precision: fp32 or int8.
+        image_size: Side of the network's square input, pixels.
+        categories: Names of the categories.
+        attributes: Names of the attributes.
+        bytes: Size of the file.
+        sha256: SHA-256 of the file, in hexadecimal.
     """
 
     about: str
@@ -41,16 +41,16 @@ class BuiltIn:
 
 
 def built_in() -> dict[str, BuiltIn]:
-    """The models that come with the package, by name."""
+    """Return the models that come with the package, by name."""
     listed = json.loads(LIST.read_text(encoding="utf-8"))
     return {name: BuiltIn(**{key: _tuple(value) for key, value in facts.items()}) for name, facts in listed.items()}
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file of a model, given as a path or as the name of a built-in one; a file of that name goes first.
+    """Return the file of a model. The model is a path or a built-in name; a file with that name comes first.
 
     Raises:
-        ModelNotFoundError: there is no such file and no such name; the message has the names that there are.
+        ModelNotFoundError: There is no such file and no such built-in model; the message lists the built-in names.
     """
     path = Path(model)
     if path.is_file():
@@ -65,7 +65,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
 
 def shipped_sha256(path: Path) -> str | None:
-    """The sha256 that the file of a built-in model was shipped with; None for any other file."""
+    """Return the SHA-256 that a built-in model was shipped with; None for any other file."""
     if path.parent != FOLDER or (facts := built_in().get(path.stem)) is None:
         return None
     return facts.sha256
