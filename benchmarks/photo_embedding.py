@@ -31,7 +31,7 @@ from fashion_infer.training.model import FashionNet, StandardisedLinear
 
 CHANGED_SIDE = 320  # least side at which a photo is decoded before it is changed, pixels
 CALIBRATION, BATCH = 96, 16
-CONFIG = EmbeddingConfig(steps=300, label_weight=0.5)  # chosen on val
+CONFIG = EmbeddingConfig(steps=600, learning_rate=2e-3, dropout=0.3, label_weight=0.3)  # chosen on val
 LABELS = (("category",), ("category", "texture", "sleeve"))  # photos that agree in these belong together
 FEATURES = "embedding_features"  # name of the graph output that is added for the head's input
 console = Console(stderr=True)

@@ -80,7 +80,6 @@ PHASES = (
 )
 RESULTS = Path(__file__).parent / "results"
 SPLITS = ("train", "val", "test")
-LYING_STEP = 3  # only every third lying photo is used to fit the embedding, since there are many
 TEMPERATURES = tuple(round(0.5 + 0.02 * i, 2) for i in range(126))  # 0.5 to 3
 console = Console(stderr=True)
 
@@ -105,9 +104,9 @@ def main(
     garments = training.select(np.concatenate([rows[name] for name in rows if name != "others"]))
     network, spec = only_taught(network, spec, garments)
     network = with_stages(network, spec)
-    instances, others = embedding_photos(training, rows)
-    views = embedding_views(network, spec, instances, folder / "embedding")
-    fit(network, instances, list(views.values()))
+    others = np.isin(np.arange(len(training)), rows["others"])
+    views = embedding_views(network, spec, training, folder / "embedding")
+    fit(network, training, list(views.values()))
     recall = views_recall(network, spec, sets, views["fp32-whole"], folder / "embedding")
     validation = joined({name: data for name, data in sets.items() if name != "others"}, "val")[0]
     spec = dataclasses.replace(spec, temperature=fit_temperature(network, spec, validation))
@@ -165,15 +164,6 @@ def first_runs(data: Path, folder: Path) -> Path:
         )
     assert checkpoint is not None
     return checkpoint
-
-
-def embedding_photos(data: FashionData, rows: dict[str, NDArray[np.int64]]) -> tuple[FashionData, NDArray[np.bool_]]:
-    """Return the photos that the embedding is fitted on, and bool [N], which of them show no garment.
-
-    These are all photos, but of the lying ones only every third.
-    """
-    picked = np.concatenate([part[::LYING_STEP] if name == "lying" else part for name, part in rows.items()])
-    return data.select(picked), np.isin(picked, rows["others"])
 
 
 def embedding_views(
