@@ -65,7 +65,7 @@ class Snapshot:
     folder: Path | None = None
 
     def __len__(self) -> int:
-        return int(self.alive.sum())
+        return int(np.count_nonzero(self.alive))  # many times as fast as sum(), and every search needs it
 
     def has_graph(self) -> bool:
         """Tell whether the cache has an HNSW graph."""

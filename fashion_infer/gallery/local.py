@@ -173,7 +173,7 @@ def _names(colors: str) -> str:
 
 
 def _alive(snapshot: Snapshot, chosen: Mask | None) -> int:
-    return len(snapshot) if chosen is None else int((chosen & snapshot.alive).sum())
+    return len(snapshot) if chosen is None else int(np.count_nonzero(chosen & snapshot.alive))
 
 
 def _scan(
