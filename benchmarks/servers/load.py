@@ -1,11 +1,12 @@
-"""The load generator, a process of its own: photos by POST over kept connections, closed loop or open.
+"""The load generator, a process of its own: it posts photos over kept connections, in a closed or an open loop.
 
     python load.py '{"url": ..., "photos": [...], "form": null, "mode": "open", "rate": 80, "seconds": 20, "seed": 0}'
 
-Closed: so many connections, each of which asks again when it has its answer. Open: requests come by a Poisson process
-whatever the answers do, each on a connection that is free or new. A latency is counted from the moment at which its
-request was due, so a generator that falls behind makes it longer, not shorter. Prints JSON: a latency in milliseconds
-and a status for each request, and its own CPU seconds.
+In the closed loop each of some connections sends its next request when the last one was answered. In the open loop
+requests start as a Poisson process, whether or not the earlier ones were answered, each on a free connection or a new
+one. A latency counts from the moment at which its request was due, so a generator that falls behind makes it longer,
+not shorter. The output is JSON: a latency in milliseconds and a status for each request, and the generator's own CPU
+seconds.
 """
 
 import asyncio
@@ -18,16 +19,17 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 BOUNDARY = "photo-boundary"
-LIMIT_S = 60.0  # for one answer
+LIMIT_S = 60.0  # time limit of a request
+IDLE_S = 2.0  # idle time after which a connection is not used again; servers close theirs after 5 seconds
 
 
 class Client:
-    """Sends photos in turn, and notes what became of each."""
+    """Sends the photos in turn and keeps the latency and status of each request."""
 
     def __init__(self, url: str, photos: list[Path], form: str | None) -> None:
         self.parts = urlsplit(url)
         self.requests = [self._request(photo.read_bytes(), form) for photo in photos]
-        self.free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []  # with the time of the last use
         self.samples: list[tuple[float, int]] = []
         self.count = 0
 
@@ -41,12 +43,12 @@ class Client:
         return "\r\n".join([*lines, f"Content-Length: {len(photo)}", "", ""]).encode() + photo
 
     async def ask(self, due: float) -> None:
-        """One request; status 0 is a connection that broke."""
+        """Send one request; status 0 stands for a connection that broke."""
         body = self.requests[self.count % len(self.requests)]
         self.count += 1
         try:
             async with asyncio.timeout(LIMIT_S):
-                reader, writer = self.free.pop() if self.free else await self._connect()
+                reader, writer = await self._connection()
                 writer.write(body)
                 head = await reader.readuntil(b"\r\n\r\n")
                 fields = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:-2])
@@ -55,17 +57,22 @@ class Client:
                 if fields.get("connection") == "close":
                     writer.close()
                 else:
-                    self.free.append((reader, writer))
+                    self.free.append((perf_counter(), reader, writer))
         except (OSError, EOFError, TimeoutError):
             status = 0
         self.samples.append(((perf_counter() - due) * 1e3, status))
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self.free:
+            used, reader, writer = self.free.pop()
+            if perf_counter() - used < IDLE_S:
+                return reader, writer
+            writer.close()
         assert self.parts.hostname is not None
         return await asyncio.open_connection(self.parts.hostname, self.parts.port)
 
     async def closed(self, connections: int, seconds: float) -> None:
-        """Ask over so many connections until the time is up."""
+        """Send requests over this many connections until the time is up."""
         end = perf_counter() + seconds
 
         async def one() -> None:
@@ -75,7 +82,7 @@ class Client:
         await asyncio.gather(*(one() for _ in range(connections)))
 
     async def open(self, rate: float, count: int, seed: int) -> None:
-        """Ask so many times at Poisson's moments."""
+        """Send this many requests, which start as a Poisson process with this rate per second."""
         moments, due = random.Random(seed), perf_counter()
         tasks = []
         for _ in range(count):
@@ -86,7 +93,7 @@ class Client:
 
 
 def main(options: dict) -> None:
-    """Run one load and print what came of it."""
+    """Run one load and print its result."""
     client = Client(options["url"], [Path(photo) for photo in options["photos"]], options["form"])
     start = perf_counter()
     if options["mode"] == "closed":
