@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from fashion_infer import Gallery, Predictor
 from fashion_infer.synthetic.dataset import to_jpeg
-from fashion_infer.synthetic.rendering import render
+from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM, render
 
 MODEL = "fashionnet-lite"
 SEED, SIZE, ITEMS = 1_000_003, 420, 72  # of the gallery; it is large enough for levels of match
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 1000, 1140  # of the window, pixels
 
 
 def main(output: str) -> None:
-    """Render a shop, serve it, and look at it."""
+    """Render the photos of a shop, serve them, and save a picture of the page."""
     with TemporaryDirectory() as folder:
         place = Path(folder) / "shop.gallery"
         garments = [render(SEED, number, size=SIZE) for number in range(ITEMS)]
@@ -33,7 +33,12 @@ def main(output: str) -> None:
             paths = [Path(folder) / f"garment {number:02}.jpg" for number in range(ITEMS)]
             for path, garment in zip(paths, garments, strict=True):
                 path.write_bytes(to_jpeg(garment))
-            gallery.add([path for number, path in enumerate(paths) if number != QUERY], ids=names(ITEMS, QUERY))
+            numbers = [number for number in range(ITEMS) if number != QUERY]
+            gallery.add(
+                [paths[number] for number in numbers],
+                ids=[paths[number].stem for number in numbers],
+                payloads=[{"item": f"item {number // VIEWS_PER_ITEM:02}"} for number in numbers],
+            )
         program = "from fashion_infer.cli import main; main()"
         command = [
             sys.executable,
@@ -57,13 +62,8 @@ def main(output: str) -> None:
     picture.convert("RGB").save(output, quality=80, optimize=True)
 
 
-def names(count: int, left_out: int) -> list[str]:
-    """Ids of the rows."""
-    return [f"garment {number:02}" for number in range(count) if number != left_out]
-
-
 def photographed(url: str, photo: Path) -> Image.Image:
-    """The page after a photo was chosen."""
+    """Return a picture of the page after a photo was chosen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
