@@ -181,7 +181,11 @@ def _add(
         _find_gone(gallery, inputs, result, prune)
         result.rows, result.seconds = len(gallery), monotonic() - start
     if metadata is not None and metadata.unused:
-        errors.print(f"{len(metadata.unused)} rows of {table} match no photo by {metadata.key}", soft_wrap=True)
+        example = f": it has {min(metadata.unused)}, and the first photo is {paths[0]}" if paths else ""
+        errors.print(
+            f"{len(metadata.unused)} rows of {table} match no photo by {metadata.key}{example}",
+            soft_wrap=True,
+        )
     return result
 
 
