@@ -142,7 +142,8 @@ class Cluster:
         if given_up:
             raise DeviceError(
                 f"{len(given_up)} chunks ended their actor {LOSSES} times each and are left out, "
-                f"{', '.join(given_up)}: look for what these photos do to a node's memory, then run the same command again"
+                f"{', '.join(given_up)}: look for what these photos do to a node's memory, then run the same command "
+                "again"
             )
 
     def _has_idle(self) -> bool:
