@@ -27,7 +27,7 @@ import psutil
 from numpy.typing import NDArray
 
 from fashion_infer import Gallery, Predictor
-from fashion_infer.bench.environment import environment
+from fashion_infer.bench.environment import environment, provenance
 from fashion_infer.gallery import cache
 from fashion_infer.gallery.filters import typed_filter
 from fashion_infer.gallery.local import LocalStore
@@ -282,7 +282,7 @@ def main() -> None:
         embeddings = np.stack([prediction.embedding for prediction in predictions])
         queries = moved_copies(embeddings, options.queries, seed=99)
         result = {
-            "command": " ".join(["python", *sys.argv]),
+            "provenance": provenance(),
             "model": MODEL,
             "threads": len(os.sched_getaffinity(0)),
             "graph_from_rows": cache.HNSW_FROM,

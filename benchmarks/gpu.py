@@ -52,6 +52,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fashion_infer.backends import Outputs
+from fashion_infer.bench.environment import provenance
 from fashion_infer.errors import FashionInferError, ParityError
 from fashion_infer.files import write_atomically
 from fashion_infer.machine import package_version
@@ -199,7 +200,7 @@ def main(
             console.print("no GPU: nothing to measure")
             sys.exit(3)
         results.put(facts, "machine")
-        results.put(sys.argv, "command")
+        results.put(provenance(), "provenance")
         for section in sections:
             section.run(results)
     results.put(check_goals(results.facts), "goals")
@@ -233,7 +234,7 @@ def dry(results: Results, sections: Sequence[Section], folder: Path) -> None:
     results.answers = {}
     results.put("no GPU: a stand-in answered, and the times mean nothing", "dry_run")
     results.put(machine(), "machine")
-    results.put(sys.argv, "command")
+    results.put(provenance(), "provenance")
     with stand_in_gpu(folder, results.answers) as violations:
         for section in sections:
             section.run(results)

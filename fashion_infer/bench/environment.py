@@ -41,11 +41,13 @@ def environment() -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """The command, and the commit if the package runs from its checkout, with "-dirty" if files were changed.
+    """Return the command, and the commit if the package runs from its checkout, with "-dirty" if files were changed.
 
+    Of absolute paths in the command only the last name is kept, since results are published and folders are private.
     An installed package has no commit, even if its folder lies in another repository.
     """
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = " ".join([Path(sys.argv[0]).name, *arguments])
     own = _git("ls-files", "--full-name", Path(__file__).name) == OWN_PATH
     described = _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") if own else None
     return {"command": command, "commit": described}

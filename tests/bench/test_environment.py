@@ -63,3 +63,8 @@ def test_the_variables_of_a_git_hook_name_no_other_repository(repository: Path, 
     assert commit_of(own, GIT_DIR=str(repository / ".git")) == head
     (own / "fashion_infer" / "errors.py").write_text("# changed\n" + (PACKAGE / "errors.py").read_text())
     assert commit_of(own) == f"{head}-dirty"
+
+
+def test_the_command_keeps_only_the_last_name_of_absolute_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/me/bench.py", "/home/me/photos", "out/x.json", "--rows", "3"])
+    assert provenance()["command"] == "bench.py photos out/x.json --rows 3"
