@@ -79,12 +79,17 @@ def rows_of(vectors: Vectors) -> Iterator[list[Row]]:
 
 
 def times(engines: dict[str, Callable[[Vectors], object]], queries: Vectors) -> dict[str, dict[str, float]]:
-    """Measure p50 and p99 of each engine in milliseconds; the engines take turns for each query."""
+    """Measure p50 and p99 of each engine in milliseconds; the engines take turns for each query.
+
+    The order of the turns is random, since the caches and threads that one engine leaves behind slow the next.
+    """
     samples: dict[str, list[float]] = {name: [] for name in engines}
+    order, random = list(engines), np.random.default_rng(0)
     for query in queries:
-        for name, engine in engines.items():
+        random.shuffle(order)
+        for name in order:
             start = perf_counter()
-            engine(query[None])
+            engines[name](query[None])
             samples[name].append((perf_counter() - start) * 1e3)
     return {
         name: {"p50_ms": float(np.median(times_ms)), "p99_ms": float(np.percentile(times_ms, 99))}
@@ -199,6 +204,7 @@ def measure_searching(photos: list[str], embeddings: Vectors, rows: int, folder:
         with store.writing():
             for part in rows_of(moved_copies(embeddings, rows, seed=rows)):
                 store.write([], part)
+            store.settle(wait=True)
         store.close()
         with Gallery(folder, predictor) as gallery:
             gallery.search(images[0])

@@ -30,7 +30,7 @@ except ImportError as error:
     raise missing_extra("faiss-cpu", "gallery", error) from error
 
 VECTORS, NUMBERS, DESCRIPTION = "vectors.faiss", "numbers.npy", "about.json"
-HNSW_FROM = 200_000  # rows; with fewer, an exact scan takes a few milliseconds
+HNSW_FROM = 100_000  # rows; with fewer, an exact scan takes a few milliseconds
 LINKS = 32  # links of each vector in the graph (faiss: M)
 BUILD_WIDTH = 100  # candidates compared to choose the links of a vector (faiss: efConstruction)
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # values of efSearch to try, smallest first
