@@ -1,6 +1,6 @@
 """Measure a gallery's speed and size beside plain faiss, numpy and Qdrant Edge on the same vectors.
 
-    python benchmarks/gallery.py PHOTOS [--rows 100000 1000000] [--kills 50] [-o benchmarks/results/gallery.json]
+    python benchmarks/gallery.py PHOTOS [--rows 100000 1000000] [-o benchmarks/results/gallery.json]
 
 The vectors are embeddings of the photos. Each is copied and moved along the difference of two other photos' embeddings
 until there are enough rows; so they vary as embeddings do, and not evenly in all directions. The queries are other such
@@ -12,9 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -217,37 +214,6 @@ def measure_searching(photos: list[str], embeddings: Vectors, rows: int, folder:
     return {"rows": rows, "predict_p50_ms": predict_ms, "search_p50_ms": search_ms}
 
 
-KILLED = """
-import sys
-from fashion_infer import Gallery, Predictor
-with Predictor(sys.argv[1], sessions=1, threads=1) as predictor, Gallery(sys.argv[2], predictor) as gallery:
-    for outcome in gallery.adding(sys.argv[3:]):
-        print(outcome.id, flush=True)
-"""
-
-
-def kill_rounds(photos: list[str], folder: Path, rounds: int) -> dict[str, int]:
-    """Repeatedly kill a process that adds photos; count the acknowledged rows that are lost or stored twice."""
-    place, acknowledged, twice = folder / "killed", set[str](), 0
-    ids: list[str] = []
-    random = np.random.default_rng(0)
-    for _ in range(rounds):
-        command = [sys.executable, "-c", KILLED, MODEL, str(place), *photos]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            process.wait(timeout=float(random.uniform(3, 12)))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        output, _ = process.communicate()
-        acknowledged.update(output.split("\n")[:-1])
-        if (place / "gallery.sqlite").exists():
-            with Gallery(place) as gallery:
-                ids = [row.id for row in gallery]
-            twice += len(ids) - len(set(ids))
-    lost = acknowledged - set(ids)
-    return {"rounds": rounds, "acknowledged": len(acknowledged), "lost": len(lost), "twice": twice}
-
-
 def print_table(result: dict[str, Any]) -> None:
     """Print the results as text."""
     adding = result["adding"]
@@ -265,9 +231,6 @@ def print_table(result: dict[str, Any]) -> None:
             share = size["recall"].get(name)
             note = "" if share is None else f"  recall@10 {share:.4f}"
             print(f"  {name:26} p50 {figures['p50_ms']:8.2f} ms  p99 {figures['p99_ms']:8.2f} ms{note}")
-    if kills := result["kills"]:
-        counts = f"{kills['acknowledged']} rows acknowledged, {kills['lost']} lost, {kills['twice']} twice"
-        print(f"\n{kills['rounds']} kills: {counts}")
 
 
 def main() -> None:
@@ -277,7 +240,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--embedded", type=int, default=2000, help="most photos to compute embeddings of")
     parser.add_argument("--queries", type=int, default=QUERIES)
-    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     photos = expand_paths([str(options.photos)])[: options.embedded]
@@ -298,7 +260,6 @@ def main() -> None:
             "sizes": [
                 measure(moved_copies(embeddings, rows, seed=rows), queries, folder / str(rows)) for rows in options.rows
             ],
-            "kills": kill_rounds(photos[:200], folder, options.kills) if options.kills else None,
         }
     finally:
         shutil.rmtree(folder)

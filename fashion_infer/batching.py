@@ -191,7 +191,7 @@ class Pool:
                 self.check_open()
             self.check_open()
             # in this order Ctrl-C between the two lines does no harm: a thread wakes up and finds no job
-            self._wake.put(None)
+            self._wake_one()
             self._accepted.append(request)
         return request.future
 
@@ -281,8 +281,16 @@ class Pool:
         else:
             return None, pause
         if self._accepted or self._ready:
-            self._wake.put(None)
+            self._wake_one()
         return job, None
+
+    def _wake_one(self) -> None:
+        """Wake a thread, or let the next one that would fall asleep look for work again. The caller holds the lock.
+
+        Busy threads take no item out of `_wake`, so under lasting load it would grow without this limit.
+        """
+        if self._wake.qsize() < len(self._threads):
+            self._wake.put(None)
 
     def _pause(self) -> float | None:
         """Seconds until the next batch should start; None while no part waits or no runner is idle."""
@@ -371,7 +379,7 @@ class Pool:
                 self._idle_since = monotonic()
             self._idle.append(run)
             if self._accepted or self._ready:
-                self._wake.put(None)  # callbacks may block this thread
+                self._wake_one()  # callbacks may block this thread
         for number, (request, place, _) in enumerate(batch):
             if error is None:
                 with self._lock:

@@ -332,6 +332,17 @@ def test_a_wrong_result_of_preparing_is_an_error(prepare: Callable[[], Any]) -> 
 # ---- a full queue
 
 
+def test_busy_threads_do_not_pile_up_wake_ups() -> None:
+    blocked = threading.Event()
+    with pooling(runner := Runner()) as pool:
+        futures = [runner.shut(pool), pool.submit(lambda: [Part(blocked.wait(SOON) + 1)], only, wait=False)]
+        futures += [submit(pool, item) for item in range(20, 70)]
+        assert pool._wake.qsize() <= len(pool._threads)
+        blocked.set()
+        runner.gate.set()
+        assert [future.result(SOON) for future in futures] == [0, 4, *(item**2 for item in range(20, 70))]
+
+
 def test_a_full_queue_refuses_requests_or_makes_them_wait() -> None:
     with pooling(runner := Runner(), max_queue=3) as pool, ThreadPoolExecutor() as threads:
         runner.shut(pool)

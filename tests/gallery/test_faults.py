@@ -1,4 +1,7 @@
-"""Faults around a gallery, with real processes, real files and real kills."""
+"""Faults around a gallery, with real processes, real files and real kills.
+
+KILLS=50 pytest tests/gallery/test_faults.py -k kill    kills each kind of work 50 times instead of 5 times
+"""
 
 import os
 import shutil
@@ -22,7 +25,8 @@ from fashion_infer.gallery.lock import file_system_of
 from tests.gallery.conftest import FACTS, row, vectors
 
 ROOT = Path(__file__).parents[2]
-KILLS = 5
+KILLS = 5  # of the work on one gallery
+GALLERIES = pytest.mark.parametrize("seed", range(int(os.environ.get("KILLS", KILLS)) // KILLS))
 
 ADD = """
 import sys
@@ -237,10 +241,13 @@ def test_a_full_disk_refuses_a_new_gallery(small_disk: Path) -> None:
         LocalStore(small_disk / "g", FACTS)
 
 
-def test_kill_while_adding(tmp_path: Path, onnx_model: Path, photos: list[str], predictor: Predictor) -> None:
+@GALLERIES
+def test_kill_while_adding(
+    tmp_path: Path, onnx_model: Path, photos: list[str], predictor: Predictor, seed: int
+) -> None:
     place = tmp_path / "g"
     acknowledged: dict[str, str] = {}
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for _ in range(KILLS):
         process = start(ADD, onnx_model, place, *photos)
         assert process.stdout is not None and process.stdin is not None
@@ -283,14 +290,15 @@ with store.writing():
 """
 
 
+@GALLERIES
 @pytest.mark.parametrize("work", ["prune", "index"])
-def test_kill_while_pruning_and_while_building_an_index(tmp_path: Path, work: str) -> None:
+def test_kill_while_pruning_and_while_building_an_index(tmp_path: Path, work: str, seed: int) -> None:
     store = LocalStore(tmp_path / "g", FACTS)
     embeddings = vectors(3000)
     with store.writing():
         store.write([], [row(f"r{i}", embeddings[i]) for i in range(3000)])
         store.settle()
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
     for _ in range(KILLS):
         process = start(KILLED, store.folder, work)
         assert process.stdout is not None and process.stdin is not None
@@ -327,7 +335,11 @@ with Predictor(sys.argv[1], sessions=1, threads=1) as predictor, Gallery(sys.arg
 """
 
 
-def test_kill_while_rebuilding(tmp_path: Path, photos: list[str], predictor: Predictor, other_model: Path) -> None:
+@GALLERIES
+def test_kill_while_rebuilding(
+    tmp_path: Path, photos: list[str], predictor: Predictor, other_model: Path, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
     place = tmp_path / "g"
     with Gallery(place, predictor) as gallery:
         gallery.add(photos, payloads=[{"n": n} for n in range(24)])
@@ -336,7 +348,7 @@ def test_kill_while_rebuilding(tmp_path: Path, photos: list[str], predictor: Pre
         process = start(REBUILD, other_model, place)
         assert process.stdout is not None and process.stdin is not None
         assert process.stdout.readline() == "ready\n"
-        done |= {process.stdout.readline().strip() for _ in range(2)}
+        done |= {process.stdout.readline().strip() for _ in range(int(random.integers(1, 4)))}
         process.kill()
         process.wait()
         process.stdout.close()
