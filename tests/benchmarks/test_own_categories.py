@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import cv2
@@ -66,7 +67,8 @@ def test_the_gain_is_of_photos_and_its_interval_too() -> None:
     )
 
 
-def test_it_runs(photos: Path, tmp_path: Path) -> None:
+def test_it_runs(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.NOTSET, "fashion_infer")  # the benchmark silences it; pytest puts it back for later tests
     save_checkpoint(tmp_path / "small.safetensors", *small_network())
     own_categories.main(photos, str(tmp_path / "small.safetensors"), 1, "5", tmp_path)
     measured = json.loads((tmp_path / "own_categories.json").read_text())
