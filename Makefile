@@ -32,8 +32,8 @@ check: setup ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## check, then the tests, a process for each core
-	$(BIN)/pytest -n auto --dist loadfile
+test: check ## check, then the tests, a process of one thread for each core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 test-light: ## the runtime's tests without torch, on another Python: make test-light PYTHON=python3.13
 	$(CHECK_PYTHON)

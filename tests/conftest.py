@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +24,69 @@ SPEC = ModelSpec(
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Gives a folder that the test processes of a run share: the first one that asks for it fills it, the others wait.
+
+    An export takes seconds, and every test process would repeat it. Read the folder, do not change it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        from filelock import FileLock  # torch depends on it
+
+        folder, unfinished = root / name, root / f"{name}.unfinished"
+        with FileLock(root / f"{name}.lock"):
+            if not folder.exists():
+                unfinished.mkdir(exist_ok=True)
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(made_once: Callable[..., Path]) -> Path:
     """Path of a checkpoint, .safetensors."""
-    import torch
 
-    from fashion_infer.training.checkpoint import save_checkpoint
-    from fashion_infer.training.model import Architecture, FashionNet
+    def fill(folder: Path) -> None:
+        import torch
 
-    arch = Architecture(
-        SPEC.arch, SPEC.image_size, len(SPEC.categories), len(SPEC.attributes), SPEC.embedding_dim, width=0.05
-    )
-    path = tmp_path_factory.mktemp("model") / "fashionnet.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_checkpoint(path, FashionNet(arch), SPEC)
-    return path
+        from fashion_infer.training.checkpoint import save_checkpoint
+        from fashion_infer.training.model import Architecture, FashionNet
+
+        arch = Architecture(
+            SPEC.arch, SPEC.image_size, len(SPEC.categories), len(SPEC.attributes), SPEC.embedding_dim, width=0.05
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            save_checkpoint(folder / "fashionnet.safetensors", FashionNet(arch), SPEC)
+
+    return made_once("checkpoint", fill) / "fashionnet.safetensors"
 
 
 @pytest.fixture(scope="session")
-def onnx_model(checkpoint: Path) -> Path:
+def onnx_model(made_once: Callable[..., Path], checkpoint: Path) -> Path:
     """Path of that checkpoint exported to .onnx, parity checked; read it, do not change it."""
-    from fashion_infer.export.onnx_model import export_onnx
 
-    path = checkpoint.with_suffix(".onnx")
-    export_onnx(checkpoint, path)
-    return path
+    def fill(folder: Path) -> None:
+        from fashion_infer.export.onnx_model import export_onnx
+
+        export_onnx(checkpoint, folder / "fashionnet.onnx")
+
+    return made_once("onnx_model", fill) / "fashionnet.onnx"
 
 
 @pytest.fixture(scope="session")
-def light_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the path of an fp32 .onnx file of a backbone with random weights; read it, do not change it."""
+def light_models(made_once: Callable[..., Path]) -> Callable[[str], Path]:
+    """Gives the path of an fp32 .onnx file of a backbone with random weights; read it, do not change it.
 
-    @cache
-    def export(backbone: str) -> Path:
+    The checkpoint that it was exported from is `light.safetensors` in the folder above. The network's values all
+    differ, as after training: the exporter writes equal tensors only once.
+    """
+
+    def fill(folder: Path, backbone: str) -> None:
         import torch
 
         from fashion_infer.export.onnx_model import export_onnx
@@ -65,13 +95,19 @@ def light_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
         arch = Architecture(backbone, 64, 3, 5, embedding_dim=8, width=0.1)
         spec = ModelSpec(backbone, 64, ("a", "b", "c"), tuple("abcde"), ("texture",) * 5, 8, False, "")
-        folder = tmp_path_factory.mktemp("light")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
-            save_checkpoint(folder / "light.safetensors", FashionNet(arch), spec)
-        path = folder / "out" / "light.onnx"
-        export_onnx(folder / "light.safetensors", path)
-        return path
+            network = FashionNet(arch)
+            for name, tensor in network.state_dict().items():
+                if name.endswith("running_var"):
+                    tensor.uniform_(0.5, 2)
+                elif tensor.is_floating_point():
+                    tensor.add_(0.02 * torch.randn_like(tensor))
+        save_checkpoint(folder / "light.safetensors", network, spec)
+        export_onnx(folder / "light.safetensors", folder / "out" / "light.onnx")
+
+    def export(backbone: str) -> Path:
+        return made_once(backbone, partial(fill, backbone=backbone)) / "out" / "light.onnx"
 
     return export
 

@@ -145,9 +145,9 @@ def test_polars_is_used_if_pandas_is_missing() -> None:
     ],
 )
 def test_the_command_line_names_the_missing_extra_too(
-    arguments: str, missing: str, extra: str, onnx_model: Path
+    arguments: str, missing: str, extra: str, onnx_model: Path, checkpoint: Path
 ) -> None:
-    words = arguments.format(onnx_model=onnx_model, checkpoint=onnx_model.with_suffix(".safetensors")).split()
+    words = arguments.format(onnx_model=onnx_model, checkpoint=checkpoint).split()
     result = run(f"sys.argv[1:] = {words!r}\nfrom fashion_infer.cli import main\nmain()", (missing,))
     assert result.returncode == 3
     assert f"fashion-infer[{extra}]" in result.stderr

@@ -53,7 +53,7 @@ def synth(
 
     Example:
 
-        fashion-infer data synth garments --images 500
+        fashion-infer data synth garments --images 200
     """
     from fashion_infer.synthetic.dataset import write_dataset
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import numpy as np
 import own_categories
 import pytest
 
-from tests.training.own import COLORS, picture
+from fashion_infer.training.checkpoint import save_checkpoint
+from tests.training.own import COLORS, picture, small_network
 
 CLASSES = ("hat", "shoes", "dress", "shirt")
 
@@ -65,8 +67,10 @@ def test_the_gain_is_of_photos_and_its_interval_too() -> None:
     )
 
 
-def test_it_runs(photos: Path, tmp_path: Path) -> None:
-    own_categories.main(photos, "fashionnet-lite", 1, "5", tmp_path)
+def test_it_runs(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.NOTSET, "fashion_infer")  # the benchmark silences it; pytest puts it back for later tests
+    save_checkpoint(tmp_path / "small.safetensors", *small_network())
+    own_categories.main(photos, str(tmp_path / "small.safetensors"), 1, "5", tmp_path)
     measured = json.loads((tmp_path / "own_categories.json").read_text())
     assert {row["task"] for row in measured["summary"]} == {"ten classes", "four more", "unseen"}
     assert all(row["ours"] > 0.6 and row["probe"] > 0.6 for row in measured["summary"])  # the colours are plain to see

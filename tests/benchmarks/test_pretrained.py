@@ -36,13 +36,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> FashionData:
 def network(rendered: FashionData) -> FashionNet:
     torch.manual_seed(0)
     sizes = {"num_categories": len(rendered.category_names), "num_attributes": len(rendered.attribute_names)}
-    return FashionNet(Architecture("tf_efficientnet_lite0", SIZE, width=0.1, embedding_dim=16, **sizes)).eval()
+    return FashionNet(Architecture("test_efficientnet", SIZE, width=0.1, embedding_dim=16, **sizes)).eval()
 
 
 @pytest.fixture(scope="module")
 def spec(rendered: FashionData) -> ModelSpec:
     return ModelSpec(
-        arch="tf_efficientnet_lite0",
+        arch="test_efficientnet",
         image_size=SIZE,
         categories=rendered.category_names,
         attributes=rendered.attribute_names,

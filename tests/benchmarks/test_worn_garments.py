@@ -43,7 +43,7 @@ def start(rendered: FashionData, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A checkpoint that knows some of the categories, and one of its own."""
     torch.manual_seed(0)
     names = (*rendered.category_names[:5], "Spacesuit")
-    arch = Architecture("tf_efficientnet_lite0", SIZE, len(names), len(rendered.attribute_names), 16, width=0.1)
+    arch = Architecture("test_efficientnet", SIZE, len(names), len(rendered.attribute_names), 16, width=0.1)
     groups = rendered.attribute_groups
     spec = ModelSpec(arch.backbone, SIZE, names, rendered.attribute_names, groups, 16, True, "", temperature=1.7)
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
@@ -91,7 +91,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     first, second = (load_checkpoint(path)[0].state_dict() for path in (whole, again))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     before = load_checkpoint(start)[0].state_dict()
-    stays, changes = "backbone.net.blocks.2.0.conv_pw.weight", "backbone.net.blocks.4.0.conv_pw.weight"
+    stays, changes = "backbone.net.blocks.2.0.conv_pwl.weight", "backbone.net.blocks.4.0.conv_pw.weight"
     assert torch.equal(first[stays], before[stays]), "up to stride 8 nothing is trained"
     assert not torch.equal(first[changes], before[changes])
 
@@ -103,7 +103,7 @@ def test_a_batch_has_its_shares(sets: dict[str, FashionData], start: Path, tmp_p
     views = worn_garments.round_of_views(tmp_path, 0, network, data, worn_garments.rows_of_round(rows, 0))
     assert len(views.rows) == 15 + 6 + 4
     features, batch = worn_garments.draw([views], data, rows, step=3)
-    assert features.shape == (8, 40, 8, 8)
+    assert features.shape == (8, 32, 8, 8)
     assert [int(np.isin(batch.rows, part).sum()) for part in rows.values()] == [4, 3, 1]
     assert (batch.categories.numpy() == data.categories[batch.rows]).all()
     again = worn_garments.draw([views], data, rows, step=3)[1]

@@ -38,15 +38,16 @@ def test_an_option_that_cannot_be_honoured_is_refused(
 
 @pytest.mark.parametrize("output", ["/dev/full", "file/model.onnx"])
 def test_what_cannot_be_written_is_one_sentence(
-    run: Callable[..., Any], fails: Callable[..., None], checkpoint: Path, output: str, tmp_path: Path
+    run: Callable[..., Any], fails: Callable[..., None], onnx_model: Path, output: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    fails(run("export", checkpoint, "-o", output, folder=tmp_path), 1, f"{output} cannot be written: ")
+    result = run("export", onnx_model, "--precision", "fp16", "-o", output, folder=tmp_path)
+    fails(result, 1, f"{output} cannot be written: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_files_name_is_printed_to_the_letter(run: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
-    result = run("export", checkpoint, "-o", "c[/red]/:heart:[bold].onnx", folder=tmp_path)
+def test_the_files_name_is_printed_to_the_letter(run: Callable[..., Any], onnx_model: Path, tmp_path: Path) -> None:
+    result = run("export", onnx_model, "--precision", "fp16", "-o", "c[/red]/:heart:[bold].onnx", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "c[/red]/:heart:[bold].onnx (" in result.stdout
     assert (tmp_path / "c[/red]" / ":heart:[bold].onnx").is_file()

@@ -61,15 +61,13 @@ def test_pictures_are_saved(run: Callable[..., Any], onnx_model: Path, photos: P
     assert cv2.imread(str(picture)) is not None
 
 
-def test_a_checkpoint_that_was_never_trained_warns_when_it_predicts(
-    run: Callable[..., Any], checkpoint: Path, tmp_path: Path, photos: Path
+def test_a_model_that_was_never_trained_warns_when_it_predicts(
+    run: Callable[..., Any], onnx_model: Path, with_spec: Callable[..., Path], photos: Path
 ) -> None:
-    from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
-
-    network, spec = load_checkpoint(checkpoint)
-    save_checkpoint(tmp_path / "m.safetensors", network, type(spec)(**{**vars(spec), "trained": False}))
-    assert run("export", tmp_path / "m.safetensors").returncode == 0
-    result = run("predict", tmp_path / "m.onnx", photos / "a.jpg")
+    with Predictor(onnx_model) as predictor:
+        spec = replace(predictor.spec, trained=False)
+    assert "random weights" not in run("predict", onnx_model, photos / "a.jpg").stderr
+    result = run("predict", with_spec(spec), photos / "a.jpg")
     assert result.returncode == 0
     assert "random weights" in result.stderr
 

@@ -4,18 +4,38 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors import safe_open
 
+from fashion_infer.cli import main
 from fashion_infer.model_spec import ModelSpec
 from tests.training.own import paint, small_network
 
 SMALL = ("--arch", "vgg16", "--width", "0.03", "--image-size", "32", "--batch-size", "4", "--workers", "0")
+
+
+@pytest.fixture
+def refuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Asserts that a command ends with an exit code and one message of ours.
+
+    It runs in this process, which has loaded torch: loading it would take most of the time of each such command.
+    """
+
+    def refuses(arguments: Sequence[object], code: int, message: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["fashion-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        complaint = capsys.readouterr().err
+        assert end.value.code == code, complaint
+        assert message in complaint
+
+    return refuses
 
 
 @pytest.mark.parametrize(
@@ -28,15 +48,10 @@ SMALL = ("--arch", "vgg16", "--width", "0.03", "--image-size", "32", "--batch-si
     ],
 )
 def test_train_says_what_it_cannot_do(
-    run: Callable[..., Any],
-    fails: Callable[..., None],
-    options: tuple[str, ...],
-    code: int,
-    message: str,
-    data: Path,
-    tmp_path: Path,
+    refuses: Callable[..., None], options: tuple[str, ...], code: int, message: str, data: Path, tmp_path: Path
 ) -> None:
-    fails(run("train", "--data", data / "category_attribute", "-o", tmp_path / "run", *options), code, message)
+    arguments = ("train", "--data", data / "category_attribute", "-o", tmp_path / "run", *options)
+    refuses(arguments, code, message)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
@@ -103,11 +118,6 @@ def test_own_categories(run: Callable[..., Any], small: Path, tmp_path: Path) ->
     ],
 )
 def test_own_categories_say_what_they_cannot_do(
-    run: Callable[..., Any],
-    fails: Callable[..., None],
-    options: tuple[str, ...],
-    code: int,
-    message: str,
-    tmp_path: Path,
+    refuses: Callable[..., None], options: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
-    fails(run("train", "--data", tmp_path / "own", "-o", tmp_path / "own.safetensors", *options), code, message)
+    refuses(("train", "--data", tmp_path / "own", "-o", tmp_path / "own.safetensors", *options), code, message)

@@ -16,7 +16,8 @@ from fashion_infer.synthetic.rendering import render
 
 
 def test_the_chain_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "IMAGES", 96)
+    monkeypatch.setattr(demo, "IMAGES", 48)
+    monkeypatch.setattr(demo, "SHOWN", 4)
     monkeypatch.setattr(demo, "BENCH_SECONDS", 0.5)
     monkeypatch.setattr(demo, "CONFIG", replace(demo.CONFIG, epochs=1, image_size=64, workers=0))
     photos = tmp_path / "photos"

@@ -37,8 +37,9 @@ cluster.shutdown()
 """
 EMBED = """
 import sys
-from fashion_infer.embed import catalogue
+from fashion_infer.embed import catalogue, cluster
 catalogue.CHUNK = int(sys.argv.pop(1))
+cluster.LOOK = 0.2  # seconds: a lost actor is soon replaced
 from fashion_infer.cli import main
 main()
 """
@@ -160,15 +161,16 @@ def test_a_run_that_is_killed_goes_on(address: str, shop: Path, embed: Callable[
 
 
 def test_a_chunk_that_ends_its_actor_again_and_again_is_given_up(
-    shop: Path, embed: Callable[..., "subprocess.Popen[str]"]
+    cluster: "subprocess.Popen[str]", address: str, shop: Path, embed: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     """Here it is the test that kills the actor, three times while it works on the one chunk."""
     lines = [f"{number % 3}.png,{number}" for number in range(5000)]
     (shop / "many.csv").write_text("\n".join(["path,id", *lines]) + "\n")
-    process = embed(5000, "many.csv", "-o", "out", "--ray", "local")
+    earlier = actors_below(cluster.pid)  # of a run that another test has killed
+    process = embed(5000, "many.csv", "-o", "out", "--ray", address)
     killed: set[int] = set()
     while process.poll() is None:
-        for one in actors_below(process.pid) - killed:
+        for one in actors_below(cluster.pid) - earlier - killed:
             os.kill(one, signal.SIGKILL)
             killed.add(one)
         time.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from fashion_infer.errors import ModelError, ModelNotFoundError
 from fashion_infer.export.from_onnx import load_model, network_from_onnx
 from fashion_infer.export.onnx_model import export_onnx
 from fashion_infer.images import read_image
-from fashion_infer.model_spec import OUTPUT_NAMES, ModelSpec
+from fashion_infer.model_spec import OUTPUT_NAMES
 from fashion_infer.models import find_model
 from fashion_infer.onnx_file import packed
 from fashion_infer.preprocess import crop
@@ -27,26 +26,14 @@ LIGHT = ["tf_efficientnet_lite0", "resnet50"]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, FashionNet]]:
-    """Exports a network whose values all differ, as after training: the exporter writes equal tensors only once."""
+def exported(light_models: Callable[[str], Path]) -> Callable[[str], tuple[Path, FashionNet]]:
+    """Gives an exported network and the network that it was exported from."""
 
-    @cache
-    def export(backbone: str) -> tuple[Path, FashionNet]:
-        torch.manual_seed(0)
-        network = FashionNet(Architecture(backbone, 64, 3, 5, embedding_dim=8, width=0.1)).eval()
-        with torch.no_grad():
-            for name, tensor in network.state_dict().items():
-                if name.endswith("running_var"):
-                    tensor.uniform_(0.5, 2)
-                elif tensor.is_floating_point():
-                    tensor.add_(0.02 * torch.randn_like(tensor))
-        folder = tmp_path_factory.mktemp("exported")
-        spec = ModelSpec(backbone, 64, ("a", "b", "c"), tuple("abcde"), ("texture",) * 5, 8, False, "")
-        save_checkpoint(folder / "network.safetensors", network, spec)
-        export_onnx(folder / "network.safetensors", folder / "network.onnx")
-        return folder / "network.onnx", network
+    def load(backbone: str) -> tuple[Path, FashionNet]:
+        path = light_models(backbone)
+        return path, load_checkpoint(path.parents[1] / "light.safetensors")[0]
 
-    return export
+    return load
 
 
 def pictures(size: int) -> np.ndarray:
@@ -146,7 +133,8 @@ def test_the_built_in_model_comes_back() -> None:
 def test_heads_of_all_features_come_back_and_the_embedding_keeps_its_space(
     exported: Callable[[str], tuple[Path, FashionNet]], tmp_path: Path
 ) -> None:
-    network, spec = network_from_onnx(exported("tf_efficientnet_lite0")[0])
+    path = exported("test_efficientnet")[0]
+    network, spec = network_from_onnx(path)
     wide = FashionNet(replace(network.arch, heads="all"))
     take_over(wide, spec, network, spec)
     save_checkpoint(tmp_path / "wide.safetensors", wide.eval(), spec, spec.embedding_sha256)
@@ -154,7 +142,7 @@ def test_heads_of_all_features_come_back_and_the_embedding_keeps_its_space(
     again, wide_spec = load_model(str(tmp_path / "wide.onnx"))
     assert wide_spec.embedding_space == spec.embedding_space
     assert again.arch.heads == "all"
-    assert_same_outputs(again, spec.temperature, exported("tf_efficientnet_lite0")[0])
+    assert_same_outputs(again, spec.temperature, path)
 
 
 def test_a_model_is_a_name_a_file_or_a_checkpoint(

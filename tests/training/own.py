@@ -32,8 +32,11 @@ def picture(rng: np.random.Generator, color: tuple[int, int, int]) -> np.ndarray
 
 
 def small_network(**changed: object) -> tuple[FashionNet, ModelSpec]:
-    """A network of 32 pixels with the categories Tee and Dress, in evaluation mode, and its spec."""
-    arch = Architecture("tf_efficientnet_lite0", 32, 2, 3, embedding_dim=8, width=0.1, **changed)  # type: ignore[arg-type]
+    """A network of 32 pixels with the categories Tee and Dress, in evaluation mode, and its spec.
+
+    Its backbone is the small EfficientNet that timm has for tests.
+    """
+    arch = Architecture("test_efficientnet", 32, 2, 3, embedding_dim=8, width=0.1, **changed)  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = FashionNet(arch).eval()

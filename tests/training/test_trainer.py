@@ -208,15 +208,15 @@ def test_each_part_can_be_switched(
 
 
 def test_frozen_early_layers_stay_as_they_started(training: FashionData, config: TrainConfig, tmp_path: Path) -> None:
-    frozen = replace(config, backbone="tf_efficientnet_lite0", freeze_early=True, augmentation="strong")
+    frozen = replace(config, backbone="test_efficientnet", freeze_early=True, augmentation="strong")
     torch.manual_seed(frozen.seed)
     start = trainer._new_state(frozen, trainer._spec(frozen, training), None, None).model
     network, _ = load_checkpoint(train(frozen, training, training, tmp_path))
     before, after = start.state_dict(), network.state_dict()
     same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
     assert {"backbone.net.conv_stem.weight", "backbone.net.bn1.running_mean"} <= same
-    assert "backbone.net.blocks.1.0.conv_pw.weight" in same
-    assert "backbone.net.blocks.2.0.conv_pw.weight" not in same
+    assert "backbone.net.blocks.1.0.conv_exp.weight" in same
+    assert "backbone.net.blocks.2.0.conv_exp.weight" not in same
     assert "category.weight" not in same
 
 
@@ -224,7 +224,7 @@ def test_a_run_starts_from_the_network_of_another(
     training: FashionData, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "EMA_DECAY", 0.0)
-    config = replace(config, backbone="tf_efficientnet_lite0", landmark_norm="l1", balanced=False)
+    config = replace(config, backbone="test_efficientnet", landmark_norm="l1", balanced=False)
     first = train(config, training, training, tmp_path / "first")
     larger = replace(config, image_size=64, learning_rate=1e-12)
     second = train(larger, training, training, tmp_path / "second", start_from=first)
