@@ -70,7 +70,8 @@ pretrained: setup ## train, export and judge fashionnet-lite: hours; DATA=DIR ho
 		--about "$(ABOUT_INT8)"
 	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite $(WITH_WORN)
 	$(BIN)/python benchmarks/judge_pretrained.py build/real-photos fashionnet-lite-int8 $(WITH_WORN)
-	$(BIN)/python benchmarks/frozen_trunk.py build/real-photos build/pretrained/rendered/model.safetensors
+	$(BIN)/python benchmarks/frozen_trunk.py build/real-photos lying
+	$(if $(CCP),$(BIN)/python benchmarks/frozen_trunk.py build/worn-photos worn --trunk build/pretrained/photos-224/model.safetensors)
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) .venv-light-* demo build *.egg-info

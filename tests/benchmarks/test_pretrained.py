@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import cv2
-import frozen_trunk
 import garment_score
 import judge_pretrained
 import numpy as np
@@ -189,29 +188,3 @@ def test_a_model_is_judged_on_labels_and_classes(
     assert ten["C"] in judge_pretrained.STRENGTHS
     assert ten["train"]["value"] >= ten["test"]["value"]
     assert rates["test shoes"]["value"] == 1.0
-
-
-# -------------------------------------------------------------------------------------------------- frozen trunk
-
-
-def test_heads_learn_on_cached_features(
-    rendered: FashionData, network: FashionNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frozen_trunk, "SIZE", SIZE)
-    monkeypatch.setattr(frozen_trunk, "BATCH", 16)
-    cached = frozen_trunk.cache(network, rendered)
-    assert len(cached.features) == 80
-    rows = np.arange(len(rendered))
-    mirrored = frozen_trunk.batch(cached, rendered, rows + len(rows))
-    visible = mirrored.visibility[:, 0] == 0
-    plain = frozen_trunk.batch(cached, rendered, rows)
-    torch.testing.assert_close(mirrored.landmarks[visible, 0, 0], 1 - plain.landmarks[visible, 1, 0])
-    monkeypatch.setattr(frozen_trunk, "EPOCHS", 1)
-    short = frozen_trunk.measure(
-        frozen_trunk.fit(network, cached, rendered, rows, "none", False, 0), cached, rendered, rows, False
-    )
-    monkeypatch.setattr(frozen_trunk, "EPOCHS", 40)
-    heads = frozen_trunk.fit(network, cached, rendered, rows, "landmarks", True, 0)
-    long = frozen_trunk.measure(heads, cached, rendered, rows, True)
-    assert long["landmark_error_of_box"] < short["landmark_error_of_box"]
-    assert long["category_top1"] > short["category_top1"]
