@@ -9,8 +9,8 @@ cannot run is listed with its reason, and never timed.
 
 fp16, the precision that matters most, comes first. Each section has a time limit of its own, all together at most 8
 minutes. The JSON is written after every step, so that a run that was cut off keeps what it has. `--dry-run` prints the
-limits and goes through all sections without a GPU: the networks, exports, checks and engines (by TensorRT for RTX) are
-real, a stand-in answers for the GPU (gpu_dry.py), and what was not executed is listed.
+limits and goes through all sections without a GPU, and without limits. The networks, exports, checks and engines (by
+TensorRT for RTX) are real, a stand-in answers for the GPU (gpu_dry.py), and what was not executed is listed.
 """
 
 import json

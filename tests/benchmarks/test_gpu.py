@@ -147,6 +147,23 @@ def test_a_section_ends_when_its_time_is_up_and_the_next_begins(gpu: ModuleType,
     assert set(facts["seconds"]) == {"slow", "next"}
 
 
+def test_a_dry_run_has_no_time_limits(gpu: ModuleType, tmp_path: Path) -> None:
+    results, late = gpu.Results(tmp_path / "gpu.json", 0.0, answers={}), []
+    gpu.Section("slow", 0.01, lambda: (time.sleep(0.1), late.append(results.late()))).run(results)
+    assert late == [False]
+    assert set(results.facts) == {"seconds"}
+
+
+def test_an_engines_build_ends_with_its_sections_time(gpu: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    results = gpu.Results(tmp_path / "gpu.json", math.inf, answers={})
+    network = _network(gpu, results, checkpoint, tmp_path)
+    assert network.fp32.is_file()
+    results.deadline = 0.0
+    with sys.modules["gpu_dry"].stand_in_gpu(tmp_path, {}), pytest.raises(EngineBuildError, match="was cancelled"):
+        network.plan("fp32")
+
+
 def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, tmp_path: Path) -> None:
     from fashion_infer.errors import DeviceError, ParityError
 
