@@ -9,28 +9,26 @@ cannot run is listed with its reason, and never timed.
 
 fp16, the precision that matters most, comes first. Each section has a time limit of its own, all together at most 8
 minutes. The JSON is written after every step, so that a run that was cut off keeps what it has. `--dry-run` prints the
-limits and goes through all sections without a GPU: the networks, exports, checks and engines (by TensorRT for RTX) are
-real, a stand-in answers for the GPU (gpu_dry.py), and what was not executed is listed.
+limits and goes through all sections without a GPU, and without limits. The networks, exports, checks and engines (by
+TensorRT for RTX) are real, a stand-in answers for the GPU (gpu_dry.py), and what was not executed is listed.
 """
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from gpu_dry import Answers, stand_in_gpu, stopped_at
+from gpu_dry import Answers, stand_in_gpu
 from gpu_pooling import bench_pooling
+from gpu_sections import Results, Section, print_plan
 from gpu_timing import (
     COMPILED,
     GRAPH,
@@ -47,121 +45,21 @@ from gpu_timing import (
     print_tables,
     summarise,
 )
-from gpu_torch import count_flops, measure_ceiling, random_network, torch_run
-from rich.console import Console
-from rich.table import Table
+from gpu_torch import count_flops, measure_ceiling, random_network, torch_network, torch_run
 
 from fashion_infer.backends import Outputs
 from fashion_infer.bench.environment import provenance
 from fashion_infer.errors import FashionInferError, ParityError
-from fashion_infer.files import write_atomically
 from fashion_infer.machine import package_version
 
 PACKAGES = ("tensorrt", "tensorrt-rtx-cu13", "cuda-python", "torch", "onnxruntime-gpu", "onnxruntime", "onnx", "timm")
-NETWORKS = ("vgg16", "tf_efficientnet_lite0", "mobilenetv3_large_100")
+NETWORKS = ("vgg16", "tf_efficientnet_lite0", "mobilenetv4_conv_small")
+PICTURES, DRY_PICTURES = 16, 4  # that the outputs are compared on, on a GPU and in a dry run
 OVERLAPPED = (32, 64)  # batches that two sessions at once are timed at
 POOLINGS = {"vgg16": 512, "tf_efficientnet_lite0": 40}  # channels of the map at stride 8
 POOLED_BATCHES = (1, 64)
+FP32 = 1e-3  # by how much outputs in fp32 may differ
 PROFILES = ((1, 1, 4), (5, 32, 32), (33, 64, 128))  # each batch that is timed has kernels chosen near it
-TOLERANCES = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.08}
-MOST_SECONDS = 8 * 60  # of all sections together
-DRY_SLOWNESS = 4  # a dry run may take so many times longer: a machine without a GPU may have few and busy cores
-
-
-@dataclass
-class Results:
-    """What a run finds out.
-
-    Attributes:
-        path: of the JSON, written after every step.
-        deadline: of the section that runs, on the monotonic clock; nothing is begun after it.
-        facts: what is in the JSON.
-        failed: whether a check failed.
-        answers: in a dry run, what stands in for each network, by its name; None in a run on a GPU.
-    """
-
-    path: Path
-    deadline: float
-    facts: dict[str, Any] = field(default_factory=dict)
-    failed: bool = False
-    answers: dict[str, Answers] | None = None
-
-    def put(self, value: Any, *keys: str) -> None:
-        """Set a value under nested keys, and write the file."""
-        place = self.facts
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        place[keys[-1]] = value
-        write_atomically(self.path, lambda temporary: temporary.write_text(json.dumps(self.facts, indent=1)))
-
-    def attempt(self, step: Callable[[], Any], *keys: str) -> Any:
-        """What a step gives; where it fails or is too late None, and the reason under "missing" and the keys."""
-        if self.late():
-            self.put("not begun: the time was up", "missing", *keys)
-            return None
-        console.print("[dim]" + " / ".join(keys))
-        try:
-            return step()
-        except Exception as error:  # of torch, ONNX Runtime, CUDA: a contender that cannot run must not stop the others
-            self.miss(error, *keys)
-            return None
-
-    def miss(self, error: Exception, *keys: str) -> None:
-        """Note why a step has no result. In a dry run only the want of a GPU is no failure."""
-        reason = f"{type(error).__name__}: {error}"[:500]
-        if self.answers is None:
-            self.put(reason, "missing", *keys)
-            self.failed |= isinstance(error, ParityError)
-        elif (place := stopped_at(error)) is not None:
-            self.put(f"stopped at {place}: {reason}", "not_executed", " / ".join(keys))
-        else:
-            self.put(reason, "missing", *keys)
-            self.failed = True
-
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self.deadline
-
-
-class TimeUpError(Exception):
-    """The time of a section is up."""
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeUpError in the block when the time is up; what runs in a library's own code ends first."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeUpError(f"the time was up after {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the run, with its own time limit in seconds."""
-
-    name: str
-    seconds: float
-    work: Callable[[], None]
-
-    def run(self, results: Results) -> None:
-        """Work until it is done or its time is up; the JSON says how long it took."""
-        begin = time.monotonic()
-        seconds = self.seconds if results.answers is None else DRY_SLOWNESS * self.seconds
-        results.deadline = begin + seconds
-        try:
-            with time_limit(seconds):
-                self.work()
-        except Exception as error:  # as above: the sections after it have their own time
-            results.miss(error, "section " + self.name)
-        results.put(round(time.monotonic() - begin, 1), "seconds", self.name)
 
 
 def machine() -> dict[str, Any]:
@@ -253,17 +151,6 @@ def dry(results: Results, sections: Sequence[Section], folder: Path) -> None:
         print("Failed: " + json.dumps(results.facts["missing"], indent=1))
 
 
-def print_plan(sections: Sequence[Section], seconds: Mapping[str, float]) -> None:
-    """The sections, their time limits and how long they took, where they have run, on stdout."""
-    table = Table("section", "at most", "took")
-    for section in sections:
-        took = f"{seconds[section.name]:.0f} s" if section.name in seconds else "-"
-        table.add_row(section.name, f"{section.seconds:.0f} s", took)
-    total = sum(section.seconds for section in sections)
-    table.add_row("all together", f"{total:.0f} s, of {MOST_SECONDS}", f"{sum(seconds.values()):.0f} s")
-    Console().print(table)
-
-
 def time_poolings(results: Results) -> None:
     """LandmarkPool alone at the shapes of two networks."""
     for name, channels in POOLINGS.items():
@@ -300,18 +187,50 @@ class Network:
         return self.make()
 
     @cached_property
+    def pictures(self) -> Path:
+        """A folder of rendered garments to compare on; few, since all of them run on the CPU several times."""
+        from PIL import Image
+
+        from fashion_infer.synthetic.rendering import render
+
+        folder = self.folder / "pictures"
+        folder.mkdir(exist_ok=True)
+        for number in range(PICTURES if self.results.answers is None else DRY_PICTURES):
+            Image.fromarray(render(0, number).image).save(folder / f"{number}.png")
+        return folder
+
+    @cached_property
     def fp32(self) -> Path:
         """The exported file."""
         from fashion_infer.export.steps import write_onnx
 
-        return write_onnx(self.checkpoint, self.folder / f"{self.name}.onnx")[0]
+        return write_onnx(self.checkpoint, self.folder / f"{self.name}.onnx", photos=self.pictures)[0]
+
+    def narrow(self, precision: str) -> Path:
+        """The exported file in a precision, converted once."""
+        from fashion_infer.export.steps import write_onnx
+
+        path = self.fp32.with_suffix(f".{precision}.onnx")
+        if precision == "fp32" or path.is_file():
+            return self.fp32 if precision == "fp32" else path
+        return write_onnx(self.fp32, path, precision, self.pictures)[0]
 
     @cached_property
     def images(self) -> Pixels:
-        """Rendered garments, as the network sees them."""
+        """The pictures, as the network sees them."""
         from fashion_infer.evaluation.parity import read_pictures
+        from fashion_infer.onnx_file import load_onnx
 
-        return read_pictures(None, _image_size(self.fp32))
+        return read_pictures(self.pictures, load_onnx(self.fp32)[1].image_size)
+
+    @cached_property
+    def torch_network(self) -> Any:
+        """The network in torch, on the GPU."""
+        return torch_network(self.checkpoint)
+
+    def torch_run(self, batch: int, *, compiled: bool = False) -> Run:
+        """Torch's contender for one size of batch."""
+        return torch_run(self.torch_network, batch, compiled=compiled)
 
     @cached_property
     def expected(self) -> Outputs:
@@ -339,7 +258,7 @@ class Network:
     def ours(self) -> RunSession | None:
         """The fp16 engine with two sessions, once it gives what it should."""
         _ = self.expected  # before the engine, which answers from it in a dry run
-        backend: Any = self.results.attempt(lambda: engine(self.fp32, "fp16"), self.name, OURS)
+        backend: Any = self.results.attempt(lambda: engine(self.plan("fp16")), self.name, OURS)
         if backend is None:
             return None
         self.opened.append(backend)
@@ -351,10 +270,11 @@ class Network:
     def checked(self, contender: str, make: Callable[[], Run]) -> Run | None:
         """A contender that gives what ONNX Runtime gives on the CPU."""
         from fashion_infer.evaluation.parity import compare
+        from fashion_infer.precision import TOLERANCES
 
         def step() -> Run:
             expected, run = self.expected, make()
-            tolerance = next(value for precision, value in TOLERANCES.items() if precision in contender)
+            tolerance = next((value for precision, value in TOLERANCES.items() if precision in contender), FP32)
             report = compare(run(self.images), expected, self.images.shape[1], tolerance)
             self.results.put(asdict(report), "parity", self.name, contender)
             return run
@@ -366,14 +286,17 @@ class Network:
 
     def time_fp16(self) -> None:
         """Our engine, ONNX Runtime's CUDA provider and torch in a CUDA graph, batch by batch."""
-        lasting: dict[str, Any] = {OURS: self.ours, ORT: self.checked(ORT, lambda: onnxruntime_cuda(self.fp32))}
+        lasting: dict[str, Any] = {
+            OURS: self.ours,
+            ORT: self.checked(ORT, lambda: onnxruntime_cuda(self.narrow("fp16"))),
+        }
         for batch in self.batches:
-            self.time_batch(batch, {**lasting, GRAPH: self.checked(GRAPH, partial(torch_run, self.checkpoint, batch))})
+            self.time_batch(batch, {**lasting, GRAPH: self.checked(GRAPH, partial(self.torch_run, batch))})
 
     def time_compiled(self) -> None:
         """torch.compile beside our engine."""
         for batch in self.compiled:
-            run = self.checked(COMPILED, partial(torch_run, self.checkpoint, batch, compiled=True))
+            run = self.checked(COMPILED, partial(self.torch_run, batch, compiled=True))
             self.time_batch(batch, {OURS: self.ours, COMPILED: run})
 
     def time_batch(self, batch: int, runs: dict[str, Any]) -> None:
@@ -391,7 +314,7 @@ class Network:
         ours = self.ours
         if ours is None:
             return
-        self.results.attempt(lambda: check_sessions(self.fp32, self.images), self.name, "sessions")
+        self.results.attempt(lambda: check_sessions(self.plan("fp16"), self.images), self.name, "sessions")
         for batch in OVERLAPPED:
             pixels = np.resize(self.images, (batch, *self.images.shape[1:]))
             gain = self.results.attempt(
@@ -408,20 +331,31 @@ class Network:
 
     def opened_engine(self, precision: str) -> Run:
         """An engine with one session, which `check_others` closes."""
-        backend = engine(self.fp32, precision, sessions=1)
+        backend = engine(self.plan(precision), sessions=1)
         self.opened.append(backend)
         run: Run = backend.run
         return run
 
+    def plan(self, precision: str) -> Path:
+        """The engine in a precision, built once for the first GPU; the build ends when the section's time is up."""
+        from fashion_infer.tensorrt.build import BuildOptions, build_engine
 
-def engine(fp32: Path, precision: str, sessions: int = 2) -> Any:
+        source = self.narrow(precision)
+        built = sorted(source.parent.glob(f"{source.stem}.[rs]*.plan"))
+        if built:
+            return built[0]
+        options = BuildOptions(profiles=PROFILES, device=0)
+        return build_engine(source, None, options, report=lambda *_: not self.results.late())[0]
+
+
+def engine(plan: Path, sessions: int = 2) -> Any:
     """Our engine with CUDA graphs."""
     from fashion_infer.tensorrt.session import TensorRTBackend
 
-    return TensorRTBackend(_plan(fp32, precision), sessions=sessions)
+    return TensorRTBackend(plan, sessions=sessions)
 
 
-def check_sessions(fp32: Path, images: Pixels) -> None:
+def check_sessions(plan: Path, images: Pixels) -> None:
     """Graphs, two sessions and eight threads give what one session without graphs gives, up to the batches' rounding.
 
     Raises:
@@ -430,22 +364,21 @@ def check_sessions(fp32: Path, images: Pixels) -> None:
     from fashion_infer import Predictor
     from fashion_infer.tensorrt.session import TensorRTBackend
 
-    path = _plan(fp32, "fp16")
-    alone = TensorRTBackend(path, sessions=1, graphs=False)
+    alone = TensorRTBackend(plan, sessions=1, graphs=False)
     plain = {count: alone.run(images[:count]) for count in (1, 7, len(images))}
     alone.close()
-    with Predictor(path, sessions=2) as predictor, ThreadPoolExecutor(8) as threads:
+    with Predictor(plan, sessions=2) as predictor, ThreadPoolExecutor(8) as threads:
         for count, expected in plain.items():
             for outputs in threads.map(lambda _, n=count: predictor.run(images[:n]), range(64)):
                 if not all(np.allclose(values, expected[name], atol=0.01) for name, values in outputs.items()):
                     raise ParityError(f"with graphs or several threads the engine answers otherwise at batch {count}")
 
 
-def onnxruntime_cuda(fp32: Path) -> Run:
+def onnxruntime_cuda(path: Path) -> Run:
     """ONNX Runtime's CUDA provider on the same fp16 file."""
     from fashion_infer.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(_narrow(fp32, "fp16"), device="cuda:0").run
+    return OnnxRuntimeBackend(path, device="cuda:0").run
 
 
 def parse_sizes(text: str) -> list[int]:
@@ -454,31 +387,6 @@ def parse_sizes(text: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"{text!r} is not a list of batch sizes such as 64,1,8")
     return [int(part) for part in parts]
-
-
-def _narrow(fp32: Path, precision: str) -> Path:
-    """The file in a precision, converted once."""
-    from fashion_infer.export.steps import write_onnx
-
-    path = fp32.with_suffix(f".{precision}.onnx")
-    if precision == "fp32" or path.is_file():
-        return fp32 if precision == "fp32" else path
-    return write_onnx(fp32, path, precision)[0]
-
-
-def _plan(fp32: Path, precision: str) -> Path:
-    """The engine of a file in a precision, built once for the first GPU."""
-    from fashion_infer.tensorrt.build import BuildOptions, build_engine
-
-    source = _narrow(fp32, precision)
-    built = sorted(source.parent.glob(f"{source.stem}.[rs]*.plan"))
-    return built[0] if built else build_engine(source, None, BuildOptions(profiles=PROFILES, device=0))[0]
-
-
-def _image_size(path: Path) -> int:
-    from fashion_infer.onnx_file import load_onnx
-
-    return load_onnx(path)[1].image_size
 
 
 if __name__ == "__main__":

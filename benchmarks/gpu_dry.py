@@ -103,12 +103,9 @@ def _tensorrt(real: Any, gpu: Any, folder: Path, answers: dict[str, Answers]) ->
                 arrays[name][...] = values
 
     class Module(TensorRT):  # type: ignore[misc]
-        def Runtime(self, log: Any) -> Any:  # noqa: N802  TensorRT's name
-            return SimpleNamespace(get_engine_validity=lambda plan: self.validity, deserialize_cuda_engine=self.load)
-
         def load(self, plan: bytes) -> Engine:
             sha256 = hashlib.sha256(plan).hexdigest()
             files = [EngineFile.from_json(path.read_text()) for path in folder.glob("*.plan.json")]
             return Engine(next(facts for facts in files if facts.plan_sha256 == sha256))
 
-    return Module(real, None)
+    return Module(real, gpu, None)

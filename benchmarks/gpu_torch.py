@@ -16,27 +16,41 @@ from fashion_infer.backends import Outputs
 IMAGE_SIZE = 224
 
 
-def torch_run(checkpoint: Path, batch: int, *, compiled: bool = False) -> Run:
-    """Torch in fp16 and channels_last for one size of batch: in a CUDA graph, or compiled with max-autotune.
-
-    Its pictures and outputs go through pinned memory with one wait at the end, as ours do.
-    """
+def torch_network(checkpoint: Path) -> Any:
+    """The network on the GPU in fp16 and channels_last, for `torch_run`."""
     import torch
 
-    from fashion_infer.model_spec import OUTPUT_NAMES
     from fashion_infer.training.checkpoint import load_checkpoint
     from fashion_infer.training.model import Deployed
 
+    torch.cuda.init()  # fails before the checkpoint is read if there is no GPU
     network, spec = load_checkpoint(checkpoint)
     mean, std = network.mean.cuda(), network.std.cuda()
     network = network.cuda().half().to(memory_format=torch.channels_last)
     network.mean, network.std = mean, std  # pixels are normalised in float32, as in the engine
     network.backbone.register_forward_pre_hook(lambda _, inputs: tuple(x.half() for x in inputs))
-    deployed: Any = Deployed(network, spec.temperature).eval()
-    host = torch.zeros(batch, spec.image_size, spec.image_size, 3, dtype=torch.uint8).pin_memory()
+    return Deployed(network, spec.temperature).eval()
+
+
+def torch_run(network: Any, batch: int, *, compiled: bool = False) -> Run:
+    """Torch for one size of batch: in a CUDA graph, or compiled with max-autotune.
+
+    Its pictures and outputs go through pinned memory with one wait at the end, as ours do.
+
+    Args:
+        network: of `torch_network`.
+        batch: images in a call.
+        compiled: whether to compile.
+    """
+    import torch
+
+    from fashion_infer.model_spec import OUTPUT_NAMES
+
+    size = network.model.arch.image_size
+    host = torch.zeros(batch, size, size, 3, dtype=torch.uint8).pin_memory()
     device = host.cuda()
-    if compiled:  # max-autotune makes graphs of its own
-        deployed = torch.compile(deployed, mode="max-autotune", dynamic=False)
+    # max-autotune makes graphs of its own
+    deployed = torch.compile(network, mode="max-autotune", dynamic=False) if compiled else network
     with torch.inference_mode():
         results = [torch.empty(out.shape, dtype=out.dtype, pin_memory=True) for out in deployed(device)]
 

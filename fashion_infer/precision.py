@@ -12,7 +12,7 @@ import numpy as np
 
 from fashion_infer.embedding_space import converted_spec
 from fashion_infer.errors import PrecisionError, UsageError, missing_extra
-from fashion_infer.evaluation.parity import ParityReport, check_parity, read_pictures
+from fashion_infer.evaluation.parity import ParityReport, compare, read_pictures
 from fashion_infer.files import write_atomically
 from fashion_infer.model_spec import METADATA_KEY, PARITY_KEY
 from fashion_infer.onnx_file import PRODUCTS, load_onnx, precision_of, set_metadata
@@ -64,9 +64,10 @@ def convert_file(source: Path, output: Path, precision: str, photos: Path | None
     def write(temporary: Path) -> None:
         nonlocal report
         onnx.save_model(narrow if precision == "fp16" else computed_in_fp32(narrow), temporary)
-        report = check_parity(temporary, images, expected, TOLERANCES[precision])
-        embeddings = OnnxRuntimeBackend(temporary).run(images)["embedding"]
-        new_spec = converted_spec(spec, expected["embedding"], embeddings, precision=precision, real=photos is not None)
+        outputs = OnnxRuntimeBackend(temporary).run(images)
+        report = compare(outputs, expected, spec.image_size, TOLERANCES[precision])
+        embeddings = expected["embedding"], outputs["embedding"]
+        new_spec = converted_spec(spec, *embeddings, precision=precision, real=photos is not None)
         set_metadata(narrow, METADATA_KEY, new_spec.to_json())
         set_metadata(narrow, PARITY_KEY, report.to_json())
         onnx.save_model(narrow, temporary)

@@ -54,7 +54,7 @@ class BuildOptions:
 
     Attributes:
         flavour: "tensorrt" or "rtx"; None means the first that is installed and supports the GPU.
-        profiles: ranges of batch sizes, each (smallest, best, greatest); see `profiles_for`.
+        profiles: ranges of batch sizes, each (smallest, best, greatest), kept smallest first; see `profiles_for`.
         device: index of the GPU. If it is None, flavour rtx builds for all GPUs that it supports except Turing, and
             flavour tensorrt for the machine's first GPU.
     """
@@ -64,7 +64,8 @@ class BuildOptions:
     device: int | None = None
 
     def __post_init__(self) -> None:
-        check_profiles(self.profiles)
+        # In the order in which a description lists them, since that is how a session numbers the engine's profiles
+        object.__setattr__(self, "profiles", check_profiles(self.profiles))
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def build_engine(
             `source`.
         options: the TensorRT, the batch sizes and the GPU to build for.
         source: the file from which the user would build the engine again, if `onnx_file` is a temporary one.
-        report: function that is called with the progress and can cancel the build by returning False; it must not
-            raise.
+        report: function that is called with the progress and can cancel the build by returning False; if it raises,
+            the build ends and the exception is raised here.
 
     Returns:
         The path of the plan, and the description in the JSON file beside it.
@@ -294,6 +295,8 @@ def _build(
         data = builder.build_serialized_network(network, config)
     if interrupted.is_set():
         raise KeyboardInterrupt
+    if monitor.failure is not None:
+        raise monitor.failure
     if data is None:
         if monitor.cancelled:
             raise EngineBuildError("the build was cancelled, nothing was written")
@@ -322,13 +325,18 @@ def _configure(target: Target, builder: Any, size: int, options: BuildOptions) -
 
 
 def _monitor(trt: Any, report: Report) -> Any:
-    """An IProgressMonitor that calls `report`; its `cancelled` says whether a call of `report` ended the build."""
+    """An IProgressMonitor that calls `report`.
+
+    Its `cancelled` says whether a call of `report` ended the build, and its `failure` is the exception of such a call:
+    that of a signal handler, for example. It ends the build too, but cannot pass through TensorRT's code.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.steps: dict[str, int] = {}
             self.cancelled = False
+            self.failure: BaseException | None = None
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self.steps[phase] = steps
@@ -337,7 +345,11 @@ def _monitor(trt: Any, report: Report) -> Any:
             self.steps.pop(phase, None)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self.cancelled = self.cancelled or not report(phase, step, self.steps.get(phase, step + 1))
+            if not self.cancelled:
+                try:
+                    self.cancelled = not report(phase, step, self.steps.get(phase, step + 1))
+                except BaseException as error:
+                    self.cancelled, self.failure = True, error
             return not self.cancelled
 
     return Monitor()

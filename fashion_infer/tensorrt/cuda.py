@@ -90,6 +90,20 @@ def ok(result: tuple[Any, ...]) -> Any:
     raise ModelError(text)
 
 
+def _usable(result: tuple[Any, ...]) -> Any:
+    """Return the value of a call that finds or enters a GPU; if it fails, the GPU cannot be used at all.
+
+    Raises:
+        DeviceError: the call failed.
+    """
+    try:
+        return ok(result)
+    except (ModelError, MemoryError) as error:
+        forked = int(result[0]) == rt.cudaError_t.cudaErrorInitializationError
+        hint = " CUDA does not work in a process forked from one that used it: start it by spawn" if forked else ""
+        raise DeviceError(f"the GPU cannot be used: {error}{hint}") from error
+
+
 def _try(result: tuple[Any, ...]) -> None:
     """Ignore the failure of a call, and clear the error that CUDA keeps for the thread."""
     if int(result[0]) != 0:
@@ -102,7 +116,7 @@ def gpu_count() -> int:
     Raises:
         DeviceError: there is none.
     """
-    return int(ok(rt.cudaGetDeviceCount()))
+    return int(_usable(rt.cudaGetDeviceCount()))
 
 
 def find_gpu(index: int) -> Gpu:
@@ -114,7 +128,7 @@ def find_gpu(index: int) -> Gpu:
     count = gpu_count()
     if index >= count:
         raise DeviceError(f"there is no cuda:{index}, the GPUs here are 0 to {count - 1}")
-    properties = ok(rt.cudaGetDeviceProperties(index))
+    properties = _usable(rt.cudaGetDeviceProperties(index))
     capability = properties.major, properties.minor
     return Gpu(index, properties.name.decode(), capability, properties.totalGlobalMem)
 
@@ -128,17 +142,21 @@ def current_gpu(index: int) -> Iterator[None]:
     cudaSetDevice is not used, because a second call would have to undo it. That call creates a context of some hundred
     megabytes on the GPU that was current before, by default GPU 0, even if the application never uses that GPU.
 
+    If the block fails, the variables of the functions that failed are deleted while the GPU is still current. Otherwise
+    they would live as long as the error, and the TensorRT objects among them would be destroyed wherever it is dropped.
+
     Args:
         index: index of the GPU.
 
     Raises:
         DeviceError: the GPU cannot be used.
     """
-    ok(cu.cuCtxPushCurrent(_primary_context(index)))
+    _usable(cu.cuCtxPushCurrent(_primary_context(index)))
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         rt.cudaGetLastError()  # clears the error that a failure of TensorRT leaves behind
+        _clear_frames(error)
         raise
     finally:
         _try(cu.cuCtxPopCurrent())  # it returns only errors of earlier work, which were raised where that was awaited
@@ -148,8 +166,19 @@ def current_gpu(index: int) -> Iterator[None]:
 def _primary_context(index: int) -> Any:
     """The GPU's primary context. It is never released: the runtime keeps it too, and objects freed late need it."""
     gpu_count()  # raises a clear error if there is no driver; the driver's own functions would fail to load
-    ok(cu.cuInit(0))
-    return ok(cu.cuDevicePrimaryCtxRetain(ok(cu.cuDeviceGet(index))))
+    _usable(cu.cuInit(0))
+    return _usable(cu.cuDevicePrimaryCtxRetain(_usable(cu.cuDeviceGet(index))))
+
+
+def check_alive() -> None:
+    """Raise the error of a GPU that failed for good, which TensorRT reports as a failure of its own call.
+
+    Raises:
+        DeviceError: the GPU failed for good.
+    """
+    owned = Owned()
+    owned.event()  # by its documentation, creating an event returns the errors of earlier work
+    owned.free()
 
 
 class Owned:
@@ -195,12 +224,8 @@ class Owned:
         return array
 
 
-def clear_frames(error: BaseException | None) -> None:
-    """Delete the local variables of the frames in the tracebacks of an error and of its causes.
-
-    Otherwise they live as long as the error. TensorRT objects among them would be destroyed wherever the error is
-    dropped: in any thread, perhaps after the objects that they use.
-    """
+def _clear_frames(error: BaseException | None) -> None:
+    """Delete the variables of the functions in the tracebacks of an error and of its causes, if they have ended."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

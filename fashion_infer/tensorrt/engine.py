@@ -10,7 +10,7 @@ from fashion_infer.errors import DeviceError, EngineMismatchError, MissingExtraE
 from fashion_infer.files import cache_folder, write_atomically
 from fashion_infer.model_spec import INPUT_NAME
 from fashion_infer.tensorrt.api import create, errors_in, is_out_of_memory, load_tensorrt, log_of, recording
-from fashion_infer.tensorrt.cuda import Gpu
+from fashion_infer.tensorrt.cuda import Gpu, check_alive
 from fashion_infer.tensorrt.engine_file import EngineFile
 
 logger = logging.getLogger("fashion_infer")
@@ -40,20 +40,27 @@ class Engine:
 
         Raises:
             EngineMismatchError: TensorRT cannot load the plan, or it differs from its description.
-            DeviceError: the engine does not fit in the GPU's memory.
+            ModelError: TensorRT cannot prepare the engine for this machine.
+            DeviceError: the engine does not fit in the GPU's memory, or the GPU failed for good.
         """
         self.file, self.trt, self.lock = file, trt, threading.Lock()
-        self._runtime = create(trt, "Runtime")
-        self.loaded = _deserialize(path, trt, self._runtime, plan, file)
+        self.loaded: Any = None
         self._configs: list[Any] = []
         self._kernels: Any = None
         self._saved_kernels = b""
-        if file.flavour == "rtx":
-            capability = "{}{}".format(*gpu.compute_capability)
-            self._kernel_path = cache_folder() / "kernels" / f"{file.plan_sha256}.sm{capability}.kernels"
-            self._kernels = self._new_config().create_runtime_cache()
-            self.must(self._kernels is not None, "create_runtime_cache")
-            self._load_kernels()
+        self._runtime = create(trt, "Runtime")
+        try:
+            self.loaded = _deserialize(path, trt, self._runtime, plan, file)
+            if file.flavour == "rtx":
+                capability = "{}{}".format(*gpu.compute_capability)
+                self._kernel_path = cache_folder() / "kernels" / f"{file.plan_sha256}.sm{capability}.kernels"
+                self._kernels = self._new_config().create_runtime_cache()
+                self.must(self._kernels is not None, "create_runtime_cache")
+                self._load_kernels()
+        except BaseException:
+            self.close()
+            check_alive()
+            raise
 
     def new_context(self) -> Any:
         """Create an execution context that allocates no memory for activations; the caller provides it.

@@ -5,9 +5,9 @@ captured from it. One launch of the graph copies the input, computes, and copies
 share its weights and run at the same time, so that one copies while another computes.
 """
 
+import atexit
 import logging
 import os
-import weakref
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -35,8 +35,8 @@ logger = logging.getLogger("fashion_infer")
 class TensorRTBackend:
     """An engine and its sessions; only one thread at a time may use a session.
 
-    A call leaves the calling thread's current device as it was. `close` must be called: the garbage collector, which
-    may run in any thread, frees nothing.
+    A call leaves the calling thread's current device as it was. `close` must be called: a backend that was not closed
+    keeps its memory, since the garbage collector may run in a thread in which nothing of it may be freed.
     """
 
     def __init__(
@@ -87,14 +87,12 @@ class TensorRTBackend:
                     self._sessions.append(_Session(self._engine, self.spec, self._sizes, graphs))
                     self._sessions[-1].open()
         except MemoryError as error:
-            cuda.clear_frames(error)
             self.close()
             raise DeviceError(
                 f"{self.path} with {sessions} sessions does not fit in the memory of {gpu.name}: use fewer sessions, "
                 "or an engine with a smaller --batch"
             ) from error
-        except BaseException as error:
-            cuda.clear_frames(error)
+        except BaseException:
             self.close()
             raise
         logger.info(
@@ -127,10 +125,8 @@ class TensorRTBackend:
                     parts.append(run(batch[start : start + count]))
                     start += count
                 return joined(parts)
-        except BaseException as error:
-            cuda.clear_frames(error)
-            if isinstance(error, DeviceError):
-                self._failure = f"{self.device}: {error}"
+        except DeviceError as error:
+            self._failure = f"{self.device}: {error}"
             raise
 
     def input_memory(self, count: int, session: int = 0) -> NDArray[np.uint8] | None:
@@ -161,12 +157,20 @@ class TensorRTBackend:
             engine.close()
 
 
-_open: weakref.WeakSet[TensorRTBackend] = weakref.WeakSet()
+# Engines that nobody has closed yet. The references keep the garbage collector, which may run in any thread, from
+# destroying their contexts.
+_open: set[TensorRTBackend] = set()
+
+
+@atexit.register
+def _leave_all() -> None:
+    """When the interpreter ends, leave to the system what nobody closed. It can still be closed after this."""
+    for backend in list(_open):
+        never_free(backend)
 
 
 def _abandon_all() -> None:
-    for backend in list(_open):
-        never_free(backend)
+    _leave_all()
     _open.clear()
 
 
@@ -214,7 +218,9 @@ class _Session:
         _, nbytes = self._layout(greatest)
         self._results = owned.pinned_memory(nbytes)
         self._output = owned.device_memory(nbytes)
-        self._activation_bytes = max(self._engine.loaded.device_memory_size_v2, 1)
+        profiles = {profile_of(size, self._engine.file.profiles) for size in self._sizes}
+        sizes = map(self._engine.loaded.get_device_memory_size_for_profile_v2, profiles)
+        self._activation_bytes = max(1, *sizes)  # profiles that no batch of the caller's needs take no memory
         self._activations = owned.device_memory(self._activation_bytes)
         try:
             self._prepare(self._sizes[0])

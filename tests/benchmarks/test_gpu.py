@@ -102,7 +102,7 @@ def test_the_sections_take_eight_minutes_at_most_and_fp16_comes_first(gpu: Modul
     results = gpu.Results(tmp_path / "gpu.json", 0.0)
     for checkpoints in ([], [tmp_path / "a.safetensors"], [tmp_path / f"{i}.safetensors" for i in range(7)]):
         sections = gpu.plan(results, checkpoints, tmp_path, [64, 1], [1])
-        assert sum(section.seconds for section in sections) <= gpu.MOST_SECONDS == 480
+        assert sum(section.seconds for section in sections) <= sys.modules["gpu_sections"].MOST_SECONDS == 480
         assert "fp16" in sections[1].name
     assert not list(tmp_path.iterdir())
 
@@ -145,6 +145,23 @@ def test_a_section_ends_when_its_time_is_up_and_the_next_begins(gpu: ModuleType,
     assert "the time was up" in facts["missing"]["section slow"]
     assert facts["seconds"]["slow"] < 20
     assert set(facts["seconds"]) == {"slow", "next"}
+
+
+def test_a_dry_run_has_no_time_limits(gpu: ModuleType, tmp_path: Path) -> None:
+    results, late = gpu.Results(tmp_path / "gpu.json", 0.0, answers={}), []
+    gpu.Section("slow", 0.01, lambda: (time.sleep(0.1), late.append(results.late()))).run(results)
+    assert late == [False]
+    assert set(results.facts) == {"seconds"}
+
+
+def test_an_engines_build_ends_with_its_sections_time(gpu: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    results = gpu.Results(tmp_path / "gpu.json", math.inf, answers={})
+    network = _network(gpu, results, checkpoint, tmp_path)
+    assert network.fp32.is_file()
+    results.deadline = 0.0
+    with sys.modules["gpu_dry"].stand_in_gpu(tmp_path, {}), pytest.raises(EngineBuildError, match="was cancelled"):
+        network.plan("fp32")
 
 
 def test_a_failed_check_is_a_failure_and_a_missing_part_is_not(gpu: ModuleType, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def stand_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     loaded = engines.LoadedEngine(
         cuda_stand_in, spec, profiles, engines.RtxContext if request.param == "rtx" else engines.Context
     )
-    trt = engines.TensorRT(real_trt, loaded)
+    trt = engines.TensorRT(real_trt, cuda_stand_in, loaded)
     plan = tmp_path / "net.plan"
     plan.write_bytes(b"vtrt, a plan")
     sha256 = hashlib.sha256(plan.read_bytes()).hexdigest()

@@ -60,6 +60,7 @@ class StandIn:
         self.numbers = itertools.count(1000)
         self.memory: dict[str, list[Memory]] = {"device": [], "pinned": []}
         self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.objects: weakref.WeakSet[Any] = weakref.WeakSet()  # TensorRT's other objects
         self.breaks_captures = 0  # how many captures another thread will spoil
 
     # CUDA keeps these two for each thread
@@ -159,7 +160,7 @@ class StandIn:
     def left(self) -> list[str]:
         """The kinds of the objects and memory that were not freed."""
         memory = [kind for kind, alive in self.memory.items() for _ in alive]
-        return [type(value).__name__ for value in self.handles.values()] + memory
+        return [type(value).__name__ for value in (*self.handles.values(), *self.contexts, *self.objects)] + memory
 
 
 class Runtime:

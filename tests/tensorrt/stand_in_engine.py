@@ -1,10 +1,10 @@
 """TensorRT's part of the stand-in: a module, an engine and its contexts, which check the order of their calls."""
 
+import copy
 import ctypes
 import itertools
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,10 @@ class Context:
 
     def set_device_memory(self, address: int, nbytes: int) -> None:
         self._cuda.inside("device", address, nbytes)
-        if address % 256 or nbytes < self._engine.device_memory_size_v2:
-            self._cuda.breach("the memory for activations is too small, or not aligned")
+        if self.profile is None or nbytes < self._engine.get_device_memory_size_for_profile_v2(self.profile):
+            self._cuda.breach("the memory for activations is too small for the profile")
+        if address % 256:
+            self._cuda.breach("the memory for activations is not aligned")
         self.activations = address
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -105,17 +107,73 @@ def _context_ends(cuda: StandIn, identity: int) -> None:
             cuda.breach("a context ends with no current device")
 
 
-class LoadedEngine:
+class Watched:
+    """Another object of TensorRT. Like the real module's, it keeps alive what it was made from."""
+
+    def __init__(self, cuda: StandIn, *parents: Any) -> None:
+        self._cuda, self._parents = cuda, parents
+        self.watch()
+
+    def watch(self) -> None:
+        """Notice the object's end."""
+        self._cuda.objects.add(self)
+        weakref.finalize(self, _object_ends, self._cuda, type(self).__name__)
+
+    def may_fail(self, name: str, work: Callable[[], Any]) -> Any:
+        """Make a call of TensorRT that returns an object; return None if it fails."""
+        result = self._cuda.call(name, lambda: [work()])
+        return result[1][0] if result[1] is not None else None
+
+
+def _object_ends(cuda: StandIn, kind: str) -> None:
+    with cuda.lock:
+        if not cuda.stack and cuda.sticky is None:
+            cuda.breach(f"{kind} ends with no current device")
+
+
+class RuntimeCache(Watched):
+    """An IRuntimeCache."""
+
+    def serialize(self) -> bytes:
+        return b"kernels"
+
+    def deserialize(self, data: bytes) -> bool:
+        return True
+
+
+class RuntimeConfig(Watched):
+    """An IRuntimeConfig."""
+
+    dynamic_shapes_kernel_specialization_strategy: Any = None
+
+    def create_runtime_cache(self) -> Any:
+        return self.may_fail("create_runtime_cache", lambda: RuntimeCache(self._cuda, self))
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None: ...
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        return self.may_fail("set_runtime_cache", lambda: True) is not None
+
+
+class LoadedEngine(Watched):
     """An ICudaEngine whose outputs repeat the first byte of each image."""
 
-    device_memory_size_v2 = 1000
-
     def __init__(self, cuda: StandIn, spec: Any, profiles: Any, context: type[Context]) -> None:
-        self._cuda, self.profiles, self._context = cuda, profiles, context
+        self._cuda, self._parents, self.profiles, self._context = cuda, (), profiles, context
         size = spec.image_size
         self.shapes = {"images": (size, size, 3), **spec.output_shapes()}
         self.dtypes = {name: np.dtype(np.uint8 if name == "images" else np.float32) for name in self.shapes}
         self.num_io_tensors, self.num_optimization_profiles = len(self.shapes), len(profiles)
+
+    def loaded_by(self, runtime: Any) -> "LoadedEngine":
+        """A copy of this engine, which ends with the last reference to it."""
+        loaded = copy.copy(self)
+        loaded._parents = (runtime,)
+        loaded.watch()
+        return loaded
+
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        return 1000 * int(self.profiles[profile][2])
 
     def array(self, name: str, addresses: dict[str, int], rows: int) -> np.ndarray:
         count = rows * int(np.prod(self.shapes[name]))
@@ -138,23 +196,32 @@ class LoadedEngine:
     def get_tensor_dtype(self, name: str) -> np.dtype[Any]:
         return self.dtypes[name]
 
-    def create_execution_context(self, settings: Any) -> Context | None:
-        result = self._cuda.call("create_execution_context", lambda: [self._context(self._cuda, self)])
-        return result[1][0] if result[1] is not None else None
+    def create_execution_context(self, settings: Any) -> Any:
+        return self.may_fail("create_execution_context", lambda: self._context(self._cuda, self))
 
     def create_runtime_config(self) -> Any:
-        return SimpleNamespace(
-            create_runtime_cache=lambda: SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda data: True),
-            set_execution_context_allocation_strategy=lambda strategy: None,
-            set_runtime_cache=lambda cache: True,
-        )
+        return self.may_fail("create_runtime_config", lambda: RuntimeConfig(self._cuda, self))
+
+
+class Runtime(Watched):
+    """A Runtime, which loads the engine that `load` gives for a plan."""
+
+    def __init__(self, cuda: StandIn, load: Callable[[bytes], LoadedEngine], validity: tuple[Any, int]) -> None:
+        super().__init__(cuda)
+        self._load, self._validity = load, validity
+
+    def get_engine_validity(self, plan: bytes) -> tuple[Any, int]:
+        return self._validity
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Any:
+        return self.may_fail("deserialize_cuda_engine", lambda: self._load(plan).loaded_by(self))
 
 
 class TensorRT:
     """A TensorRT module whose runtime always loads the same engine; everything else is the real module's."""
 
-    def __init__(self, real: Any, loaded: LoadedEngine) -> None:
-        self._real, self._loaded = real, loaded
+    def __init__(self, real: Any, cuda: StandIn, engine: LoadedEngine | None) -> None:
+        self._real, self._cuda, self.engine = real, cuda, engine
         self.validity: tuple[Any, int] = (real.EngineValidity.VALID, 0)
 
     def __getattr__(self, name: str) -> Any:
@@ -164,7 +231,9 @@ class TensorRT:
     def nptype(dtype: Any) -> Any:
         return dtype
 
+    def load(self, plan: bytes) -> LoadedEngine:
+        assert self.engine is not None
+        return self.engine
+
     def Runtime(self, log: Any) -> Any:
-        return SimpleNamespace(
-            get_engine_validity=lambda plan: self.validity, deserialize_cuda_engine=lambda plan: self._loaded
-        )
+        return Runtime(self._cuda, self.load, self.validity)

@@ -200,15 +200,25 @@ def test_a_cancelled_build_leaves_its_log_alone(onnx_model: Path, tmp_path: Path
     assert all(0 <= step < steps for _, step, steps in seen)
 
 
+def test_an_exception_ends_the_build_and_reaches_the_caller(onnx_model: Path, tmp_path: Path) -> None:
+    def report(phase: str, step: int, steps: int) -> bool:
+        raise TimeoutError("no time is left")
+
+    with pytest.raises(TimeoutError, match="no time is left"):
+        build_engine(onnx_model, tmp_path / "net.plan", SMALL, report=report)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.plan.log"]
+
+
 def test_ctrl_c_is_raised_after_tensorrt_has_stopped(onnx_model: Path, tmp_path: Path) -> None:
     def report(phase: str, step: int, steps: int) -> bool:
         signal.raise_signal(signal.SIGINT)
         return True
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         build_engine(onnx_model, tmp_path / "net.plan", SMALL, report=report)
     assert [path.name for path in tmp_path.iterdir()] == ["net.plan.log"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_full_disk_leaves_nothing_half_written(onnx_model: Path, tmp_path: Path) -> None:
@@ -352,9 +362,11 @@ def test_no_engine_is_cached_in_a_precision_that_needs_more_or_does_not_agree(
     assert not list(tmp_path.glob("*.plan"))
 
 
-def test_two_profiles_are_built_into_one_engine(onnx_model: Path, tmp_path: Path) -> None:
-    _, facts = build_engine(onnx_model, tmp_path / "net.plan", BuildOptions("rtx", ((3, 4, 4), (1, 1, 2))))
-    assert facts.rebuild_command.endswith("--batch 3:4:4,1:1:2")
+def test_two_profiles_are_built_into_one_engine_and_numbered_smallest_first(onnx_model: Path, tmp_path: Path) -> None:
+    plan, facts = build_engine(onnx_model, tmp_path / "net.plan", BuildOptions("rtx", ((3, 4, 4), (1, 1, 2))))
+    assert facts.profiles == ((1, 1, 2), (3, 4, 4))
+    assert facts.rebuild_command.endswith("--batch 1:1:2,3:4:4")
+    assert read_engine(plan)[1] == facts  # sessions number the profiles as the description lists them
 
 
 def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:

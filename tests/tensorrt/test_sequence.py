@@ -2,10 +2,9 @@
 
 import gc
 import logging
-import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,40 +50,7 @@ def test_no_rule_is_broken_and_everything_is_freed(stand_in: Any) -> None:
     assert stand_in.violations == []
     assert stand_in.left == []
     assert stand_in.stack == []
-    assert not stand_in.contexts
     assert gc.isenabled()
-
-
-def test_the_stand_in_notices_what_it_is_for(stand_in: Any) -> None:
-    """Each rule is broken once, by hand."""
-    from fashion_infer.tensorrt import cuda
-
-    owned = cuda.Owned()
-    stream = owned.stream()
-    with cuda.current_gpu(0):
-        cuda.rt.cudaStreamBeginCapture(stream, rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-        cuda.rt.cudaMalloc(5)
-        cuda.rt.cudaStreamSynchronize(stream)
-        cuda.rt.cudaStreamEndCapture(stream)
-        cuda.rt.cudaMemcpyAsync(0, 0, 8, rt.cudaMemcpyKind.cudaMemcpyHostToDevice, stream)
-        cuda.rt.cudaFree(12345)
-        cuda.rt.cudaStreamDestroy(stream)
-        cuda.rt.cudaStreamSynchronize(stream)
-        stand_in.trt.Runtime(None).deserialize_cuda_engine(b"").create_execution_context(None).execute_async_v3(stream)
-    cuda.rt.cudaSetDevice(1)
-    text = "\n".join(stand_in.violations)
-    for rule in (
-        "cudaStreamCreate with no current device",
-        "cudaMalloc during a capture of the same thread",
-        "with Python's collector on",
-        "is waited for while it captures",
-        "are not device memory",
-        "freed twice, or never was",
-        "is used after its end",
-        "before shape, memory or addresses are set",
-        "cudaSetDevice changes the device",
-    ):
-        assert rule in text, rule
 
 
 def test_a_batch_that_nearly_fits_is_filled_up_and_another_goes_in_parts(stand_in: Any) -> None:
@@ -142,15 +108,17 @@ def test_an_error_at_any_call_is_typed_and_leaves_nothing_behind(stand_in: Any, 
             assert stand_in.left == [], where
         _forget(stand_in)
     assert seen
-    assert seen <= ({DeviceError} if code == "cudaErrorIllegalAddress" else {DeviceError, MemoryError, ModelError})
+    kinds = {DeviceError, MemoryError, ModelError, EngineMismatchError}
+    assert seen <= ({DeviceError} if code == "cudaErrorIllegalAddress" else kinds)
 
 
 def _forget(stand_in: Any) -> None:
-    stand_in.violations.clear()
     stand_in.handles.clear()
     stand_in.contexts.clear()
+    stand_in.objects.clear()
     for memory in stand_in.memory.values():
         memory.clear()
+    stand_in.violations.clear()  # last: with what was not freed, engines end
 
 
 @pytest.mark.parametrize("code", ["cudaErrorMemoryAllocation", "cudaErrorInvalidValue"])
@@ -201,6 +169,29 @@ def test_without_a_graph_it_goes_on_and_says_so(stand_in: Any, caplog: pytest.Lo
     assert "cudaGraphLaunch" not in stand_in.calls
     backend.close()
     assert stand_in.violations == []
+
+
+def test_the_first_error_of_a_capture_is_the_one_that_is_told(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "fashion_infer")
+    kind, streams = stand_in.trt.engine._context, sys.modules["stand_in"].Stream
+    execute = kind.execute_async_v3
+
+    def refuse_while_capturing(context: Any, stream: int) -> bool:
+        target = stand_in.get(stream, streams)
+        if target.captured is None:
+            return bool(execute(context, stream))
+        target.broken = True  # as by a call that is not permitted during a capture
+        return False
+
+    monkeypatch.setattr(kind, "execute_async_v3", refuse_while_capturing)
+    _use(stand_in)
+    assert "without a CUDA graph, batches take longer to launch: TensorRT refused execute_async_v3" in caplog.text
+    assert "cudaErrorStreamCaptureInvalidated" not in caplog.text
+    assert stand_in.calls.count("cudaStreamBeginCapture") == stand_in.calls.count("cudaStreamEndCapture") > 0
+    assert stand_in.violations == []
+    assert stand_in.left == []
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -258,8 +249,8 @@ def test_pieces_of_a_batch_go_straight_into_pinned_memory(stand_in: Any, monkeyp
         return run(batch, session)
 
     monkeypatch.setattr(backend, "run", record)
-    for session in range(2):
-        runner = Runner(backend, session)
+    for number in range(2):
+        runner = Runner(backend, number)
         for first in (0, 50):  # the second batch finds the pictures of the first one in the memory
             rows = _pictures(7, first)
             _check(runner.run([rows[:1], rows[1:5], rows[5:]]), rows)
@@ -267,7 +258,7 @@ def test_pieces_of_a_batch_go_straight_into_pinned_memory(stand_in: Any, monkeyp
         _check(runner.run([rows[:20], rows[20:]]), rows)
         _check(runner.run([rows]), rows)
     assert [_is_pinned(stand_in, batch) for batch in batches] == [True, True, False, False] * 2
-    memory = [backend.input_memory(3, session) for session in range(2)]
+    memory = [backend.input_memory(3, number) for number in range(2)]
     assert memory[0] is not None
     assert memory[1] is not None
     assert memory[0].shape == (3, 8, 8, 3)
@@ -392,39 +383,11 @@ def test_kernels_that_rtx_does_not_give_out_are_no_error(
     if "rtx" not in stand_in.plan.with_suffix(".plan.json").read_text():
         pytest.skip("only flavour rtx compiles kernels when it loads")
     caplog.set_level(logging.WARNING, "fashion_infer")
-    loaded = stand_in.trt.Runtime(None).deserialize_cuda_engine(b"")
-    config = loaded.create_runtime_config()
-    config.create_runtime_cache = lambda: SimpleNamespace(serialize=lambda: None, deserialize=lambda data: True)
-    monkeypatch.setattr(loaded, "create_runtime_config", lambda: config)
+    monkeypatch.setattr(sys.modules["stand_in_engine"].RuntimeCache, "serialize", lambda self: None)
     _use(stand_in)
     assert "does not give its compiled kernels out" in caplog.text
-    monkeypatch.setattr(loaded, "create_runtime_config", lambda: None)
+    monkeypatch.setattr(stand_in.trt.engine, "create_runtime_config", lambda: None)
     with pytest.raises(ModelError, match="TensorRT refused create_runtime_config"):
         TensorRTBackend(stand_in.plan, sessions=1)
-    assert stand_in.violations == []
-    assert stand_in.left == []
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_frees_nothing(stand_in: Any) -> None:
-    backend = TensorRTBackend(stand_in.plan, sessions=1)
-    before = len(stand_in.calls)
-    child = os.fork()
-    if child == 0:
-        backend.close()
-        held = backend
-        del backend, held
-        os._exit(0 if len(stand_in.calls) == before and stand_in.contexts else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    backend.close()
-    assert stand_in.left == []
-    assert stand_in.violations == []
-
-
-def test_what_was_closed_is_closed_once(stand_in: Any) -> None:
-    backend = TensorRTBackend(stand_in.plan, sessions=1)
-    backend.close()
-    backend.close()
     assert stand_in.violations == []
     assert stand_in.left == []
