@@ -5,6 +5,7 @@ pixels, landmarks -> `dominant_colors`: sample inside the garment -> balance the
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import isfinite
 from typing import NamedTuple
 
 import cv2
@@ -42,17 +43,20 @@ MOST = 3  # colours of a garment
 SMALLEST_SHARE = 0.1  # of the garment's pixels; rarer colours are left out
 
 _GRID = 36  # about so many pixels are sampled along each side of the crop
-_BODY = np.array(["sleeve" not in name for name in LANDMARK_NAMES])
+_BODY = [place for place, name in enumerate(LANDMARK_NAMES) if "sleeve" not in name]
 _SHRUNK = 0.85  # size of the outline of the landmarks, since they lie on the garment's border
 _SMALLEST_AREA = 0.04  # of the crop; a smaller outline is not trusted
 # cv2 gives lightness from 0 to 255. It counts less than hue and chroma, because folds change it more.
 _SCALES = np.array([0.6 * 100 / 255, 1, 1], np.float32)
-_CELL = 16.0  # CIELAB units a side; the densest such cell starts a group
-_RADIUS = 22.0  # CIELAB units; a group's pixels lie closer than this to its middle
+_CELL = np.array(
+    [5, 4, 4], np.uint8
+)  # cv2's L, a and b are divided by 2 to this power: the densest cell starts a group
+_REACH = np.array([75.0, 18.0, 18.0])  # a group's pixels are as near to its middle as this, in cv2's L, a and b
 _GROUPS = 4  # most groups that are looked for; some may have the same name
 _FEWEST = 50  # pixels of the surroundings that tell the tint of the light
 _DARK, _COLOURED = 120.0, 0.87  # surroundings darker or less grey than this (least / greatest channel) tell nothing
 _CORRECTED = 0.6  # exponent of the correction
+_UNCHANGED = np.ones(3)
 
 
 class Color(NamedTuple):
@@ -60,7 +64,7 @@ class Color(NamedTuple):
 
     Attributes:
         name: one of `NAMES`.
-        hex: mean of the pixels of this colour, "#rrggbb".
+        hex: mean of the pixels of this colour after the correction of the light's tint, "#rrggbb".
         share: their share of the garment's pixels, in [0, 1].
     """
 
@@ -81,13 +85,15 @@ def dominant_colors(pixels: Pixels, landmarks: Floats, visibility: Floats) -> tu
         visibility: [8, 3] probabilities of visible, occluded and truncated.
     """
     step = max(1, len(pixels) // _GRID)
-    sampled = pixels[step // 2 :: step, step // 2 :: step]
-    inside = garment_mask(landmarks, visibility, sampled.shape[:2])
-    garment = balanced(sampled[inside], sampled[~inside])
+    sampled = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
+    inside = garment_mask(landmarks, visibility, sampled.shape[:2]).ravel()
+    every = sampled.reshape(-1, 3)
+    gain = white_balance(every.take(np.flatnonzero(~inside), axis=0))
     colors: dict[str, Color] = {}
-    for share, middle in _groups(garment):
-        name = color_name(middle)
-        larger = colors.get(name, Color(name, _hex(middle), 0.0))
+    for share, middle in _groups(every.take(np.flatnonzero(inside), axis=0)):
+        balanced = (middle * gain).clip(0, 255)
+        name = color_name(balanced)
+        larger = colors.get(name, Color(name, _hex(balanced), 0.0))
         colors[name] = larger._replace(share=larger.share + share)
     shown = [color for color in colors.values() if color.share >= SMALLEST_SHARE]
     return tuple(sorted(shown, key=lambda color: -color.share)[:MOST])
@@ -101,12 +107,16 @@ def garment_mask(landmarks: Floats, visibility: Floats, shape: tuple[int, ...]) 
     """
     height, width = shape
     mask = np.zeros((height, width), np.uint8)
-    usable = np.isfinite(landmarks).all(axis=1) & (visibility.argmax(axis=1) < 2) & _BODY
-    points = landmarks[usable].clip(0, 1).astype(np.float32)
+    rows = zip(landmarks[_BODY].tolist(), visibility[_BODY].tolist(), strict=True)
+    points = [
+        (min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0))
+        for (x, y), (visible, occluded, truncated) in rows
+        if max(visible, occluded) >= truncated and isfinite(x) and isfinite(y)
+    ]
     if len(points) >= 3:
-        outline = cv2.convexHull(points)[:, 0]
+        outline = cv2.convexHull(np.array(points, np.float32))[:, 0]
         if cv2.contourArea(outline) >= _SMALLEST_AREA:
-            middle = outline.mean(axis=0)
+            middle = outline.sum(axis=0) / len(outline)
             corners = (middle + _SHRUNK * (outline - middle)) * (width, height)
             cv2.fillConvexPoly(mask, corners.astype(np.int32), 1)
             return mask.view(np.bool_)
@@ -114,21 +124,25 @@ def garment_mask(landmarks: Floats, visibility: Floats, shape: tuple[int, ...]) 
     return mask.view(np.bool_)
 
 
-def balanced(garment: Pixels, surroundings: Pixels) -> Pixels:
-    """Take the tint of the light out of a garment's pixels, uint8 [N, 3] RGB, as far as its surroundings show it.
+def white_balance(surroundings: Pixels) -> Floats:
+    """Return factors of red, green and blue that take the tint of the light out of a garment's colours.
 
     The brightest tenth of the surroundings is assumed to be white or grey. The correction is cautious: there is none if
     these pixels are dark or strongly coloured, and it takes out only a part of the tint, at most a tenth of a channel.
+
+    Args:
+        surroundings: uint8 [N, 3] RGB, pixels around the garment.
     """
     if len(surroundings) < _FEWEST:
-        return garment
+        return _UNCHANGED
     green = surroundings[:, 1]  # most of a colour's brightness
     place = len(green) * 9 // 10
-    white = surroundings[green >= np.partition(green, place)[place]].mean(axis=0)
+    brightest = (green >= np.partition(green, place)[place]).view(np.uint8)
+    white = np.array(cv2.mean(surroundings[None], brightest[None])[:3])
     if white.max() < _DARK or white.min() < _COLOURED * white.max():
-        return garment
-    gain = ((white.mean() / white) ** _CORRECTED).clip(0.9, 1.1).astype(np.float32)
-    return (garment * gain + 0.5).clip(0, 255).astype(np.uint8)
+        return _UNCHANGED
+    gain: Floats = ((white.mean() / white) ** _CORRECTED).clip(0.9, 1.1)
+    return gain
 
 
 def _groups(pixels: Pixels) -> Iterator[tuple[float, Floats]]:
@@ -137,18 +151,18 @@ def _groups(pixels: Pixels) -> Iterator[tuple[float, Floats]]:
     Yields:
         Each group's share of the pixels, and the mean of its colours, [3] red, green and blue from 0 to 255.
     """
-    lab, rgb = np.ascontiguousarray(_lab(pixels).T), pixels.T.astype(np.float32)
-    cells = np.array([256, 16, 1]) @ (lab / _CELL).astype(np.intp)
-    free = np.ones(len(pixels), np.bool_)
+    count, image = len(pixels), pixels[None]  # cv2 is much faster than numpy on so few pixels
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    cells = (lab[0] >> _CELL).astype(np.intp) @ (256, 16, 1)
+    free = np.full((1, count), 255, np.uint8)
     for _ in range(_GROUPS):
-        if np.count_nonzero(free) < SMALLEST_SHARE * len(pixels):
+        if cv2.countNonZero(free) < SMALLEST_SHARE * count:
             return
-        densest = free & (cells == np.bincount(cells, free).argmax())
-        middle = lab @ densest / np.count_nonzero(densest)
-        near = free & (np.square(lab - middle[:, None]).sum(axis=0) < _RADIUS**2)
-        free &= ~near
-        count = np.count_nonzero(near)
-        yield float(count) / len(pixels), rgb @ near / count
+        densest = cells == np.bincount(cells, free[0]).argmax()
+        middle = np.array(cv2.mean(lab, cv2.copyTo(free, densest.view(np.uint8)[None]))[:3])
+        near = cv2.bitwise_and(cv2.inRange(lab, middle - _REACH, middle + _REACH), free)
+        free = cv2.subtract(free, near)
+        yield cv2.countNonZero(near) / count, np.array(cv2.mean(image, near)[:3])
 
 
 def color_name(rgb: Floats) -> str:
