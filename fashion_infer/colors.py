@@ -114,8 +114,9 @@ def garment_mask(landmarks: Floats, visibility: Floats, shape: tuple[int, ...]) 
         if max(visible, occluded) >= truncated and isfinite(x) and isfinite(y)
     ]
     if len(points) >= 3:
-        outline = cv2.convexHull(np.array(points, np.float32))[:, 0]
-        if cv2.contourArea(outline) >= _SMALLEST_AREA:
+        hull = cv2.convexHull(np.array(points, np.float32))  # None for some sets of equal points
+        if hull is not None and cv2.contourArea(hull) >= _SMALLEST_AREA:
+            outline = hull[:, 0]
             middle = outline.sum(axis=0) / len(outline)
             corners = (middle + _SHRUNK * (outline - middle)) * (width, height)
             cv2.fillConvexPoly(mask, corners.astype(np.int32), 1)
