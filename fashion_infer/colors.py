@@ -162,7 +162,7 @@ def _groups(pixels: Pixels) -> Iterator[tuple[float, Floats]]:
         densest = cells == np.bincount(cells, free[0]).argmax()
         middle = np.array(cv2.mean(lab, cv2.copyTo(free, densest.view(np.uint8)[None]))[:3])
         near = cv2.bitwise_and(cv2.inRange(lab, middle - _REACH, middle + _REACH), free)
-        free = cv2.subtract(free, near)
+        free ^= np.asarray(near, np.uint8)  # all of them were free
         yield cv2.countNonZero(near) / count, np.array(cv2.mean(image, near)[:3])
 
 
@@ -192,7 +192,7 @@ def _examples() -> tuple[list[str], Floats]:
 
 def _lab(pixels: Pixels) -> Floats:
     """Convert uint8 [N, 3] RGB to CIELAB, float32 [N, 3]: lightness from 0 to 60, and a and b plus 128."""
-    return cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0] * _SCALES
+    return np.asarray(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0] * _SCALES, np.float32)
 
 
 def _hex(rgb: Floats) -> str:
