@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     *("image", "width", "height", "x1", "y1", "x2", "y2"),
-    *("is_garment", "category", "category_score", "attributes"),
+    *("is_garment", "category", "category_score", "attributes", "colors"),
 )
 COCO_VISIBILITY = {"visible": 2, "occluded": 1, "truncated": 0}
 
@@ -34,9 +34,9 @@ def to_row(prediction: Prediction, landmarks: Sequence[str]) -> dict[str, Any]:
         landmarks: names of the landmarks, `ModelSpec.landmarks`; each has three columns.
 
     Returns:
-        image, width, height, x1, y1, x2, y2 (the box), is_garment, category, category_score, attributes (a list of
-        names), NAME_x, NAME_y and NAME_visibility for each landmark, and error. Lengths are in pixels of the upright
-        image. A missing value is None.
+        image, width, height, x1, y1, x2, y2 (the box), is_garment, category, category_score, attributes and colors
+        (lists of names), NAME_x, NAME_y and NAME_visibility for each landmark, and error. Lengths are in pixels of the
+        upright image. A missing value is None.
     """
     row: dict[str, Any] = {**dict.fromkeys(columns(landmarks)), "image": prediction.image}
     if prediction.error is not None:
@@ -44,7 +44,7 @@ def to_row(prediction: Prediction, landmarks: Sequence[str]) -> dict[str, Any]:
     row.update(width=prediction.width, height=prediction.height, is_garment=prediction.is_garment)
     row.update(zip(("x1", "y1", "x2", "y2"), prediction.box, strict=True))
     row.update(category=prediction.category.name, category_score=prediction.category.score)
-    row.update(attributes=[label.name for label in prediction.attributes])
+    row.update(attributes=[label.name for label in prediction.attributes], colors=_color_names(prediction))
     for point in prediction.landmarks:
         row[f"{point.name}_x"], row[f"{point.name}_y"] = point.x, point.y
         row[f"{point.name}_visibility"] = point.visibility
@@ -97,8 +97,8 @@ def to_coco(predictions: Iterable[Prediction], spec: ModelSpec) -> dict[str, Any
 
     Predictions with the same path share an image, and so do the predictions of several boxes of one array or file.
     Category and annotation ids begin at 1. A visible keypoint has v = 2 and an occluded one v = 1; a truncated one is
-    (0, 0) with v = 0. An annotation also has `score`, the score of its category; `attributes`, a list of names; and
-    `is_garment`.
+    (0, 0) with v = 0. An annotation also has `score`, the score of its category; `attributes` and `colors`, lists of
+    names; and `is_garment`.
 
     Args:
         predictions: predictions of one model.
@@ -151,8 +151,13 @@ def _annotation(prediction: Prediction, numbers: Mapping[str, int]) -> dict[str,
         "num_keypoints": len(located),
         "score": prediction.category.score,
         "attributes": [label.name for label in prediction.attributes],
+        "colors": _color_names(prediction),
         "is_garment": prediction.is_garment,
     }
+
+
+def _color_names(prediction: Prediction) -> list[str] | None:
+    return None if prediction.colors is None else [color.name for color in prediction.colors]
 
 
 def _coco_keypoint(point: Landmark) -> tuple[float, float, int]:
@@ -169,8 +174,9 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
 
     Returns:
         `xyxy` float32 [N, 4] in pixels; `class_id` [N], the place of the best category in `spec.categories`;
-        `confidence` [N], its score; `data` with `class_name` [N], `attributes` (N lists of names), `is_garment` [N]
-        (NaN where the model does not tell) and `index` [N], each garment's place among the predictions.
+        `confidence` [N], its score; `data` with `class_name` [N], `attributes` and `colors` (N lists of names),
+        `is_garment` [N] (NaN where the model does not tell) and `index` [N], each garment's place among the
+        predictions.
 
     Raises:
         MissingExtraError: supervision is not installed.
@@ -185,6 +191,7 @@ def to_detections(predictions: Iterable[Prediction], spec: ModelSpec) -> "superv
         data=_names(kept)
         | {
             "attributes": [[label.name for label in p.attributes] for _, p in kept],
+            "colors": [_color_names(p) for _, p in kept],
             "is_garment": np.where(unknown, np.nan, garments).astype(np.float32),
         },
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer import errors
+from fashion_infer.colors import Color, dominant_colors
 from fashion_infer.drawing import Mark, draw
 from fashion_infer.errors import FashionInferError, ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, read_image
@@ -58,6 +59,8 @@ class Prediction:
         embedding: float32 [D] of unit length.
         is_garment: probability in [0, 1] that the crop shows a garment; below 0.5 treat it as none. None if the model
             does not predict it.
+        colors: up to three colours of the garment, the largest share first, computed from its pixels: see
+            `fashion_infer.colors`. None in a Prediction restored from a dictionary without colours.
         timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is the whole batch's.
         error: the reason why the image could not be used, or None.
         picture: the decoded image if the Predictor keeps pictures; not pickled or copied.
@@ -73,6 +76,7 @@ class Prediction:
     landmarks: tuple[Landmark, ...]
     embedding: Float32s
     is_garment: float | None
+    colors: tuple[Color, ...] | None
     timing: dict[str, float]
     error: FashionInferError | None = None
     picture: Picture | None = None
@@ -121,6 +125,7 @@ class Prediction:
             "categories": [{"name": label.name, "score": label.score} for label in self.categories[:5]],
             "attributes": [{"name": a.name, "group": a.group, "score": a.score} for a in self.attributes],
             "landmarks": [point._asdict() for point in self.landmarks],
+            "colors": None if self.colors is None else [color._asdict() for color in self.colors],
             "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing.items()},
         }
         return {**fields, "embedding": self.embedding.tolist()} if embedding else fields
@@ -130,13 +135,14 @@ class Prediction:
         """Restore a Prediction from the result of `to_dict`, which leaves some fields out.
 
         These fields survive: the image if it was a path (as `source`), width, height, box, is_garment, the first five
-        categories, the attributes above the threshold, landmarks, timing to a microsecond, and the embedding if it was
-        included. A failed prediction keeps its image, and its error with the same class and message.
+        categories, the attributes above the threshold, landmarks, colors, timing to a microsecond, and the embedding if
+        it was included. A failed prediction keeps its image, and its error with the same class and message.
         `attribute_scores` has length 0, and so has an `embedding` that was left out; `picture` is None.
 
         Args:
             fields: the result of `to_dict`, also after a round trip through JSON, such as a line of
-                `fashion-infer predict --json`. Unknown fields, which a later release may add, are ignored.
+                `fashion-infer predict --json`. Unknown fields, which a later release may add, are ignored, and
+                `colors` may be missing.
 
         Raises:
             UsageError: a field is missing or has another shape.
@@ -145,6 +151,7 @@ class Prediction:
             if "error" in fields:
                 return cls.failed(fields["image"], _error_of(fields["error"]))
             x1, y1, x2, y2 = map(float, fields["box"])
+            colors = fields.get("colors")
             return cls(
                 source=fields["image"],
                 width=fields["width"],
@@ -156,6 +163,7 @@ class Prediction:
                 landmarks=tuple(Landmark(*(point[name] for name in Landmark._fields)) for point in fields["landmarks"]),
                 embedding=np.array(fields.get("embedding", ()), np.float32),
                 is_garment=fields["is_garment"],
+                colors=None if colors is None else tuple(Color(c["name"], c["hex"], c["share"]) for c in colors),
                 timing=dict(fields["timing_ms"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -230,6 +238,7 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
         landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
         embedding=row["embedding"].copy(),
         is_garment=_is_garment(row["embedding"], spec),
+        colors=dominant_colors(crop.pixels, row["landmarks"], row["visibility"]),
         **facts,
     )
 

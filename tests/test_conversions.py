@@ -46,7 +46,7 @@ def predict(source: ImageSource = "a.jpg", x: float = 100, category: tuple[float
 
 FAILED = Prediction.failed("bad.jpg", ImageError("bad.jpg is empty"))
 GOOD = predict()
-BOTH = [GOOD, FAILED, replace(predict("b.jpg", x=10, category=(0.7, 0.2, 0.1)), is_garment=0.25)]
+BOTH = [GOOD, FAILED, replace(predict("b.jpg", x=10, category=(0.7, 0.2, 0.1)), is_garment=0.25, colors=None)]
 
 
 # ---- rows and data frames
@@ -61,6 +61,8 @@ def test_a_row_is_flat() -> None:
     ]
     assert (row["category"], row["is_garment"], row["error"]) == ("Dress", None, None)
     assert row["attributes"] == ["floral", "denim"]
+    assert row["colors"] == ["black"]
+    assert to_row(BOTH[2], LANDMARK_NAMES)["colors"] is None
     assert (row["left_collar_x"], row["left_collar_visibility"]) == (100, "visible")
 
 
@@ -81,6 +83,7 @@ def test_a_data_frame_has_a_row_a_prediction(library: str | None) -> None:
     assert list(frame["error"])[1] == "ImageError: bad.jpg is empty"
     assert list(frame["left_collar_x"])[::2] == [100, 10]
     assert list(frame["attributes"][0]) == ["floral", "denim"]
+    assert list(frame["colors"][0]) == ["black"]
     assert np.asarray(frame["embedding"][0]).tolist() == [0.5] * 4
 
 
@@ -113,6 +116,7 @@ def test_coco_opens_in_pycocotools(tmp_path: Path) -> None:
     assert first["keypoints"][:6] == pytest.approx([100, 76.667, 2, 126.667, 130, 1], abs=0.01)
     assert first["keypoints"][6:] == [0, 0, 0] * 6
     assert first["num_keypoints"] == 2
+    assert first["colors"] == ["black"]
     assert coco.getAnnIds(catIds=[1]) == [2]
 
 
@@ -158,6 +162,7 @@ def test_detections() -> None:
     assert detections["index"].tolist() == [0, 2]
     assert np.isnan(detections["is_garment"][0])
     assert detections["is_garment"][1] == 0.25
+    assert detections["colors"] == [["black"], None]
     only = detections[detections.class_id == 0]
     assert only["attributes"] == [["floral", "denim"]]
     drawn = sv.BoxAnnotator().annotate(np.zeros((480, 640, 3), np.uint8), detections)

@@ -156,6 +156,7 @@ def test_to_dict_has_the_documented_fields() -> None:
         "categories",
         "attributes",
         "landmarks",
+        "colors",
         "timing_ms",
     ]
     assert (fields["image"], fields["width"], fields["height"]) == ("a.jpg", 640, 480)
@@ -172,6 +173,7 @@ def test_to_dict_has_the_documented_fields() -> None:
         "visibility": "occluded",
         "score": pytest.approx(0.8),
     }
+    assert fields["colors"] == [{"name": "black", "hex": "#000000", "share": 1.0}]
     assert fields["timing_ms"] == {"decode": 1.235, "preprocess": 0.5, "queue": 0.0, "compute": 10.0, "post": 0.0}
 
 
@@ -216,6 +218,7 @@ def test_from_dict_is_the_inverse_of_to_dict() -> None:
         assert twin.to_dict(embedding=embedding) == fields
         assert (twin.image, twin.category, twin.landmarks) == ("a.jpg", prediction.category, prediction.landmarks)
         assert twin.attributes == prediction.attributes
+        assert twin.colors == prediction.colors
         assert twin.box == prediction.box
         assert len(twin.categories) == 5
         assert len(twin.embedding) == (4 if embedding else 0)
@@ -224,11 +227,21 @@ def test_from_dict_is_the_inverse_of_to_dict() -> None:
 
 
 def test_from_dict_without_a_path_and_with_unknown_fields() -> None:
-    fields = predict(b"encoded").to_dict() | {"colors": ["red"]}
+    fields = predict(b"encoded").to_dict() | {"season": ["summer"]}
     twin = Prediction.from_dict(fields)
     assert twin.image is None
     with pytest.raises(ImageError, match="pass the image to plot"):
         twin.plot()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_from_dict_without_colours(missing: bool) -> None:
+    fields = predict().to_dict() | {"colors": None}
+    if missing:  # as an earlier release wrote it
+        del fields["colors"]
+    twin = Prediction.from_dict(fields)
+    assert twin.colors is None
+    assert twin.to_dict()["colors"] is None
 
 
 @pytest.mark.parametrize(("error", "kind"), [(ImageError("no"), ImageError), (ModelError("no"), ModelError)])
@@ -247,7 +260,15 @@ def test_from_dict_of_an_error_that_this_release_does_not_have(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [{"box": [1, 2, 3]}, {"box": None}, {"landmarks": [{"name": "a"}]}, {"categories": 3}, {"error": "no"}]
+    "change",
+    [
+        {"box": [1, 2, 3]},
+        {"box": None},
+        {"landmarks": [{"name": "a"}]},
+        {"categories": 3},
+        {"colors": ["red"]},
+        {"error": "no"},
+    ],
 )
 def test_from_dict_refuses_other_dicts(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"not what Prediction\.to_dict gives"):

@@ -151,7 +151,7 @@ def _cell(value: Any) -> Any:
 
 def _print_table(predictions: Iterable[Prediction], count: int) -> None:
     """Print a table, or a card for a single image on a terminal."""
-    table = Table("image", "category", "attributes", "landmarks", "compute ms")
+    table = Table("image", "category", "attributes", "colours", "landmarks", "compute ms")
     for prediction in predictions:
         if prediction.error is None:
             shown = prediction
@@ -168,7 +168,12 @@ def _row(prediction: Prediction) -> list[str]:
     category = f"{prediction.category.name} {prediction.category.score:.2f}"
     if prediction.is_garment is not None and prediction.is_garment < 0.5:
         category = f"no garment? ({category})"
-    return [str(prediction.image), category, attributes, f"{visible} visible", f"{prediction.timing['compute']:.1f}"]
+    milliseconds = f"{prediction.timing['compute']:.1f}"
+    return [str(prediction.image), category, attributes, _colors(prediction), f"{visible} visible", milliseconds]
+
+
+def _colors(prediction: Prediction) -> str:
+    return ", ".join(f"{color.name} {color.share:.2f}" for color in prediction.colors or ())
 
 
 def _card(prediction: Prediction) -> Table:
@@ -184,6 +189,7 @@ def _card(prediction: Prediction) -> Table:
     for group in dict.fromkeys(label.group for label in prediction.attributes):
         labels = (f"{label.name} {label.score:.2f}" for label in prediction.attributes if label.group == group)
         card.add_row(group or "attributes", ", ".join(labels))
+    card.add_row("colours", _colors(prediction))
     for visibility in VISIBILITY_NAMES:
         names = [point.name.replace("_", " ") for point in prediction.landmarks if point.visibility == visibility]
         if names:

@@ -141,8 +141,7 @@ def _photo(folder: str, item: Item) -> Photo:
 
 def chunk_table(facts: Facts, terms: Terms, rows: Sequence[Row | FailedRow]) -> pa.Table:
     """The table of one chunk, whose metadata says what it was made from."""
-    colors = any(isinstance(row, Row) and row.colors is not None for row in rows)
-    schema = schema_of(facts, terms.kinds, colors=colors)
+    schema = schema_of(facts, terms.kinds)
     return table_of(rows, schema.with_metadata({**schema.metadata, INPUTS_KEY: terms.inputs_sha256}))
 
 

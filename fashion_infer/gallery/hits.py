@@ -13,8 +13,8 @@ class Hit:
     Attributes:
         id: id of the row.
         score: cosine similarity to the query, in [-1, 1].
-        payload: path, box, category, category_score, attributes, is_garment, content_hash, colors if the model predicts
-            them, and the user's columns.
+        payload: path, box, category, category_score, attributes, is_garment, content_hash, colors if they are known,
+            and the user's columns.
         match: "likely" to be the same item, "possible" or "unlikely", judged by how often other items of this gallery
             reach such a score; None if the gallery is too small to measure that.
         why: {"same": [...], "differs": [...]}, what query and hit have in common, and where they differ, in category,

@@ -84,7 +84,7 @@ class Look:
     Attributes:
         category: name of the category.
         attributes: names of the attributes in each group (texture, sleeve, ...).
-        colors: names of the colours; None if the model does not predict them.
+        colors: names of the colours; None if they are unknown.
     """
 
     category: str

@@ -1,8 +1,8 @@
 """Embeddings in Parquet files, which `gallery export` and `embed` write, and `index --from` and other tools read.
 
 A file has one row for each garment: id, path, box, is_garment, category, category_score, attributes, landmarks,
-embedding, content_hash, error, then colors if the model predicts them, then the user's columns. The schema's metadata
-names the embedding space and the model.
+embedding, content_hash, error and colors, then the user's columns. The schema's metadata names the embedding space and
+the model.
 """
 
 import json
@@ -70,13 +70,12 @@ class FailedRow:
     columns: dict[str, Value]
 
 
-def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -> pa.Schema:
+def schema_of(facts: Facts, kinds: Mapping[str, str]) -> pa.Schema:
     """Return the schema of a file of embeddings.
 
     Args:
         facts: space, length and model of the embeddings.
         kinds: kind of each of the user's columns, one of `values.KINDS`.
-        colors: whether the model predicts colours.
     """
     fields = [
         ("id", pa.string()),
@@ -90,7 +89,7 @@ def schema_of(facts: Facts, kinds: Mapping[str, str], *, colors: bool = False) -
         ("embedding", pa.list_(pa.float16(), facts.dim)),
         ("content_hash", pa.string()),
         ("error", pa.string()),
-        *([("colors", COLORS)] if colors else []),
+        ("colors", COLORS),
         *((name, KINDS[kind]) for name, kind in kinds.items()),
     ]
     metadata = {
@@ -108,8 +107,7 @@ def export(store: Store, path: Path) -> int:
     Raises:
         GalleryError: the file cannot be written; an earlier file at this path stays as it was.
     """
-    first = next(iter(store), None)
-    schema = schema_of(store.facts, store.kinds, colors=first is not None and first.colors is not None)
+    schema = schema_of(store.facts, store.kinds)
     count = 0
 
     def write(temporary: Path) -> None:
@@ -209,7 +207,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, Row | FashionInferError]
     embeddings = batch.column("embedding")
     vectors = embeddings.values.to_numpy(zero_copy_only=False).reshape(-1, embeddings.type.list_size)
     vectors = vectors[batch.column("embedding").offset :]
-    named = set(schema_of(Facts("", 1, "", ""), {}, colors=True).names)
+    named = set(schema_of(Facts("", 1, "", ""), {}).names)
     for i, cells in enumerate(batch.drop_columns(["embedding"]).to_pylist()):
         id = cells.get("id") or cells.get("path") or ""
         own = {name: value for name, value in cells.items() if name not in named}

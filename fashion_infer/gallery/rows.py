@@ -52,7 +52,7 @@ class Row:
         category: name of the best category.
         category_score: probability of that category, in [0, 1].
         attributes: names of the attributes above the model's threshold, best first.
-        colors: [{"name", "hex", "share"}]; None if the model does not predict colours.
+        colors: [{"name", "hex", "share"}], the largest share first; None if they are unknown.
         landmarks: float32 [8, 4]: x and y in pixels, index of the visibility, score of the visibility; None if there
             are no landmarks.
         content_hash: sha256 of the photo's bytes, in hexadecimal.
@@ -137,8 +137,7 @@ def row_of(
 
 def colors_of(prediction: Prediction) -> list[dict[str, Any]] | None:
     """Return the colours of a prediction as plain values, or None if it has none."""
-    colors = getattr(prediction, "colors", None)
-    return None if colors is None else [{"name": c.name, "hex": c.hex, "share": c.share} for c in colors]
+    return None if prediction.colors is None else [color._asdict() for color in prediction.colors]
 
 
 def landmarks_to_dicts(landmarks: NDArray[np.float32] | None) -> list[dict[str, Any]] | None:

@@ -59,6 +59,14 @@ class Point(Score):
     visibility: str
 
 
+class GarmentColor(BaseModel):
+    """A colour of the garment, and its share of the garment's pixels in [0, 1]."""
+
+    name: str
+    hex: str
+    share: float
+
+
 class Garment(BaseModel):
     """What the model recognised in one garment."""
 
@@ -70,6 +78,7 @@ class Garment(BaseModel):
     categories: list[Score]
     attributes: list[Attribute]
     landmarks: list[Point]
+    colors: list[GarmentColor] | None
     timing_ms: dict[str, float]
     embedding: list[float] | None = None
 

@@ -48,6 +48,34 @@ def test_a_prediction_is_a_query_too(gallery: Gallery, photos: list[str], predic
         gallery.search(predictor.predict(photos[3]), box=[0, 0, 9, 9])
 
 
+def test_photos_are_found_by_colour(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
+    gallery.add(photos)
+    colors = {str(prediction.image): prediction.to_dict()["colors"] for prediction in predictor.stream(photos)}
+    first = gallery.search(photos[0], limit=1)[0]
+    assert first.payload["colors"] == colors[photos[0]]
+    name = first.payload["colors"][0]["name"]
+    assert any(words.startswith("color: ") and name in words for words in first.why["same"])
+    for where in (f"colors='{name}'", {"colors": name}, {"colors": [name, "no such colour"]}):
+        hits = gallery.search(photos[0], limit=50, where=where)
+        assert {hit.id for hit in hits} == {p for p in photos if name in [color["name"] for color in colors[p]]}
+    assert gallery.search(photos[0], where="colors=null") == []
+    gallery.add(photos)  # unchanged
+    assert gallery.search(photos[0], limit=1)[0].payload["colors"] == colors[photos[0]]
+
+
+def test_a_row_without_colours_of_an_earlier_release(
+    gallery: Gallery, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("fashion_infer.gallery.rows.colors_of", lambda _: None)
+        gallery.add(photos[:2])
+    gallery.add(photos[2:4])
+    hits = gallery.search(photos[0], limit=4)
+    assert {hit.id for hit in hits if "colors" not in hit.payload} == set(photos[:2])
+    assert not any("color" in words for hit in hits[:1] for group in hit.why.values() for words in group)
+    assert {hit.id for hit in gallery.search(photos[0], where="colors=null")} == set(photos[:2])
+
+
 def test_what_is_unchanged_is_skipped(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
     gallery.add(photos)
     before = gallery.get(photos[0])

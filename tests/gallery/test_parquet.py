@@ -29,7 +29,7 @@ COLUMNS = {
 def test_the_schema_is_the_promised_one() -> None:
     schema = schema_of(FACTS, {"price": "float"})
     names = ["id", "path", "box", "is_garment", "category", "category_score", "attributes", "landmarks", "embedding"]
-    assert schema.names == [*names, "content_hash", "error", "price"]
+    assert schema.names == [*names, "content_hash", "error", "colors", "price"]
     assert schema.field("embedding").type == pa.list_(pa.float16(), 16)
     assert schema.metadata[b"fashion_infer.embedding_space"] == FACTS.space.encode()
     assert schema.metadata[b"fashion_infer.model"] == b"model.onnx"
@@ -62,13 +62,19 @@ def test_a_gallery_comes_back_whole(store: LocalStore, tmp_path: Path) -> None:
 
 
 def test_colours_travel_where_there_are_some(store: LocalStore, tmp_path: Path) -> None:
-    colors = [{"name": "navy", "hex": "#000080", "share": 0.5}]
+    navy = [{"name": "navy", "hex": "#000080", "share": 0.5}]
+    every = [None, navy, []]  # the first row is of an earlier release
     with store.writing():
-        store.write([], [row("r0", vectors(1)[0], colors=colors)])
+        store.write([], [row(f"r{i}", vectors(3)[i], colors=colors) for i, colors in enumerate(every)])
     export(store, tmp_path / "e.parquet")
-    ((_, read),) = rows_in(tmp_path / "e.parquet")
-    assert not isinstance(read, Exception)
-    assert read.colors == colors
+    assert [read.colors for _, read in rows_in(tmp_path / "e.parquet") if not isinstance(read, Exception)] == every
+
+
+def test_a_file_without_colours_is_read(filled: Callable[..., LocalStore], tmp_path: Path) -> None:
+    export(filled(2), tmp_path / "e.parquet")
+    pq.write_table(pq.read_table(tmp_path / "e.parquet").drop_columns(["colors"]), tmp_path / "e.parquet")
+    read = [row for _, row in rows_in(tmp_path / "e.parquet")]
+    assert [getattr(row, "colors", "failed") for row in read] == [None, None]
 
 
 def test_rows_of_another_space_are_refused(store: LocalStore, tmp_path: Path, predictor: Predictor) -> None:

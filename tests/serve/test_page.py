@@ -68,6 +68,13 @@ def test_a_photo_gives_its_category_attributes_and_landmarks(page, model, photo,
     expect(page.locator("#categories li").first).to_contain_text(prediction.category.name)
     expect(page.locator("#categories li")).to_have_count(5)
     expect(page.locator("#landmarks li")).to_have_count(8)
+    assert prediction.colors
+    expect(page.locator("#colors li")).to_have_count(len(prediction.colors))
+    for place, color in enumerate(prediction.colors):
+        row = page.locator("#colors li").nth(place)
+        expect(row).to_contain_text(color.name)
+        red, green, blue = bytes.fromhex(color.hex[1:])
+        expect(row.locator("span")).to_have_css("background-color", f"rgb({red}, {green}, {blue})")
     for attribute in prediction.attributes:
         expect(page.locator("#attributes")).to_contain_text(attribute.name)
     expect(page.locator("#status")).to_contain_text(prediction.category.name)
