@@ -32,9 +32,10 @@ from fashion_infer.images import read_image
 from fashion_infer.preprocess import crop
 from fashion_infer.training.batches import MIRRORED_SLOTS, mirror
 from fashion_infer.training.checkpoint import load_checkpoint
+from fashion_infer.training.config import TrainConfig
 from fashion_infer.training.losses import Batch, fashionnet_losses
 from fashion_infer.training.model import FashionNet, Maps
-from fashion_infer.training.trainer import TrainConfig, learning_rate_at
+from fashion_infer.training.trainer import learning_rate_at
 
 SIZE, EPOCHS, BATCH, RATE, SEEDS, FOLDS = 160, 8, 64, 2e-3, 3, 5
 VARIANTS = {  # name: (pooling, at labelled landmarks)

@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from fashion_infer.arguments import number
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
 from fashion_infer.forks import in_each_child, never_free
 
@@ -143,11 +144,11 @@ class Pool:
         )
         self._alive = len(self._threads)
         _live.add(self)
-        for number, thread in enumerate(self._threads):
+        for started, thread in enumerate(self._threads):
             try:
                 thread.start()
             except BaseException:
-                self._alive -= len(self._threads) - number
+                self._alive -= len(self._threads) - started
                 self.stop(drain=False)
                 raise
 
@@ -180,7 +181,7 @@ class Pool:
             QueueFullError: the queue is full and `wait` is False.
             PredictorClosedError: the pool is closed, or belongs to the parent of a forked process.
         """
-        deadline = math.inf if deadline_ms is None else monotonic() + deadline_ms / 1e3
+        deadline = math.inf if deadline_ms is None else monotonic() + number("deadline_ms", deadline_ms) / 1e3
         request = _Request(prepare, finish, max_delay, deadline)
         self.check_open()
         with self._lock:
@@ -372,10 +373,10 @@ class Pool:
             self._idle.append(run)
             if self._accepted or self._ready:
                 self._wake.put(None)  # callbacks may block this thread
-        for number, (request, place, _) in enumerate(batch):
+        for index, (request, place, _) in enumerate(batch):
             if error is None:
                 with self._lock:
-                    request.results[place] = results[number]
+                    request.results[place] = results[index]
                     request.missing -= 1
                     if request.missing:
                         continue

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import date
 from itertools import islice
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import numpy as np
@@ -61,7 +61,10 @@ class ClusterStore:
         Raises:
             GalleryError: the cluster cannot be reached, or there is no such gallery.
         """
-        url = urlsplit(place)
+        try:
+            url = urlsplit(place)
+        except ValueError as error:
+            raise GalleryError(f"{place} is no address: {error}") from error
         self.place, self._name = place, url.path.strip("/")
         if not self._name or "/" in self._name:
             raise GalleryError(f"{place} names no collection: it is http(s)://host:port/collection")
@@ -311,8 +314,10 @@ def condition(node: Filter) -> q.Filter:
 
 
 def _key(column: str) -> str:
-    """Return the payload key of a user's column. Dots and brackets are escaped, since Qdrant reads them as paths."""
-    return PREFIX + column.replace("%", "%25").replace(".", "%2E").replace("[", "%5B")
+    """Return the payload key of a user's column. Other characters than letters, digits, - and _ are percent-encoded,
+    since Qdrant reads a key as a path.
+    """
+    return PREFIX + quote(column, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 def _name(key: str) -> str:
