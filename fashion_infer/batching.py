@@ -26,7 +26,6 @@ from fashion_infer.forks import in_each_child, never_free
 
 Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
-Job = Callable[[], None]
 
 POLL = 0.01  # seconds between two looks for work by a thread of the pool that waits for a result
 
@@ -258,7 +257,7 @@ class Pool:
             close, self._close_runners = self._close_runners, lambda: None
             close()
 
-    def _wait_for_job(self) -> Job | None:
+    def _wait_for_job(self) -> Callable[[], None] | None:
         """Wait for the next job; None when there will be no more."""
         while True:
             with self._lock:
@@ -268,7 +267,7 @@ class Pool:
             with suppress(Empty):
                 self._wake.get(timeout=None if pause is None else min(pause, threading.TIMEOUT_MAX))
 
-    def _next_job(self) -> tuple[Job | None, float | None]:
+    def _next_job(self) -> tuple[Callable[[], None] | None, float | None]:
         """Take a job if one is due; otherwise return the seconds until one may be. The caller holds the lock.
 
         A thread that takes a job wakes another one for the jobs that remain.

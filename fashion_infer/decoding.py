@@ -213,7 +213,8 @@ def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     if image.mode in ("RGB", "RGBA") and 16 in tags.get(_BITS_PER_SAMPLE, ()) and tags.get(_PLANES) == _PLANES_APART:
         raise ImageError("has its channels of 16 bits one after the other: save it with interleaved channels")
-    frame = image.tile[0][1] if image.format == "GIF" and image.tile else None  # Pillow forgets it when it loads
+    tiles = getattr(image, "tile", None)
+    frame = tiles[0][1] if image.format == "GIF" and tiles else None  # Pillow forgets it when it loads
     with untrusted():
         image.load()
     if frame is not None:

@@ -46,7 +46,7 @@ class Photo:
     id: str
     source: ImageSource | None
     path: str | None
-    boxes: list[Box | ImageError] | None
+    boxes: Sequence[Box | ImageError] | None
     columns: dict[str, Value] | None
     content_hash: str = ""
     error: FashionInferError | None = None
@@ -169,6 +169,6 @@ def recognised(predictor: Predictor, photos: Iterator[Photo]) -> Iterator[tuple[
 
     first, second = tee(remembered())
     sources = (photo.source for photo in first if photo.source is not None)
-    boxes = ([WHOLE] if photo.boxes is None else photo.boxes for photo in second)
+    boxes: Iterator[Any] = ([WHOLE] if photo.boxes is None else photo.boxes for photo in second)
     for predictions in predictor.stream(sources, boxes):
         yield waiting.popleft(), predictions
