@@ -145,7 +145,7 @@ def test_arrays_of_another_type_are_refused(dtype: str) -> None:
 def test_floats_outside_0_to_1_are_refused(value: float) -> None:
     array = np.full((4, 5, 3), 0.5, np.float32)
     array[2, 3, 1] = value
-    with pytest.raises(ImageError, match=r"must hold values in \[0, 1\]"):
+    with pytest.raises(ImageError, match=r"has floats outside \[0, 1\]"):
         read_image(array)
 
 

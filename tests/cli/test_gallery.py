@@ -13,17 +13,6 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run: Run) -> Run:
-    """The same with one thread, or each process would measure anew which layout is fastest."""
-
-    def one_thread(*arguments: object, folder: Path) -> Any:
-        predicts = arguments[0] in ("index", "search")
-        return run(*arguments, *(["--threads", "1"] if predicts else []), folder=folder)
-
-    return one_thread
-
-
-@pytest.fixture
 def shop(tmp_path: Path, pictures: Path) -> Path:
     """A folder with six photos and a table about them; commands run in it."""
     (tmp_path / "photos").mkdir()
