@@ -34,8 +34,9 @@ from fashion_infer.model_spec import ModelSpec
 from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.synthetic.designs import LOCAL_SLOTS
 from fashion_infer.training.checkpoint import load_checkpoint
+from fashion_infer.training.config import TrainConfig
 from fashion_infer.training.run_folder import CONFIG, STATE
-from fashion_infer.training.trainer import TrainConfig, network_run, train_folder
+from fashion_infer.training.trainer import network_run, train_folder
 
 IMAGES, IMAGE_SIDE, RENDER_SEED = 1600, 160, 11
 HELD_OUT = ("val", "test")  # neither is used to choose settings, so both serve as test data

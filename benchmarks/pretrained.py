@@ -36,9 +36,10 @@ from fashion_infer.model_spec import ModelSpec
 from fashion_infer.synthetic.dataset import write_dataset
 from fashion_infer.synthetic.rendering import VIEWS_PER_ITEM
 from fashion_infer.training.checkpoint import load_checkpoint, save_checkpoint
+from fashion_infer.training.config import TrainConfig
 from fashion_infer.training.model import FashionNet
 from fashion_infer.training.run_folder import METRICS, STATE
-from fashion_infer.training.trainer import HEADLINES, TrainConfig, network_run, train
+from fashion_infer.training.trainer import HEADLINES, network_run, train
 
 SEED, RENDERED, RENDER_SIDE = 0, 4000, 256
 HAS_FAST_BF16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # else bf16 is 5 times slower than fp32

@@ -20,12 +20,12 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from fashion_infer.arguments import number
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
 from fashion_infer.forks import in_each_child, never_free
 
 Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
-Job = Callable[[], None]
 
 POLL = 0.01  # seconds between two looks for work by a thread of the pool that waits for a result
 
@@ -143,11 +143,11 @@ class Pool:
         )
         self._alive = len(self._threads)
         _live.add(self)
-        for number, thread in enumerate(self._threads):
+        for started, thread in enumerate(self._threads):
             try:
                 thread.start()
             except BaseException:
-                self._alive -= len(self._threads) - number
+                self._alive -= len(self._threads) - started
                 self.stop(drain=False)
                 raise
 
@@ -180,7 +180,7 @@ class Pool:
             QueueFullError: the queue is full and `wait` is False.
             PredictorClosedError: the pool is closed, or belongs to the parent of a forked process.
         """
-        deadline = math.inf if deadline_ms is None else monotonic() + deadline_ms / 1e3
+        deadline = math.inf if deadline_ms is None else monotonic() + number("deadline_ms", deadline_ms) / 1e3
         request = _Request(prepare, finish, max_delay, deadline)
         self.check_open()
         with self._lock:
@@ -257,7 +257,7 @@ class Pool:
             close, self._close_runners = self._close_runners, lambda: None
             close()
 
-    def _wait_for_job(self) -> Job | None:
+    def _wait_for_job(self) -> Callable[[], None] | None:
         """Wait for the next job; None when there will be no more."""
         while True:
             with self._lock:
@@ -267,7 +267,7 @@ class Pool:
             with suppress(Empty):
                 self._wake.get(timeout=None if pause is None else min(pause, threading.TIMEOUT_MAX))
 
-    def _next_job(self) -> tuple[Job | None, float | None]:
+    def _next_job(self) -> tuple[Callable[[], None] | None, float | None]:
         """Take a job if one is due; otherwise return the seconds until one may be. The caller holds the lock.
 
         A thread that takes a job wakes another one for the jobs that remain.
@@ -380,10 +380,10 @@ class Pool:
             self._idle.append(run)
             if self._accepted or self._ready:
                 self._wake_one()  # callbacks may block this thread
-        for number, (request, place, _) in enumerate(batch):
+        for index, (request, place, _) in enumerate(batch):
             if error is None:
                 with self._lock:
-                    request.results[place] = results[number]
+                    request.results[place] = results[index]
                     request.missing -= 1
                     if request.missing:
                         continue

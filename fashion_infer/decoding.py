@@ -5,7 +5,7 @@ The messages of the ImageErrors begin with a verb: the caller puts the name of t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -213,8 +213,12 @@ def decode_other(image: Image.Image, file: BinaryIO) -> Pixels:
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     if image.mode in ("RGB", "RGBA") and 16 in tags.get(_BITS_PER_SAMPLE, ()) and tags.get(_PLANES) == _PLANES_APART:
         raise ImageError("has its channels of 16 bits one after the other: save it with interleaved channels")
+    tiles = getattr(image, "tile", None)
+    frame = tiles[0][1] if image.format == "GIF" and tiles else None  # Pillow forgets it when it loads
     with untrusted():
         image.load()
+    if frame is not None:
+        return _on_background(image, to_rgb(image), frame)
     if image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and ";16" in layout:
         return _colour_of_16_bits(file, layout)
     if image.format == "PNG" and layout in ("L;2", "L;4") and "transparency" in image.info:
@@ -250,6 +254,24 @@ def to_rgb(image: Image.Image) -> Pixels:
         # a copy, because the conversion may change the palette
         image = Image.alpha_composite(white, image.copy().convert("RGBA"))
     return np.array(image.convert("RGB"))
+
+
+def _on_background(image: Any, pixels: Pixels, frame: Sequence[int]) -> Pixels:
+    """Fill the area outside a GIF's first frame with the background's colour, or with white if it is transparent.
+
+    Pillow fills it with the first colour of the frame's own palette.
+    """
+    left, top, right, bottom = frame
+    background, palette = image.info.get("background"), image.global_palette
+    colour = [255, 255, 255]
+    if background is not None and "transparency" not in image.info:
+        # Pillow keeps no palette that only lists the grey levels
+        colour = [background] * 3 if palette is None else list(palette.getdata()[1][3 * background :][:3])
+    outside = np.ones(pixels.shape[:2], np.bool_)
+    outside[top:bottom, left:right] = False
+    if len(colour) == 3:  # otherwise the palette lacks the background
+        pixels[outside] = colour
+    return pixels
 
 
 def to_8_bits(values: NDArray[np.uint16]) -> Pixels:

@@ -34,6 +34,7 @@ ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[
 
 MAX_PIXELS = 64_000_000  # default limit for a picture, pixels
 MAX_BYTES = 400_000_000  # default limit for a file, bytes
+_PIECE = 2**30  # largest number of bytes that are read at once
 
 _EXIF_ORIENTATION = 0x0112
 _LOCKS = tuple(threading.Lock() for _ in range(61))  # two sources may share a lock, which only costs time
@@ -84,18 +85,17 @@ def read_image(
         side: fewest pixels that each side of every box must keep, so that a JPEG may be decoded at 1/2, 1/4 or 1/8 of
             its size, whichever is the smallest that still fits; None decodes it at full size.
         boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright picture; None for the whole picture.
-        max_pixels: pictures with more pixels are refused after their header is read. Pillow's own limit, about 179
-            million, applies as well.
+        max_pixels: pictures with more pixels are refused, files after their header is read. Pillow's own limit for
+            files, about 179 million, applies as well.
         max_bytes: larger files are refused before they are read.
 
     Raises:
         ImageError: the picture is missing, unreadable, empty, damaged, truncated, too large, or of an unknown format.
     """
-    if isinstance(source, np.ndarray):
-        pixels = _from_array(source)
-        return Picture(pixels, pixels.shape[1], pixels.shape[0])
-    name = str(source) if isinstance(source, str | os.PathLike) else "the image"
+    name = path_of(source) or "the image"
     try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source, max_pixels)
         if isinstance(source, Image.Image):
             with _lock_of(source):
                 return _from_pillow(source, max_pixels)
@@ -105,6 +105,18 @@ def read_image(
         raise ImageError(f"{name} {error}") from error.__cause__
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than is free: set a lower max_pixels") from error
+
+
+def path_of(source: object) -> str | None:
+    """The path that an image source is, as text; None for a source of another kind.
+
+    Raises:
+        ImageError: the source is a path-like object that cannot give its path.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return None
+    with untrusted("the image has no path"):
+        return os.fsdecode(source)
 
 
 def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int = MAX_BYTES) -> bytes:
@@ -130,7 +142,7 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
         yield file, len(source)
     elif isinstance(source, str | os.PathLike):
         with untrusted("cannot be read"):
-            opened = Path(source).open("rb")  # noqa: SIM115 closed below
+            opened = Path(os.fsdecode(source)).open("rb")  # noqa: SIM115 closed below
         with opened:
             with untrusted("cannot be read"):
                 status = os.fstat(opened.fileno())
@@ -139,12 +151,17 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO, max_bytes: int) -> 
             else:  # the size of a pipe or a device is unknown until it is read
                 data = _read(opened, max_bytes)
                 yield io.BytesIO(data), len(data)
-    elif hasattr(source, "read"):
+    elif _is_file(source):
         with _lock_of(source):
             data = _read(source, max_bytes)
         yield io.BytesIO(data), len(data)
     else:
         raise ImageError(f"is of type {type(source).__name__}: give a path, bytes, a file, a PIL image or an array")
+
+
+def _is_file(source: object) -> bool:
+    with untrusted("cannot be read"):  # a proxy object may raise when it is asked for an attribute
+        return hasattr(source, "read")
 
 
 def _lock_of(source: object) -> threading.Lock:
@@ -156,12 +173,19 @@ def _read(file: BinaryIO, max_bytes: int) -> bytes:
     """Read the rest of a file once, at most up to the limit; a file that can seek keeps its position."""
     with untrusted("cannot be read"):
         position = file.tell() if hasattr(file, "seekable") and file.seekable() else None
-        data = file.read(max_bytes + 1)
+        pieces = list(_pieces(file, max_bytes + 1))
         if position is not None:
             file.seek(position)
-    if not isinstance(data, bytes):
-        raise ImageError(f"gives {type(data).__name__}, not bytes: open the file in binary mode")
-    return _checked(data, max_bytes)
+    return _checked(b"".join(pieces), max_bytes)
+
+
+def _pieces(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """Read until the end, but at most `most` bytes; one read of a pipe or a socket may give fewer than it is asked."""
+    while most > 0 and (piece := file.read(min(most, _PIECE))) != b"":
+        if not isinstance(piece, bytes):
+            raise ImageError(f"gives {type(piece).__name__}, not bytes: open the file in binary mode")
+        most -= len(piece)
+        yield piece
 
 
 def _checked(data: bytes, max_bytes: int) -> bytes:
@@ -203,13 +227,17 @@ def _from_pillow(image: Image.Image, max_pixels: int) -> Picture:
     return Picture(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def _from_array(array: NDArray[np.generic]) -> Pixels:
+def _from_array(array: NDArray[np.generic], max_pixels: int) -> Picture:
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ImageError(f"an array image must be RGB [H, W, 3], [H, W], [H, W, 1] or [H, W, 4], got {array.shape}")
+        raise ImageError(f"must be RGB [H, W, 3], [H, W], [H, W, 1] or [H, W, 4] if it is an array, got {array.shape}")
+    height, width = array.shape[:2]
+    check_size(width, height, max_pixels)
     eight_bits = _to_uint8(array)
     if eight_bits.shape[2:] == (3,):
-        return np.ascontiguousarray(eight_bits)
-    return to_rgb(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
+        pixels = np.ascontiguousarray(eight_bits)
+    else:
+        pixels = to_rgb(Image.fromarray(eight_bits[:, :, 0] if eight_bits.shape[2:] == (1,) else eight_bits))
+    return Picture(pixels, width, height)
 
 
 def _to_uint8(array: NDArray[np.generic]) -> Pixels:
@@ -219,9 +247,9 @@ def _to_uint8(array: NDArray[np.generic]) -> Pixels:
         return to_8_bits(np.asarray(array, np.uint16))
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
-            raise ImageError("a float image must hold values in [0, 1]")
+            raise ImageError("has floats outside [0, 1]")
         return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-    raise ImageError(f"an array image must be uint8, uint16 or float in [0, 1], got {array.dtype}")
+    raise ImageError(f"must be uint8, uint16 or float in [0, 1] if it is an array, got {array.dtype}")
 
 
 def _reduction(width: int, height: int, side: int | None, boxes: Sequence[ArrayLike] | None) -> int:

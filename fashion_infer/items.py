@@ -16,7 +16,7 @@ from fashion_infer.errors import ImageError
 from fashion_infer.images import ImageSource, Picture, Pixels, read_image
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.prediction import Prediction, from_outputs
-from fashion_infer.preprocess import Box, Crop, crop, shrunk
+from fashion_infer.preprocess import Corners, Crop, crop, shrunk
 
 
 @dataclass
@@ -94,14 +94,14 @@ class Cutting:
 
 
 def garments_of_image(
-    cutting: Cutting, source: ImageSource, boxes: Sequence[Box] | None, accepted: float
+    cutting: Cutting, source: ImageSource, boxes: Sequence[Corners | ImageError] | None, accepted: float
 ) -> list[Part | Done]:
     """Decode an image and crop its garments: one for each box, or one for the whole image.
 
     Args:
         cutting: the Predictor's settings.
         source: the image.
-        boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright image; None for the whole image.
+        boxes: from `parse_boxes`, in pixels of the upright image; None for the whole image.
         accepted: when the request was accepted, seconds on the performance counter.
 
     Raises:
@@ -110,8 +110,9 @@ def garments_of_image(
     if boxes is not None and len(boxes) == 0:
         return []
     start = perf_counter()
+    usable = None if boxes is None else [box for box in boxes if not isinstance(box, ImageError)]
     picture = read_image(
-        source, side=cutting.size, boxes=boxes, max_pixels=cutting.max_pixels, max_bytes=cutting.max_bytes
+        source, side=cutting.size, boxes=usable, max_pixels=cutting.max_pixels, max_bytes=cutting.max_bytes
     )
     kept = shrunk(picture) if cutting.keep_pictures else None
     timing = {"decode": (perf_counter() - start) * 1e3, "preprocess": 0.0, "queue": (start - accepted) * 1e3}
@@ -119,6 +120,8 @@ def garments_of_image(
     for box in [None] if boxes is None else boxes:
         start = perf_counter()
         try:
+            if isinstance(box, ImageError):
+                raise box
             region = crop(picture, box, cutting.size)
         except ImageError as error:
             if boxes is None:
@@ -130,13 +133,15 @@ def garments_of_image(
     return parts
 
 
-def rows_of_image(cutting: Cutting, source: bytes, box: Box | None, accepted: float) -> list[Part | Done]:
-    """Like `garments_of_image` for one garment of an encoded image, but its result is the network's outputs.
+def rows_of_image(
+    cutting: Cutting, source: bytes, boxes: Sequence[Corners | ImageError] | None, accepted: float
+) -> list[Part | Done]:
+    """Like `garments_of_image` for an encoded image with at most one box, but its result is the network's outputs.
 
     Raises:
         ImageError: the image or the box cannot be used.
     """
-    (part,) = garments_of_image(cutting, source, None if box is None else [box], accepted)
+    (part,) = garments_of_image(cutting, source, boxes, accepted)
     if isinstance(part, Done):  # a bad box
         raise part.result.error
     return [Part(Rows(part.item.rows))]

@@ -38,7 +38,9 @@ def open_backends(
     Raises:
         FashionInferError: any of the errors that Predictor lists.
     """
-    devices = [device or _default_device(file)] if device is None or isinstance(device, str) else list(device)
+    devices = [_default_device(file)] if device is None else [device] if isinstance(device, str) else list(device)
+    if not all(isinstance(name, str) for name in devices):
+        raise UsageError(f"device must be a name or a list of names, got {device!r}")
     if not devices:
         raise UsageError("device is an empty list: name one or more")
     opened: list[Backend] = []

@@ -62,7 +62,7 @@ def read_model(model: "Path | ModelFile", *, require_hash: str | None = None) ->
         file = ModelFile(model, model.stat().st_size, _stamp(model))
         if shipped is not None and file.sha256 != shipped:
             raise _damaged(model)
-        if require_hash is not None and file.sha256 != require_hash.lower():
+        if require_hash is not None and file.sha256 != str(require_hash).lower():
             raise ModelError(
                 f"{model} has sha256 {file.sha256}, expected {require_hash}: it is another file, or was changed"
             )

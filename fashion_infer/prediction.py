@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from fashion_infer import errors
 from fashion_infer.colors import Color, dominant_colors
 from fashion_infer.drawing import Mark, draw
 from fashion_infer.errors import FashionInferError, ImageError, UsageError
-from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, read_image
+from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, path_of, read_image
 from fashion_infer.model_spec import VISIBILITY_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop
 
@@ -105,7 +104,10 @@ class Prediction:
     @property
     def image(self) -> str | None:
         """The path of the image, or None if `source` is not a path."""
-        return str(self.source) if isinstance(self.source, str | os.PathLike) else None
+        try:
+            return path_of(self.source)
+        except ImageError:  # the `error` of this prediction
+            return None
 
     @property
     def category(self) -> Label:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import sys
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from io import IOBase
 from itertools import repeat, zip_longest
-from numbers import Integral, Real
 from time import perf_counter
 from types import TracebackType
 from typing import Any, overload
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fashion_infer.arguments import number, several, whole_number
 from fashion_infer.backends import Backend, Outputs, Runner, joined, no_outputs
 from fashion_infer.batching import Done, Part, Pool
 from fashion_infer.errors import ImageError, UsageError
@@ -28,7 +30,9 @@ from fashion_infer.model_file import read_model
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import find_model
 from fashion_infer.prediction import Prediction
-from fashion_infer.preprocess import Box
+from fashion_infer.preprocess import Box, Corners, parse_boxes
+
+Boxes = Sequence[Corners | ImageError]  # from `parse_boxes`
 
 logger = logging.getLogger("fashion_infer")
 
@@ -91,8 +95,13 @@ class Predictor:
             PrecisionError, ParityError: the model cannot be converted to `precision`, or its results change too much.
             UsageError: the backend or precision is unknown, the list of devices is empty, or a number is too small.
         """
-        _check_counts(max_batch=max_batch, max_queue=max_queue, sessions=sessions, threads=threads)
-        _check_delay(max_delay_ms)
+        max_batch = whole_number("max_batch", max_batch)
+        max_queue = whole_number("max_queue", max_queue)
+        sessions = None if sessions is None else whole_number("sessions", sessions)
+        threads = None if threads is None else whole_number("threads", threads)
+        max_pixels = whole_number("max_pixels", max_pixels, high=sys.maxsize)
+        max_bytes = whole_number("max_bytes", max_bytes, high=sys.maxsize)
+        max_delay_ms = number("max_delay_ms", max_delay_ms, 0)
         file = read_model(find_model(model), require_hash=require_hash)
         with ThreadPoolExecutor(1) as executor:
             digest = executor.submit(lambda: file.sha256)  # computed while the runtime loads the file
@@ -151,7 +160,8 @@ class Predictor:
             if boxes is not None:
                 raise TypeError("boxes go with one image: call predict once an image")
             return list(self.stream(images))
-        result: Prediction | list[Prediction] = self._pool.result(self._submit(images, boxes, wait=True))
+        own = None if boxes is None else parse_boxes(boxes)
+        result: Prediction | list[Prediction] = self._pool.result(self._submit(images, own, wait=True))
         return result
 
     @overload
@@ -177,16 +187,15 @@ class Predictor:
             One Prediction for each image; with boxes, one list for each image with one Prediction for each box.
 
         Raises:
-            TypeError: `images` is a single image.
+            TypeError: `images` is a single image, or `boxes` a text.
             UsageError: the numbers of images and of boxes' sequences differ.
             PredictorClosedError: the Predictor is closed.
         """
-        if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image) or hasattr(images, "read"):
-            raise TypeError(f"stream takes an iterable of images, not one {type(images).__name__}: see predict")
-        return self._stream(_in_step(images, boxes))
+        images = several("images", images, np.ndarray, IOBase)
+        return self._stream(_in_step(images, None if boxes is None else several("boxes", boxes)))
 
-    def _stream(self, inputs: Iterator[tuple[ImageSource, Sequence[Box] | None]]) -> Iterator[Any]:
-        ahead: deque[tuple[ImageSource, Sequence[Box] | None, Future[Any]]] = deque()
+    def _stream(self, inputs: Iterator[tuple[ImageSource, Boxes | None]]) -> Iterator[Any]:
+        ahead: deque[tuple[ImageSource, Boxes | None, Future[Any]]] = deque()
         failure: Exception | None = None
         try:
             while True:
@@ -238,7 +247,8 @@ class Predictor:
             QueueFullError: `max_queue` images are already waiting.
             PredictorClosedError: the Predictor is closed.
         """
-        return self._submit(image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
+        own = None if boxes is None else parse_boxes(boxes)
+        return self._submit(image, own, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
 
     @overload
     async def apredict(self, image: ImageSource, *, deadline_ms: float | None = None) -> Prediction: ...
@@ -253,11 +263,11 @@ class Predictor:
         """Recognise an image in asyncio, with the errors of `submit` and its future; cancelling the task cancels it."""
         import asyncio  # slow to import; a caller who awaits has it loaded already
 
-        submit = partial(self._submit, image, boxes, wait=False, deadline_ms=deadline_ms, max_delay=self._max_delay)
-        if isinstance(image, Image.Image) or hasattr(image, "read"):  # read and decoded before `submit` returns
-            future: Future[Any] = await asyncio.to_thread(submit)
-        else:
-            future = submit()
+        submit = partial(self.submit, image, boxes, deadline_ms=deadline_ms)
+        if isinstance(image, str | os.PathLike | bytes | np.ndarray):
+            future: Future[Any] = submit()
+        else:  # a PIL image or a file, which is read and decoded before `submit` returns
+            future = await asyncio.to_thread(submit)
         result: Prediction | list[Prediction] = await asyncio.wrap_future(future)
         return result
 
@@ -300,7 +310,8 @@ class Predictor:
             PredictorClosedError: the Predictor is closed.
         """
         if isinstance(source, bytes):
-            prepare = partial(rows_of_image, self._cutting, source, box, perf_counter())
+            boxes = None if box is None else parse_boxes([box])
+            prepare = partial(rows_of_image, self._cutting, source, boxes, perf_counter())
         else:
             prepare = partial(_identity, parts_of_batch(source, self.spec.image_size, self._max_batch))
         return self._pool.submit(prepare, joined, wait=False, max_delay=self._max_delay, deadline_ms=deadline_ms)
@@ -334,7 +345,7 @@ class Predictor:
     def _submit(
         self,
         image: ImageSource,
-        boxes: Sequence[Box] | None,
+        boxes: Boxes | None,
         *,
         wait: bool,
         deadline_ms: float | None = None,
@@ -358,7 +369,7 @@ class Predictor:
             deadline_ms=deadline_ms,
         )
 
-    def _result_or_failed(self, source: ImageSource, boxes: Sequence[Box] | None, future: Future[Any]) -> Any:
+    def _result_or_failed(self, source: ImageSource, boxes: Boxes | None, future: Future[Any]) -> Any:
         try:
             return self._pool.result(future)
         except ImageError as error:
@@ -377,15 +388,15 @@ def _the_only(results: list[Any]) -> Any:
 
 def _in_step(
     images: Iterable[ImageSource], boxes: Iterable[Sequence[Box]] | None
-) -> Iterator[tuple[ImageSource, Sequence[Box] | None]]:
+) -> Iterator[tuple[ImageSource, Boxes | None]]:
     if boxes is None:
         yield from zip(images, repeat(None))
         return
-    end = object()
-    for pair in zip_longest(images, boxes, fillvalue=end):
-        if any(value is end for value in pair):
+    end: Any = object()
+    for image, own in zip_longest(images, boxes, fillvalue=end):
+        if image is end or own is end:
             raise UsageError("images and boxes are not equally many: stream takes the boxes of each image")
-        yield pair  # type: ignore[misc]
+        yield image, parse_boxes(own)
 
 
 def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
@@ -396,14 +407,3 @@ def _keep_bytes(source: ImageSource, max_bytes: int) -> ImageSource:
         return read_bytes(source, max_bytes)
     except ImageError as error:
         raise ImageError(f"the image {error}") from error.__cause__
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, count in counts.items():
-        if count is not None and not (isinstance(count, Integral) and int(count) >= 1):
-            raise UsageError(f"{name} must be a whole number of at least 1, got {count!r}")
-
-
-def _check_delay(max_delay_ms: Any) -> None:
-    if not (isinstance(max_delay_ms, Real) and float(max_delay_ms) >= 0):
-        raise UsageError(f"max_delay_ms must be a number of at least 0, got {max_delay_ms!r}")

@@ -1,18 +1,20 @@
 """Preprocessing for training, export and prediction: crops of pictures, and the mapping of points back to them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.decoding import untrusted
 from fashion_infer.errors import ImageError
 from fashion_infer.images import ImageSource, Picture, Pixels, read_image
 
 Floats = NDArray[np.floating]
 Box = Sequence[float] | Floats
+Corners = tuple[float, float, float, float]
 
 _SMALLEST_BOX = 2  # pixels a side
 _KEPT_SIDE = 960
@@ -113,7 +115,43 @@ def shrunk(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels.astype(np.uint8, copy=False))
 
 
-def clip_box(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+def parse_boxes(boxes: Iterable[Box | ImageError]) -> list[Corners | ImageError]:
+    """Copy the boxes of one image, because the caller may change them later; a bad box is replaced by its error.
+
+    Boxes that are no sequence count as one bad box.
+    """
+    try:
+        if isinstance(boxes, str | bytes | Mapping):
+            raise ImageError(f"boxes must be a sequence of boxes x1 y1 x2 y2, got {boxes!r}")
+        with untrusted(f"boxes must be a sequence of boxes x1 y1 x2 y2, got a {type(boxes).__name__}"):
+            boxes = list(boxes)
+    except ImageError as error:
+        return [error]
+    return [_box_or_error(box) for box in boxes]
+
+
+def _box_or_error(box: Box | ImageError) -> Corners | ImageError:
+    try:
+        return box if isinstance(box, ImageError) else parse_box(box)
+    except ImageError as error:
+        return error
+
+
+def parse_box(box: Box) -> Corners:
+    """The four numbers of a box as floats.
+
+    Raises:
+        ImageError: the box is not four finite numbers.
+    """
+    with untrusted(f"a box must be four numbers x1 y1 x2 y2, got a {type(box).__name__}"):
+        corners = np.asarray(box, np.float64)
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        raise ImageError(f"a box must be four finite numbers x1 y1 x2 y2, got {box!r}")
+    x1, y1, x2, y2 = corners.tolist()
+    return x1, y1, x2, y2
+
+
+def clip_box(box: Box | None, width: int, height: int) -> Corners:
     """Clip a box to a picture of `width` x `height` pixels; returns x1 y1 x2 y2 in pixels.
 
     Raises:
@@ -121,18 +159,13 @@ def clip_box(box: Box | None, width: int, height: int) -> tuple[float, float, fl
     """
     if box is None:
         return 0.0, 0.0, width, height
-    try:
-        corners = np.asarray(box, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ImageError(f"a box must be four numbers x1 y1 x2 y2, got {box!r}") from error
-    if corners.shape != (4,) or not np.isfinite(corners).all():
-        raise ImageError(f"a box must be four finite numbers x1 y1 x2 y2, got {box!r}")
+    corners = list(parse_box(box))
     x1, y1, x2, y2 = np.clip(corners, 0, [width, height, width, height]).tolist()
     if not (x2 > x1 and y2 > y1):
-        raise ImageError(f"the box {corners.tolist()} has no area inside the {width} x {height} image")
+        raise ImageError(f"the box {corners} has no area inside the {width} x {height} image")
     if x2 - x1 < min(_SMALLEST_BOX, width) or y2 - y1 < min(_SMALLEST_BOX, height):
         raise ImageError(
-            f"the box {corners.tolist()} covers less than {_SMALLEST_BOX} pixels a side of the {width} x {height} "
+            f"the box {corners} covers less than {_SMALLEST_BOX} pixels a side of the {width} x {height} "
             "image: boxes are x1 y1 x2 y2 in pixels of the upright image, not shares of it"
         )
     return x1, y1, x2, y2

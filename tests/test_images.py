@@ -145,7 +145,7 @@ def test_arrays_of_another_type_are_refused(dtype: str) -> None:
 def test_floats_outside_0_to_1_are_refused(value: float) -> None:
     array = np.full((4, 5, 3), 0.5, np.float32)
     array[2, 3, 1] = value
-    with pytest.raises(ImageError, match=r"must hold values in \[0, 1\]"):
+    with pytest.raises(ImageError, match=r"has floats outside \[0, 1\]"):
         read_image(array)
 
 
@@ -305,6 +305,20 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert getattr(Image.open(io.BytesIO(data)), "n_frames", 1) == 3
     np.testing.assert_array_equal(read_image(data).pixels, np.array(frames[0]))
+
+
+@pytest.mark.parametrize("own_palette", [False, True])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_frame_smaller_than_its_gif_lies_on_the_background(own_palette: bool, transparent: bool) -> None:
+    screen = b"GIF89a" + struct.pack("<HHBBB", 6, 5, 0x80, 1, 0) + bytes([*RED, *GREEN])  # the background is GREEN
+    control = b"\x21\xf9\x04\x01\0\0\x01\0" if transparent else b""
+    frame = b"," + struct.pack("<HHHHB", 2, 1, 3, 2, 0x80 if own_palette else 0)
+    palette = bytes([*BLUE, *RED]) if own_palette else b""
+    codes = sum(code << 3 * place for place, code in enumerate((4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 5)))  # 6 zeros
+    data = screen + control + frame + palette + b"\x02\x05" + codes.to_bytes(5, "little") + b"\0;"
+    expected = np.full((5, 6, 3), (255, 255, 255) if transparent else GREEN)
+    expected[1:3, 2:5] = BLUE if own_palette else RED
+    np.testing.assert_array_equal(read_image(data).pixels, expected)
 
 
 # ---- orientation

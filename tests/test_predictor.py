@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import math
+import os
 import re
 import subprocess
 import sys
@@ -295,7 +296,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty": (b"", "the image is empty"),
     "text": (b"hello", "is not an image of a kind read here"),
     "truncated": (jpeg(1)[:-200], "is truncated"),
-    "no pixels": (np.zeros((0, 5, 3), np.uint8), "an array image must be RGB"),
+    "no pixels": (np.zeros((0, 5, 3), np.uint8), "the image must be RGB"),
     "a file read to its end": (io.BytesIO(), "the image is empty"),
     "a text file": (io.StringIO("a.jpg"), "gives str, not bytes"),
     "no image at all": (17, "is of type int"),
@@ -423,6 +424,13 @@ def test_another_hash(onnx_model: Path) -> None:
         ({"max_delay_ms": "2"}, UsageError, "max_delay_ms must be a number of at least 0, got '2'"),
         ({"max_delay_ms": -1}, UsageError, "max_delay_ms must be a number of at least 0, got -1"),
         ({"max_delay_ms": math.nan}, UsageError, "max_delay_ms must be a number of at least 0, got nan"),
+        ({"max_batch": 10**30}, UsageError, "max_batch must be at most 2147483647, got 1000"),  # it hung every call
+        ({"max_batch": True}, UsageError, "max_batch must be a whole number of at least 1, got True"),
+        ({"max_pixels": math.nan}, UsageError, "max_pixels must be a whole number of at least 1, got nan"),
+        ({"max_bytes": -1}, UsageError, "max_bytes must be a whole number of at least 1, got -1"),
+        ({"device": ""}, DeviceError, "unknown device ''"),
+        ({"device": ["cpu", 0]}, UsageError, "device must be a name or a list of names, got ['cpu', 0]"),
+        ({"require_hash": 7}, ModelError, "expected 7"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str, onnx_model: Path) -> None:
@@ -699,7 +707,7 @@ def test_a_file_that_raises_any_exception_does_not_affect_others(predictor: Pred
     "source", ["a.jpg", Path("a.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9)), io.BytesIO()]
 )
 def test_stream_refuses_one_image(source: Any, predictor: Predictor) -> None:
-    with pytest.raises(TypeError, match="stream takes an iterable of images, not one"):
+    with pytest.raises(TypeError, match="images must be an iterable of several, not one"):
         predictor.stream(source)
 
 
@@ -727,3 +735,107 @@ def test_the_caller_can_set_max_bytes(onnx_model: Path, tmp_path: Path) -> None:
         for source in (path, jpeg(1), io.BytesIO(jpeg(1))):
             with pytest.raises(ImageError, match=r"has more than 100 bytes, the limit \(max_bytes\)$"):
                 predictor.predict(source)
+
+
+# ---- boxes and sources of any sort
+
+
+class Unusual:
+    """An object that fails wherever a library looks at it, such as a tensor on a GPU or the proxy of a request."""
+
+    def __array__(self, *_: object, **__: object) -> Any:
+        raise RuntimeError("no array")
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+GOOD_BOX = [0, 0, 50, 50]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "errors"),
+    [
+        ([None], [True]),
+        ([Unusual()], [True]),
+        ([[10**400, 0, 1, 1], GOOD_BOX], [True, False]),
+        (iter([GOOD_BOX, "box"]), [False, True]),
+        (Unusual(), [True]),
+        (5, [True]),
+        ("abcd", [True]),
+        ({"box": GOOD_BOX}, [True]),
+        (None, [True]),
+    ],
+    ids=str,
+)
+def test_bad_boxes_of_one_image_spoil_no_other(boxes: Any, errors: list[bool], predictor: Predictor) -> None:
+    before, middle, after = predictor.stream([jpeg(1), jpeg(2), jpeg(3)], boxes=[[GOOD_BOX], boxes, [GOOD_BOX]])
+    assert [prediction.error is not None for prediction in middle] == errors
+    assert all(isinstance(prediction.error, ImageError | None) for prediction in middle)
+    assert before[0].error is after[0].error is None
+
+
+def test_boxes_may_be_changed_after_submit(predictor: Predictor) -> None:
+    box, futures = [0, 0, 0, 50], []
+    for right in range(10, 60):
+        box[2] = right
+        futures.append(predictor.submit(jpeg(1), [box]))
+    assert [future.result()[0].box[2] for future in futures] == list(range(10, 60))
+
+
+def test_paths_of_any_class_keep_their_name(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+
+    class Raw:
+        def __fspath__(self) -> bytes:
+            return os.fsencode(tmp_path / "a.jpg")
+
+    class Broken(Raw):
+        def __fspath__(self) -> bytes:
+            raise RuntimeError("no path")
+
+    with os.scandir(tmp_path) as entries:
+        sources: list[Any] = [*entries, Raw(), Broken()]
+    *good, bad = predictor.predict(sources)
+    assert [prediction.image for prediction in good] == [str(tmp_path / "a.jpg")] * 2
+    assert (bad.image, str(bad.error)) == (None, "the image has no path: no path")
+
+
+def test_an_object_that_fails_when_it_is_looked_at(predictor: Predictor) -> None:
+    bad, good = predictor.predict([Unusual(), jpeg(1)])  # type: ignore[list-item]
+    assert (str(bad.error), good.error) == ("the image cannot be read: no read", None)
+
+
+def test_a_file_that_gives_few_bytes_at_a_time(predictor: Predictor) -> None:
+    class Socket(io.RawIOBase):
+        data = io.BytesIO(jpeg(1))
+
+        def read(self, size: int = -1) -> bytes:
+            return self.data.read(min(size, 100))
+
+    assert same(predictor.predict(Socket()), predictor.predict(jpeg(1)))  # type: ignore[call-overload]
+
+
+def test_max_pixels_is_for_arrays_too(onnx_model: Path) -> None:
+    with (
+        Predictor(onnx_model, sessions=1, threads=1, max_pixels=99) as predictor,
+        pytest.raises(ImageError, match="has 10 x 10 pixels, above the limit of 99"),
+    ):
+        predictor.predict(np.zeros((10, 10, 3), np.uint8))
+
+
+def test_a_deadline_that_is_no_number(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="deadline_ms must be a number, got nan"):
+        predictor.submit(jpeg(1), deadline_ms=math.nan)
+
+
+def test_a_prediction_is_drawn_on_a_file_object(predictor: Predictor) -> None:
+    assert predictor.predict(jpeg(1)).plot(io.BytesIO(jpeg(1))).shape[2] == 3
+
+
+def test_a_model_whose_name_is_too_long() -> None:
+    with pytest.raises(ModelNotFoundError, match="there is no model file a"):
+        Predictor("a" * 300)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fashion_infer import errors
+from fashion_infer.arguments import number, whole_number
 from fashion_infer.bench.environment import environment
 from fashion_infer.bench.result import BenchResult, summarise
 from fashion_infer.bench.scenarios import WARM_UP
@@ -67,11 +68,10 @@ def bench_model(
     """
     if quick and mlperf:
         raise UsageError("quick leaves out the load generator that mlperf is about: give one of them")
-    starts, seconds = 1 if quick else starts, seconds or (QUICK_SECONDS if quick else SECONDS)
-    if not 1 <= starts <= MAX_STARTS or seconds <= 0:
-        raise UsageError(
-            f"a benchmark takes 1 to {MAX_STARTS} process starts and some seconds, got {starts}, {seconds}"
-        )
+    starts = 1 if quick else whole_number("starts", starts, 1, MAX_STARTS)
+    if seconds is None:
+        seconds = QUICK_SECONDS if quick else SECONDS
+    seconds = number("seconds", seconds, 0, above=True)
     model = find_model(model)
     facts = _facts(model, needed=not quick)
     machine = environment()

@@ -20,6 +20,8 @@ from fashion_infer.evaluation.views import ViewsJudgement, judge_views_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
 
+WITHOUT_SHOPS = ("category", "category_fine", "in_shop", "landmarks")  # benchmarks that do not tell shops' photos
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="An exported model, a built-in name, or a checkpoint.")],
@@ -65,6 +67,8 @@ def evaluate(
     """
     if gallery not in get_args(Gallery):
         raise UsageError(f"--gallery is {' or '.join(get_args(Gallery))}, got {gallery!r}")
+    if gallery != "test" and (split != "test" or benchmark in WITHOUT_SHOPS):
+        raise UsageError("--gallery is of the test split of Consumer-to-shop: leave it or the other options out")
     if not views and (senders or seed):
         raise UsageError("--seed and --senders go with --views")
     if views and (gallery != "test" or highres is not None):

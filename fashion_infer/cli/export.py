@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from fashion_infer.cli.shared import Json, errors, out
+from fashion_infer.cli.shared import Json, errors, out, refuse_options
 from fashion_infer.errors import UsageError
 from fashion_infer.models import FOLDER, find_model
 
@@ -24,6 +24,7 @@ BATCH, BUDGET = "1:1:4,5:32:32", 0.02
 
 
 def export(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="A checkpoint of fashion-infer train, an .onnx file, or a built-in name.")
     ],
@@ -107,10 +108,8 @@ def export(
         with errors.status("exporting and checking parity"):
             target = Path(scratch) / "model.onnx" if to_plan else output
             onnx_file, report = write_onnx(source, target, precision, images, int8)
-        if report is None and not engine and triton is None:
-            raise UsageError(
-                f"{model} is an ONNX file already: say another --precision, --engine or --triton, or give a checkpoint"
-            )
+        if report is None:
+            _check_unchanged(model, context, engine, triton)
         if options is not None:
             plan, facts = _build(onnx_file, output if to_plan else None, options, source if to_plan else onnx_file)
     served = [] if triton is None else _write_repository(source if to_plan else onnx_file, triton, plan)
@@ -130,6 +129,16 @@ def export(
         _print_engine(facts)
     for model_folder in served:
         out.print(f"{model_folder} (a model of Triton's)", soft_wrap=True)
+
+
+def _check_unchanged(model: str, context: typer.Context, engine: bool, triton: Path | None) -> None:
+    """Refuse options that have no effect on an ONNX file that already has the precision."""
+    if not engine and triton is None:
+        raise UsageError(
+            f"{model} is an ONNX file already: say another --precision, --engine or --triton, or give a checkpoint"
+        )
+    unused = {"images"} if engine else {"images", "output"}
+    refuse_options(context, unused, f"cannot be used, because {model} has this precision already")
 
 
 def _check_triton_runs(options: "BuildOptions") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
+from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, refuse_options, say
 from fashion_infer.errors import FashionInferError, GalleryError, ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS
 from fashion_infer.inputs import expand_inputs
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from fashion_infer.gallery import Gallery, Outcome
 
 DEFAULT_MODEL = "fashionnet-lite"
+OF_IMPORTS = {"gallery", "source", "as_json"}  # options that --from uses
 SHOWN = 10  # names printed of a longer list
 
 
 def index(
+    context: typer.Context,
     gallery: Place,
     inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
     model: Annotated[
@@ -77,8 +79,10 @@ def index(
         "max_pixels": max_pixels,
     }
     if source is not None:
+        refuse_options(context, context.params.keys() - OF_IMPORTS, "cannot be used with --from, which needs no model")
         result = _take(gallery, source)
     elif rebuild is not None:
+        refuse_options(context, ("model", "metadata"), "cannot be used with --rebuild")
         result = _rebuild(gallery, rebuild, settings, prune=prune, dry_run=dry_run)
     else:
         result = _add(gallery, inputs or [], model, metadata, settings, prune=prune, dry_run=dry_run)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from fashion_infer.cli.index import opened
-from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, say
+from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, refuse_options, say
 from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.images import ImageSource
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from fashion_infer.gallery.gallery import SearchOptions
 
 
+OF_PHOTOS = ("box", "model", "device", "backend", "threads")  # options that need a photo
+
+
 def search(
+    context: typer.Context,
     gallery: Place,
     images: Annotated[list[str] | None, typer.Argument(help="Photos to search by.")] = None,
     ids: Annotated[list[str] | None, typer.Option("--id", help="Id of a row to search by, without a model.")] = None,
@@ -62,6 +66,10 @@ def search(
     """
     from fashion_infer.gallery import Gallery, search_to_dict
 
+    if as_json and only_paths:
+        raise UsageError("--json and --files are two formats: give one of them")
+    if not images:
+        refuse_options(context, OF_PHOTOS, "cannot be used without a photo")
     options: SearchOptions = {
         "like": like or [],
         "unlike": unlike or [],

@@ -1,12 +1,13 @@
 """Consoles and options that several commands share."""
 
 import os
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from fashion_infer.errors import FashionInferError
+from fashion_infer.errors import FashionInferError, UsageError
 from fashion_infer.models import built_in
 from fashion_infer.text import UserConsole
 
@@ -43,6 +44,23 @@ Highres = Annotated[
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads per batch; by default all cores for a batch that runs alone, else one.")
 ]
+
+
+def refuse_options(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options and arguments that would have no effect, so that none is ignored silently.
+
+    Args:
+        context: the command's context.
+        names: names of the parameters of the command's function.
+        why: end of the sentence that begins with the refused options.
+
+    Raises:
+        UsageError: one of them is on the command line.
+    """
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if options := sorted(param.opts[-1] for param in context.command.params if param.name in given):
+        raise UsageError(f"{', '.join(options)} {why}")
 
 
 def say(error: FashionInferError) -> None:

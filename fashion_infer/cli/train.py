@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fashion_infer.cli.shared import Highres, errors, out
-from fashion_infer.errors import UsageError
+from fashion_infer.cli.shared import Highres, errors, out, refuse_options
 
 if TYPE_CHECKING:
     from fashion_infer.training.own_categories import OwnConfig
@@ -93,10 +92,8 @@ def train(
 
         fashion-infer train --from fashionnet-lite --data own/ -o own.safetensors
     """
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     if start is not None:
-        _check_options(chosen - {*OF_BOTH, *OF_OWN}, "do not go with --from")
+        refuse_options(context, context.params.keys() - {*OF_BOTH, *OF_OWN}, "cannot be used with --from")
         from fashion_infer.training.own_categories import OwnConfig
 
         try:
@@ -105,8 +102,9 @@ def train(
             errors.print("stopped: the same command goes on, what the network saw in the photos so far is kept")
             raise typer.Exit(130) from stop
         return
-    _check_options(chosen & set(OF_OWN), "go with --from MODEL")
-    from fashion_infer.training.trainer import TrainConfig, train_folder
+    refuse_options(context, OF_OWN, "cannot be used without --from MODEL")
+    from fashion_infer.training.config import TrainConfig
+    from fashion_infer.training.trainer import train_folder
 
     config = TrainConfig(
         backbone=arch,
@@ -134,13 +132,6 @@ def train(
         errors.print(str(stop) or "stopped at once: --resume goes on from the last saved state")
         raise typer.Exit(130) from stop
     out.print(f"{checkpoint}: fashion-infer export {checkpoint} -o fashionnet.onnx", soft_wrap=True)
-
-
-def _check_options(names: set[str], why: str) -> None:
-    """Raise an error for options of the other kind of training."""
-    if names:
-        words = ", ".join(f"--{'none' if name == 'others' else name.replace('_', '-')}" for name in sorted(names))
-        raise UsageError(f"{words} {why}")
 
 
 def _train_own(model: str, config: "OwnConfig", output: Path) -> None:

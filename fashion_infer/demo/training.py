@@ -28,7 +28,8 @@ from fashion_infer.inputs import expand_paths
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
 from fashion_infer.synthetic.dataset import write_dataset
-from fashion_infer.training.trainer import TrainConfig, train_folder
+from fashion_infer.training.config import TrainConfig
+from fashion_infer.training.trainer import train_folder
 from fashion_infer.web_page import paragraph, section, table, write_page
 
 try:

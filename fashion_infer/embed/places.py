@@ -40,15 +40,22 @@ class RemoteFile:
     def __init__(self, address: str) -> None:
         """Keep the address; nothing is opened."""
         self._address = address
+        self._position, self._size = 0, 0
 
     def read(self, size: int) -> bytes:
-        """Read at most `size` bytes from the start.
+        """Read at most `size` bytes from where the last call ended; empty at the end.
 
         Raises:
             OSError: it cannot be read.
         """
+        if self._position and self._position == self._size:
+            return b""
         with open_file(self._address) as file:
-            return cast(bytes, file.read(min(size, file.size())))
+            self._size = file.size()
+            file.seek(self._position)
+            data = cast(bytes, file.read(min(size, self._size - self._position)))
+        self._position += len(data)
+        return data
 
 
 def pictures_at(address: str) -> list[str]:

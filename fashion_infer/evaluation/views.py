@@ -189,6 +189,8 @@ def judge_views_folder(
     settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "threads": threads, "progress": progress}
 
     def judge_photos(folder: Path, images: Sequence[str], **labelled: Any) -> ViewsJudgement:
+        if sender_of and sender_of.keys().isdisjoint(images):
+            raise DataError(f"{senders} names none of the photos in {folder}: give their paths relative to it")
         sources, _ = numbered([sender_of.get(name, "") for name in images])
         return judge_views(run, spec, folder, images, sources=sources, **labelled, **settings)
 
@@ -202,6 +204,8 @@ def judge_views_folder(
         return judge_photos(data.image_root, photos.images, queries=photos.splits == query_split, labels=labels)
 
     if benchmark is None and not find_benchmarks(root):
+        if split != "test":
+            raise DataError(f"{root} holds photos without splits, so there is no split {split!r}")
         names = [str(Path(path).relative_to(root)) for path in expand_paths([str(root)])]
         return FolderJudgement({"photos": judge_photos(root, names)}, {})
     return each_benchmark(root, benchmark, judge_one)

@@ -204,7 +204,7 @@ def _finish(job: Job, predictions: list[Prediction]) -> None:
                 id=id,
                 record=photo.id,
                 path=photo.path,
-                asked=box,
+                asked=None if isinstance(box, ImageError) else box,
                 content_hash=photo.content_hash,
                 columns=photo.columns if photo.columns is not None else earlier[id].columns if id in earlier else kept,
             )

@@ -7,6 +7,7 @@ the present one still serves searches, and switches to it at the end.
 """
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,8 +61,8 @@ class Database:
         self._mutex = threading.RLock()  # guards the reading connection
         self._writing: sqlite3.Connection | None = None
         path = folder / FILE
-        if not path.is_file():
-            if create is None or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        if not os.path.isfile(path):  # noqa: PTH113 the methods of Path raise on long names
+            if create is None or _is_occupied(folder):
                 raise GalleryError(_not_a_gallery(folder))
             self._create(create)
         with sqlite_errors(folder):
@@ -72,8 +73,9 @@ class Database:
     def _create(self, facts: Facts) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GalleryError(f"the gallery {self.folder} cannot be created: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            reason = getattr(error, "strerror", None) or error
+            raise GalleryError(f"the gallery {self.folder} cannot be created: {reason}") from error
         with self._lock, sqlite_errors(self.folder):
             if (self.folder / FILE).is_file():
                 return  # another process created it first
@@ -360,8 +362,12 @@ def joined_kinds(kinds: dict[str, str], columns: Iterable[dict[str, Value]]) -> 
     return kinds
 
 
+def _is_occupied(folder: Path) -> bool:
+    return os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir()))  # noqa: PTH110 see `__init__`
+
+
 def _not_a_gallery(folder: Path) -> str:
-    if not folder.exists():
+    if not os.path.exists(folder):  # noqa: PTH110 see `__init__`
         return f"there is no gallery {folder}: fashion-infer index {folder} PHOTOS makes one"
     if (folder / "index").is_dir():
         return f"gallery {folder} is half deleted: {FILE}, which holds its rows, is missing: index the photos again"

@@ -18,7 +18,7 @@ from fashion_infer.gallery.folders import Gone, gone
 from fashion_infer.gallery.hits import Hits
 from fashion_infer.gallery.photos import photos_of
 from fashion_infer.gallery.rebuild import price, rebuild
-from fashion_infer.gallery.rows import Facts, Row
+from fashion_infer.gallery.rows import Facts, Row, text_of_id, texts_of_ids
 from fashion_infer.gallery.searching import Options, Query, search
 from fashion_infer.gallery.store import Store
 from fashion_infer.images import ImageSource
@@ -38,8 +38,8 @@ class SearchOptions(TypedDict, total=False):
     vectors: NDArray[Any] | None
     box: Box | None
     together: bool
-    like: Sequence[str]
-    unlike: Sequence[str]
+    like: str | Sequence[str]
+    unlike: str | Sequence[str]
     where: str | Mapping[str, Any] | None
     limit: int
     offset: int
@@ -71,8 +71,11 @@ class Gallery:
         Raises:
             GalleryError: there is no gallery, it is damaged, another release wrote it, or it cannot be opened.
             GalleryMismatchError: the predictor's embeddings belong to another embedding space.
+            TypeError: `predictor` is no Predictor, such as the name of a model.
             MissingExtraError: faiss, or for a cluster qdrant-client, is not installed.
         """
+        if not isinstance(predictor, Predictor | None):
+            raise TypeError(f"predictor must be a Predictor, not a {type(predictor).__name__}")
         self.place = os.fspath(place)
         self.predictor = predictor
         self._store = open_store(self.place, facts_of(predictor) if predictor is not None and create else None)
@@ -102,7 +105,7 @@ class Gallery:
 
     def get(self, id: str) -> Row | None:
         """Return the row with this id, or None."""
-        return next(iter(self._store.get([id])), None)
+        return next(iter(self._store.get([text_of_id(id)])), None)
 
     def add(
         self,
@@ -151,7 +154,7 @@ class Gallery:
             GalleryLockedError: another process is writing.
         """
         with self._store.writing():
-            count = self._store.remove([ids] if isinstance(ids, str) else list(ids))
+            count = self._store.remove(texts_of_ids(ids))
             self._settle()
         return count
 
@@ -172,8 +175,8 @@ class Gallery:
         vectors: NDArray[Any] | None = None,
         box: Box | None = None,
         together: bool = False,
-        like: Sequence[str] = (),
-        unlike: Sequence[str] = (),
+        like: str | Sequence[str] = (),
+        unlike: str | Sequence[str] = (),
         where: str | Mapping[str, Any] | None = None,
         limit: int = 10,
         offset: int = 0,
@@ -190,8 +193,8 @@ class Gallery:
             vectors: float [D] for one query, or [N, D] for N queries.
             box: box of the garment in the only photo, x1 y1 x2 y2 in pixels of the upright photo.
             together: whether all queries show one thing; their mean is then searched.
-            like: ids of rows that the hits should resemble; without another query, these rows are the query.
-            unlike: ids of rows that the hits should not resemble.
+            like: ids of rows, or one id, that the hits should resemble; without another query, these are the query.
+            unlike: ids of rows, or one id, that the hits should not resemble.
             where: filter as text ("price<=50 and category in (Dress, Skirt)") or dict ({"price": {"lte": 50}}).
             limit: greatest number of hits, or of groups; it is reached if at least as many rows satisfy the filter.
             offset: number of hits to skip before the first one, for paging.
@@ -228,7 +231,7 @@ class Gallery:
         """Write every row to a Parquet file (docs/gallery.md lists its columns), and return the number of rows.
 
         Raises:
-            GalleryError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
         from fashion_infer.gallery.parquet import export
 
@@ -380,11 +383,13 @@ class Gallery:
                 images, list | tuple
             )
         if ids is not None:
-            return queries.by_id(self._store, self.place, [ids] if isinstance(ids, str) else list(ids)), isinstance(
-                ids, str
-            )
+            return queries.by_id(self._store, self.place, ids), isinstance(ids, str)
         if vectors is not None:
-            return queries.by_vector(self.facts.dim, np.asarray(vectors)), np.ndim(vectors) == 1
+            try:
+                vectors = np.asarray(vectors)
+            except Exception as error:  # of whatever the caller passed
+                raise UsageError(f"vectors must be an array of numbers: {error}") from error
+            return queries.by_vector(self.facts.dim, vectors), vectors.ndim == 1
         return [], False
 
 

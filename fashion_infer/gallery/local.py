@@ -1,5 +1,6 @@
 """A store on one machine: rows in SQLite, and a faiss index of their vectors that follows every change."""
 
+import json
 import logging
 import threading
 from collections.abc import Sequence
@@ -152,11 +153,21 @@ def _stored(name: str, kind: str) -> tuple[str, tuple[str, ...]]:
     """Return the SQL expression of a column's stored value, and its parameters."""
     if name in OWN:
         return name, ()  # a fixed name of ours, so it is safe inside SQL
+    if not _is_plain(name):
+        return "columns", ()
     # `->` returns a float as it is written, since SQLite's own reading of decimals may be off in the last bit
     return ("columns -> ?" if kind == "float" else "json_extract(columns, ?)"), (f'$."{name}"',)
 
 
+def _is_plain(name: str) -> bool:
+    """Whether SQL can look up a column by its name; SQLite before 3.45 does not find names that JSON escapes."""
+    return name.isascii() and name.isprintable() and "\\" not in name
+
+
 def _read(values: Sequence[Any], name: str, kind: str) -> list[Any]:
+    if name not in OWN and not _is_plain(name):
+        values = [json.loads(columns).get(name) for columns in values]
+        return [json.dumps(value) if isinstance(value, list) else value for value in values]
     if kind == "float" and name not in OWN:
         return [None if value is None else float(value) for value in values]
     if kind == "bool":
@@ -167,8 +178,6 @@ def _read(values: Sequence[Any], name: str, kind: str) -> list[Any]:
 
 
 def _names(colors: str) -> str:
-    import json
-
     return json.dumps([color["name"] for color in json.loads(colors)])
 
 

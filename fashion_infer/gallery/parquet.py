@@ -105,7 +105,7 @@ def export(store: Store, path: Path) -> int:
     """Write a store's rows to a file, and return how many there were.
 
     Raises:
-        GalleryError: the file cannot be written; an earlier file at this path stays as it was.
+        OutputError: the file cannot be written; an earlier file at this path stays as it was.
     """
     schema = schema_of(store.facts, store.kinds)
     count = 0
@@ -118,10 +118,7 @@ def export(store: Store, path: Path) -> int:
                 writer.write_table(table_of(batch, schema))
                 count += len(batch)
 
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise GalleryError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_atomically(path, write)
     return count
 
 

@@ -3,21 +3,25 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import IOBase
 from itertools import tee
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fashion_infer.arguments import several
+from fashion_infer.decoding import untrusted
 from fashion_infer.errors import FashionInferError, ImageError, UsageError
-from fashion_infer.gallery.rows import Box, text_of_path
+from fashion_infer.gallery.rows import Box, text_of_id, text_of_path
 from fashion_infer.gallery.values import Value, clean
-from fashion_infer.images import ImageSource, read_bytes
+from fashion_infer.images import ImageSource, path_of, read_bytes
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.preprocess import parse_boxes
 
 READERS = 8  # threads that read files
 AHEAD = 32  # photos that are read ahead of the network
@@ -30,9 +34,9 @@ class Photo:
 
     Attributes:
         id: id of the photo, and of its row; with boxes, "#n" is appended for the row of the n-th box.
-        source: the image as the caller passed it, then its bytes; None when it is no longer needed.
+        source: the image, which the caller cannot change; then its bytes; None when it is no longer needed.
         path: path of the photo as text; None if the image is not a path.
-        boxes: boxes of the garments, x1 y1 x2 y2 in pixels; None for the whole photo.
+        boxes: boxes of the garments, from `parse_boxes`; None for the whole photo.
         columns: values of the user's columns; None to keep the stored ones.
         content_hash: sha256 of the image in hexadecimal; empty until it has been read.
         error: reason why the photo cannot be used, or None.
@@ -42,7 +46,7 @@ class Photo:
     id: str
     source: ImageSource | None
     path: str | None
-    boxes: list[Box] | None
+    boxes: Sequence[Box | ImageError] | None
     columns: dict[str, Value] | None
     content_hash: str = ""
     error: FashionInferError | None = None
@@ -64,9 +68,16 @@ def photos_of(
     """Yield the photos that the arguments of `Gallery.add` describe; a bad argument becomes its photo's error.
 
     Raises:
+        TypeError: an argument is a single thing instead of several.
         UsageError: one of the iterables ends before another.
     """
-    iterators = [None if values is None else iter(values) for values in (images, ids, payloads, boxes)]
+    arguments = (
+        several("images", images, np.ndarray, IOBase),
+        None if ids is None else several("ids", ids),
+        None if payloads is None else several("payloads", payloads, Mapping),
+        None if boxes is None else several("boxes", boxes),
+    )
+    iterators = [None if values is None else iter(values) for values in arguments]
     while True:
         values = [(None, None) if it is None else _next(it) for it in iterators]
         ended = [end for it, (_, end) in zip(iterators, values, strict=True) if it is not None]
@@ -85,27 +96,34 @@ def _next(iterator: Iterator[Any]) -> tuple[Any, bool]:
 
 
 def _photo(image: Any, id: Any, payload: Any, boxes: Any) -> Photo:
-    path = text_of_path(image) if isinstance(image, str | os.PathLike) else None
-    name = id if id is not None else path
-    photo = Photo("" if name is None else str(name), image, path, None, None)
+    photo = Photo("", None, None, None if boxes is None else parse_boxes(boxes), None)
     try:
+        path = path_of(image)
+        photo.path = None if path is None else text_of_path(path)
+        photo.id = (photo.path or "") if id is None else text_of_id(id)
         if not photo.id:
             raise UsageError("an image that is not a path needs an id")
-        if isinstance(photo.id, str):
-            photo.id = text_of_path(photo.id)
         photo.columns = None if payload is None else clean(payload)
-        photo.boxes = None if boxes is None else [_box(box) for box in boxes]
+        photo.source = _own(image)
     except FashionInferError as error:
         photo.error = error
     return photo
 
 
-def _box(box: Any) -> Box:
-    try:
-        x1, y1, x2, y2 = (float(edge) for edge in box)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"a box must be four numbers x1 y1 x2 y2, got {box!r}") from error
-    return x1, y1, x2, y2
+def _own(image: Any) -> ImageSource:
+    """A source that the caller cannot change: files are read, arrays and PIL images copied, before the next is taken.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    if isinstance(image, str | os.PathLike | bytes):
+        return image
+    if isinstance(image, np.ndarray):
+        return np.array(image)
+    if isinstance(image, Image.Image):
+        with untrusted():
+            return image.copy()
+    return read_bytes(image)
 
 
 def read_ahead(photos: Iterable[Photo]) -> Iterator[Photo]:
@@ -151,6 +169,6 @@ def recognised(predictor: Predictor, photos: Iterator[Photo]) -> Iterator[tuple[
 
     first, second = tee(remembered())
     sources = (photo.source for photo in first if photo.source is not None)
-    boxes = (photo.boxes or [WHOLE] for photo in second)
+    boxes: Iterator[Any] = ([WHOLE] if photo.boxes is None else photo.boxes for photo in second)
     for predictions in predictor.stream(sources, boxes):
         yield waiting.popleft(), predictions

@@ -7,6 +7,7 @@ stores the vectors as float16 and computes the scores.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -61,7 +62,10 @@ class ClusterStore:
         Raises:
             GalleryError: the cluster cannot be reached, or there is no such gallery.
         """
-        url = urlsplit(place)
+        try:
+            url = urlsplit(place)
+        except ValueError as error:
+            raise GalleryError(f"{place} is no address: {error}") from error
         self.place, self._name = place, url.path.strip("/")
         if not self._name or "/" in self._name:
             raise GalleryError(f"{place} names no collection: it is http(s)://host:port/collection")
@@ -289,7 +293,7 @@ def condition(node: Filter) -> q.Filter:
         return q.Filter(must=[condition(part) for part in node.parts])
     if not isinstance(node, Compare):
         return q.Filter(should=[condition(part) for part in node.parts])
-    key = node.column if node.column in OWN else _key(node.column)
+    key = node.column if node.column in OWN else _path(node.column)
     is_missing = q.IsEmptyCondition(is_empty=q.PayloadField(key=key))
     if node.value is None:
         return q.Filter(must=[is_missing]) if node.operator == "=" else q.Filter(must_not=[is_missing])
@@ -313,6 +317,12 @@ def condition(node: Filter) -> q.Filter:
 def _key(column: str) -> str:
     """Return the payload key of a user's column. Dots and brackets are escaped, since Qdrant reads them as paths."""
     return PREFIX + column.replace("%", "%25").replace(".", "%2E").replace("[", "%5B")
+
+
+def _path(column: str) -> str:
+    """Return the path of a user's column in a condition; Qdrant needs quotes around other characters than these."""
+    key = _key(column)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
 
 
 def _name(key: str) -> str:

@@ -1,16 +1,17 @@
 """Making queries: vectors from photos, from rows or as passed, and moved towards or away from other rows."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.arguments import several
 from fashion_infer.errors import GalleryError, ImageError, UsageError
 from fashion_infer.gallery.match import look_of
-from fashion_infer.gallery.rows import Facts
+from fashion_infer.gallery.rows import Facts, text_of_id, texts_of_ids
 from fashion_infer.gallery.searching import Query, failed, refined, unit
 from fashion_infer.gallery.store import Store
 from fashion_infer.prediction import Prediction
@@ -51,23 +52,35 @@ def _query_of(prediction: Prediction, facts: Facts) -> Query:
     return Query(vector, look_of(prediction, facts), facts=shown)
 
 
-def by_id(store: Store, place: str, ids: list[str]) -> list[Query]:
+def by_id(store: Store, place: str, ids: str | Iterable[str]) -> list[Query]:
     """Make queries from rows of the gallery; the row of a query is not among its hits."""
-    rows = {row.id: row for row in store.get(ids)}
+    texts = [_text_or_error(id) for id in ([ids] if isinstance(ids, str) else several("ids", ids))]
+    rows = {row.id: row for row in store.get([text for text in texts if isinstance(text, str)])}
     return [
-        Query(unit(rows[id].vector), look_of(rows[id], store.facts), {id})
+        failed(id)
+        if isinstance(id, UsageError)
+        else Query(unit(rows[id].vector), look_of(rows[id], store.facts), {id})
         if id in rows
         else failed(GalleryError(f"gallery {place} has no row {id!r}"))
-        for id in ids
+        for id in texts
     ]
+
+
+def _text_or_error(id: str) -> str | UsageError:
+    try:
+        return text_of_id(id)
+    except UsageError as error:
+        return error
 
 
 def by_vector(dim: int, vectors: NDArray[Any]) -> list[Query]:
     """Make queries from vectors, [D] or [N, D].
 
     Raises:
-        UsageError: the vectors have another shape.
+        UsageError: the vectors have another shape, or are not of real numbers.
     """
+    if vectors.dtype.kind not in "fiu":
+        raise UsageError(f"vectors must be of real numbers, got {vectors.dtype}")
     rows = vectors[None] if vectors.ndim == 1 else vectors
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise UsageError(f"vectors must be [N, {dim}] or [{dim}], got {list(vectors.shape)}")
@@ -81,7 +94,7 @@ def by_vector(dim: int, vectors: NDArray[Any]) -> list[Query]:
 
 
 def refined_by(
-    store: Store, place: str, queries: list[Query], like: Sequence[str], unlike: Sequence[str]
+    store: Store, place: str, queries: list[Query], like: str | Iterable[str], unlike: str | Iterable[str]
 ) -> list[Query]:
     """Move queries towards the rows in `like` and away from those in `unlike`; without queries, make one from the rows.
 
@@ -89,6 +102,7 @@ def refined_by(
         GalleryError: the gallery does not have one of the ids.
         UsageError: there are neither queries nor ids.
     """
+    like, unlike = texts_of_ids(like or ()), texts_of_ids(unlike or ())
     rows = {row.id: row for row in store.get([*like, *unlike])}
     if missing := [id for id in (*like, *unlike) if id not in rows]:
         raise GalleryError(f"gallery {place} has no row {missing[0]!r}")

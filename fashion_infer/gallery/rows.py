@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -11,6 +12,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.arguments import several
+from fashion_infer.errors import UsageError
 from fashion_infer.gallery.values import Value, to_json
 from fashion_infer.model_spec import LANDMARK_NAMES, VISIBILITY_NAMES
 from fashion_infer.prediction import Prediction
@@ -164,9 +167,39 @@ def columns_to_json(columns: Mapping[str, Value]) -> str:
     return json.dumps({name: to_json(value) for name, value in columns.items()}, allow_nan=False)
 
 
+def text_of_id(id: object) -> str:
+    """Return the id of a row as text that any store can hold; whole numbers and paths are accepted as ids.
+
+    Raises:
+        UsageError: the id is something else.
+    """
+    if isinstance(id, str | os.PathLike):
+        return text_of_path(id)
+    if isinstance(id, Integral) and not isinstance(id, bool):
+        return str(int(id))
+    raise UsageError(f"an id must be a text, got a {type(id).__name__}")
+
+
+def texts_of_ids(ids: str | Iterable[str]) -> list[str]:
+    """Return one id or several as texts.
+
+    Raises:
+        UsageError: an id is no text.
+        TypeError: `ids` is neither a text nor an iterable.
+    """
+    return [text_of_id(id) for id in ([ids] if isinstance(ids, str | os.PathLike) else several("ids", ids))]
+
+
 def text_of_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as UTF-8 text that any store can hold; if its bytes are not UTF-8, it is percent-encoded."""
-    raw = os.fsencode(path)
+    """Return a path as UTF-8 text that any store can hold; if its bytes are not UTF-8, it is percent-encoded.
+
+    Raises:
+        UsageError: the path has characters that no file's name can have.
+    """
+    try:
+        raw = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{os.fspath(path)!r} has characters that are no text") from error
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

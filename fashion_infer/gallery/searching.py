@@ -1,5 +1,6 @@
 """From query vectors to hits: the nearest rows are grouped, diversified, cut to a page and explained."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_infer.arguments import number, whole_number
 from fashion_infer.errors import FashionInferError, UsageError
 from fashion_infer.gallery.filters import All, Compare, Filter
 from fashion_infer.gallery.hits import Hit, Hits
@@ -54,10 +56,13 @@ class Options:
     diversity: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or self.offset < 0:
-            raise UsageError(f"limit must be at least 1 and offset at least 0, got {self.limit} and {self.offset}")
-        if not 0 <= self.diversity <= 1:
-            raise UsageError(f"diversity must lie between 0 and 1, got {self.diversity}")
+        whole_number("limit", self.limit, high=sys.maxsize)
+        whole_number("offset", self.offset, 0, sys.maxsize)
+        number("diversity", self.diversity, 0, 1)
+        if self.min_score is not None:
+            number("min_score", self.min_score)
+        if not isinstance(self.group_by, str | None):
+            raise UsageError(f"group_by must be the name of one column, got {self.group_by!r}")
 
     @property
     def reach(self) -> int:
@@ -91,11 +96,11 @@ def unit(vector: NDArray[Any]) -> Float32s:
     Raises:
         UsageError: all numbers are zero, or some are not finite.
     """
-    wide = np.asarray(vector, np.float32)
-    length = float(np.linalg.norm(wide))
-    if not 0 < length < np.inf:
+    largest = float(np.abs(vector).max(initial=0))
+    if not 0 < largest < np.inf:
         raise UsageError("a query vector must be of finite numbers, not all zero")
-    result: Float32s = (wide / np.float32(length)).astype(np.float32)
+    wide = vector.astype(np.float64) / largest  # so that no square is out of range
+    result: Float32s = (wide / np.linalg.norm(wide)).astype(np.float32)
     return result
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fashion_infer.errors import GalleryError, ImageError
+from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.files import write_atomically
 from fashion_infer.gallery.hits import Hit, Hits
 from fashion_infer.gallery.rows import path_of_text
@@ -75,16 +75,14 @@ def save_sheet(path: Path, queries: Sequence[ImageSource | None], results: Seque
     """Draw queries and their hits (see `contact_sheet`) and write the picture; the file's suffix decides the format.
 
     Raises:
-        GalleryError: the suffix is not in `FORMATS`, or the file cannot be written.
+        UsageError: the suffix is not in `FORMATS`.
+        OutputError: the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
-        raise GalleryError(f"{path}: a contact sheet is written as {', '.join(FORMATS)}")
+        raise UsageError(f"{path}: a contact sheet is written as {', '.join(FORMATS)}")
     sheet = contact_sheet(queries, results)
     kind = Image.registered_extensions()[path.suffix.lower()]
-    try:
-        write_atomically(path, lambda temporary: sheet.save(temporary, kind, quality=90))
-    except OSError as error:
-        raise GalleryError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_atomically(path, lambda temporary: sheet.save(temporary, kind, quality=90))
 
 
 def _draw_hit(sheet: Image.Image, corner: tuple[int, int], hit: Hit) -> None:

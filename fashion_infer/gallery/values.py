@@ -6,6 +6,7 @@ of floats when a row has a fraction; any other mixture is refused. A datetime wi
 """
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -37,10 +38,14 @@ def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
     Raises:
         UsageError: the gallery uses a column's name itself, or a value cannot be stored.
     """
+    if not hasattr(columns, "items"):  # pandas' Series is no Mapping
+        raise UsageError(f"the columns of a row must be a dict, got a {type(columns).__name__}")
     result: dict[str, Value] = {}
     for name, value in columns.items():
-        if not isinstance(name, str) or not name or '"' in name:
-            raise UsageError(f"a column's name must be a text that is not empty and without quotes, got {name!r}")
+        if not isinstance(name, str) or not name or '"' in name or not _is_text(name):
+            raise UsageError(
+                f"a column's name must be a text that is not empty and without quotes or zero bytes, got {name!r}"
+            )
         if name in RESERVED:
             raise UsageError(f"the column {name!r} is one of the gallery's own: give yours another name")
         if (plain := _plain(name, value)) is not None:
@@ -51,14 +56,19 @@ def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
 def _plain(name: str, value: Any) -> Value:
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         value = value.tolist()
-    if value is None or value != value or str(value) == "NaT":
+    if value is None or (not isinstance(value, str) and str(value) in ("NaT", "<NA>")) or value != value:
         return None
+    if not all(map(_is_text, value if isinstance(value, list | tuple) else [value])):
+        raise UsageError(f"the column {name!r} holds characters that are no text: {value!r}")
     if isinstance(value, list | tuple):
         if not all(isinstance(item, str) for item in value):
             raise UsageError(f"the column {name!r} holds a list of items that are not all texts: {value!r}")
         return list(value)
     if isinstance(value, datetime):
-        moment = value.astimezone(UTC) if value.tzinfo else value
+        try:
+            moment = value.astimezone(UTC) if value.tzinfo else value
+        except OverflowError as error:
+            raise UsageError(f"the column {name!r} holds {value}, which is out of range in UTC") from error
         return datetime(*moment.timetuple()[:6], moment.microsecond, moment.tzinfo)  # drops pandas' nanoseconds
     if isinstance(value, int) and not -MAX_INT - 1 <= value <= MAX_INT:
         raise UsageError(f"the column {name!r} holds {value}, which does not fit 64 bits: give it as a text")
@@ -67,6 +77,11 @@ def _plain(name: str, value: Any) -> Value:
     if not isinstance(value, bool | int | float | str | date):
         raise UsageError(f"the column {name!r} holds a {type(value).__name__}, which a gallery does not keep")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a text is Unicode without zero bytes, which not all stores can hold; True for values of other types."""
+    return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
 
 
 def kind_of(value: Value) -> str | None:

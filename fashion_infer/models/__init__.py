@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_infer.errors import ModelNotFoundError
+from fashion_infer.errors import ModelNotFoundError, UsageError
 
 FOLDER = Path(__file__).parent
 LIST = FOLDER / "built_in.json"
@@ -51,10 +51,12 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         ModelNotFoundError: There is no such file and no such built-in model; the message lists the built-in names.
+        UsageError: The model is neither a path nor a name.
     """
-    path = Path(model)
-    if path.is_file():
-        return path
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"a model is a path or a name, not a {type(model).__name__}")
+    if os.path.isfile(model):  # noqa: PTH113 the method of Path raises on long names
+        return Path(os.fsdecode(model))
     names = built_in()
     if str(model) not in names:
         raise ModelNotFoundError(

@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fashion_infer.arguments import LARGEST_SEED, whole_number
 from fashion_infer.data.annotations import SLOTS
 from fashion_infer.data.deepfashion import CATEGORY_NAMES as CATEGORIES
 from fashion_infer.errors import DataError
@@ -31,6 +32,7 @@ from fashion_infer.synthetic.rendering import (
 )
 
 JPEG_QUALITY = 90
+SMALLEST = 32  # smallest size of a picture, pixels
 CHUNK = 32  # images of one task: few enough for a progress bar that moves often
 WORTH_PROCESSES = 128  # images; rendering fewer takes less time than starting processes
 GROUP_NUMBERS = {"texture": 1, "fabric": 2, "shape": 3, "part": 4, "style": 5}
@@ -71,18 +73,17 @@ def write_dataset(
         root: folder for the benchmarks, which must be empty or not exist.
         images: number of pictures; every four show one item.
         seed: random seed, not negative.
-        size: the longer side of a picture in pixels.
+        size: the longer side of a picture in pixels, at least 32.
         jobs: number of processes; None means one for each core.
         progress: whether to show a progress bar on stderr.
 
     Raises:
         DataError: the folder is not empty, or cannot be written.
+        UsageError: a number is out of range.
     """
     root = Path(root)
-    if images < 1 or seed < 0:
-        raise DataError(
-            f"{images} images of seed {seed}: at least one image and a seed that is not negative are needed"
-        )
+    images, seed = whole_number("images", images), whole_number("seed", seed, 0, LARGEST_SEED)
+    size, jobs = whole_number("size", size, SMALLEST), None if jobs is None else whole_number("jobs", jobs)
     try:
         if root.exists() and any(root.iterdir()):
             raise DataError(f"{root} is not empty")

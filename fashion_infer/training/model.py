@@ -10,6 +10,7 @@ Category and attributes are predicted from the fused features, or, in networks w
 the backbone's stages, the fused features and the embedding together.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fashion_infer.arguments import number, whole_number
 from fashion_infer.errors import ModelNotFoundError, UsageError, missing_extra
 from fashion_infer.model_spec import LANDMARK_NAMES, OUTPUT_NAMES, VISIBILITY_NAMES
 from fashion_infer.training.landmark_pool import landmark_pool
@@ -70,10 +72,13 @@ class Architecture:
     heads: str = "fused"
 
     def __post_init__(self) -> None:
-        if self.image_size < 32 or self.image_size % 32:
+        if whole_number("image_size", self.image_size, 32) % 32:
             raise UsageError(f"image_size must be a multiple of 32, got {self.image_size}")
-        if self.width <= 0 or self.pooled_size < 1 or self.bin_size < 1:
-            raise UsageError("width must be above 0, pooled_size and bin_size at least 1")
+        for name, low in (("num_categories", 1), ("num_attributes", 0)):
+            whole_number(name, getattr(self, name), low)
+        for name in ("embedding_dim", "pooled_size", "bin_size"):
+            whole_number(name, getattr(self, name))
+        number("width", self.width, 0, sys.float_info.max, above=True)
         if self.pooling not in POOLINGS:
             raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
         if self.embedding not in EMBEDDINGS:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from fashion_infer.arguments import LARGEST_SEED, whole_number
 from fashion_infer.data.class_folders import read_class_folders, read_photos
 from fashion_infer.data.fashion_data import FashionData
 from fashion_infer.errors import DataError, UsageError
@@ -55,7 +56,8 @@ class OwnConfig:
         seed: Random seed of the folds and of the training with `unfreeze`.
 
     Raises:
-        UsageError: `add` and `unfreeze` are both set; training later layers would change every logit.
+        UsageError: The seed is negative; or `add` and `unfreeze` are both set, and training later layers would change
+            every logit.
     """
 
     data: Path
@@ -67,6 +69,7 @@ class OwnConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        whole_number("seed", self.seed, 0, LARGEST_SEED)
         if self.add and self.unfreeze:
             raise UsageError(
                 "added classes leave the others' logits as they are, and unfreezing changes them: choose one"

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,11 @@ def test_a_bad_image_is_found_before_anything_is_measured(onnx_model: Path, phot
     ("options", "message"),
     [
         ({"quick": True, "mlperf": True}, "give one of them"),
-        ({"starts": 0}, "1 to 10 process starts"),
-        ({"starts": 11}, "1 to 10 process starts"),
-        ({"seconds": -1.0}, "some seconds"),
+        ({"starts": 0}, "starts must be a whole number of at least 1"),
+        ({"starts": 11}, "starts must be at most 10"),
+        ({"seconds": -1.0}, "seconds must be a number above 0"),
+        ({"seconds": 0}, "seconds must be a number above 0"),
+        ({"seconds": math.nan}, "seconds must be a number above 0"),
     ],
 )
 def test_settings_that_cannot_be_used(options: dict[str, Any], message: str, onnx_model: Path) -> None:

@@ -95,4 +95,6 @@ def test_eval_of_views(
     settings = ("eval", onnx_model, "--data", data)
     fails(run(*settings, "--seed", 3), 2, "--seed and --senders go with --views")
     fails(run(*settings, "--views", "--highres"), 2, "do not go with --views")
+    fails(run(*settings, "--gallery", "val+test", "--split", "val"), 2, "--gallery is of the test split")
+    fails(run(*settings, "--gallery", "val+test", "--benchmark", "category"), 2, "--gallery is of the test split")
     fails(run(*settings, "--gallery", "all"), 2, "--gallery is test or val+test, got 'all'")

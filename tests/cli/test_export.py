@@ -36,6 +36,15 @@ def test_an_option_that_cannot_be_honoured_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--images", "-o"])
+def test_an_option_of_a_conversion_that_is_not_needed(
+    run: Callable[..., Any], fails: Callable[..., None], option: str, tmp_path: Path
+) -> None:
+    words = f"{option.replace('-o', '--output')} cannot be used, because fashionnet-lite has this precision already"
+    fails(run("export", "fashionnet-lite", "--triton", "t", option, "x.onnx", folder=tmp_path), 2, words)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("output", ["/dev/full", "file/model.onnx"])
 def test_what_cannot_be_written_is_one_sentence(
     run: Callable[..., Any], fails: Callable[..., None], onnx_model: Path, output: str, tmp_path: Path

@@ -13,17 +13,6 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run: Run) -> Run:
-    """The same with one thread, or each process would measure anew which layout is fastest."""
-
-    def one_thread(*arguments: object, folder: Path) -> Any:
-        predicts = arguments[0] in ("index", "search")
-        return run(*arguments, *(["--threads", "1"] if predicts else []), folder=folder)
-
-    return one_thread
-
-
-@pytest.fixture
 def shop(tmp_path: Path, pictures: Path) -> Path:
     """A folder with six photos and a table about them; commands run in it."""
     (tmp_path / "photos").mkdir()
@@ -113,7 +102,7 @@ def test_search_for_people_and_pipes(indexed: Path, run: Run) -> None:
     [
         (("search", "g", "photos/2.png", "--where", "cost<3"), 2, "no column 'cost'; it has"),
         (("search", "g", "photos/2.png", "--where", "price<<"), 2, "cannot be read"),
-        (("search", "g", "photos/2.png", "--limit", "0"), 2, "limit must be at least 1"),
+        (("search", "g", "photos/2.png", "--limit", "0"), 2, "limit must be a whole number of at least 1"),
         (("search", "g", "photos/2.png", "--box", "1,2"), 2, "it is x1,y1,x2,y2"),
         (("search", "g", "photos/2.png", "--box", "a"), 2, "it is x1,y1,x2,y2"),
         (("search", "g"), 2, "give a query"),
@@ -121,6 +110,17 @@ def test_search_for_people_and_pipes(indexed: Path, run: Run) -> None:
         (("search", "g", "--id", "nothing"), 4, "has no row 'nothing'"),
         (("search", "nothing", "photos/2.png"), 3, "there is no gallery nothing"),
         (("search", "photos", "photos/2.png"), 3, "photos is no gallery"),
+        (("search", "g", "--id", "photos/2.png", "--box", "1,2,3,4"), 2, "--box cannot be used without a photo"),
+        (("search", "g", "--id", "photos/2.png", "--json", "-f"), 2, "--json and --files are two formats"),
+        (("search", "g", "--id", "photos/2.png", "--min-score", "nan"), 2, "min_score must be a number, got nan"),
+        (("search", "a" * 300, "--id", "x"), 3, "there is no gallery a"),
+        (("index", "a" * 300, "photos"), 3, "File name too long"),
+        (
+            ("index", "g", "--from", "x", "--prune", "--threads", "1"),
+            2,
+            "--prune, --threads cannot be used with --from",
+        ),
+        (("index", "g", "--rebuild", "x", "--model", "y"), 2, "--model cannot be used with --rebuild"),
         (("index", "g"), 2, "give photos, --from or --rebuild"),
         (("index", "g", "photos", "--from", "x"), 2, "got --from and INPUTS"),
         (("index", "g", "photos", "--metadata", "none.csv"), 2, "cannot be read as a CSV"),

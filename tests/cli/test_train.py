@@ -109,10 +109,10 @@ def test_own_categories(run: Callable[..., Any], small: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--from", "fashionnet-lite", "--epochs", "3"), 2, "--epochs do not go with --from"),
+        (("--from", "fashionnet-lite", "--epochs", "3"), 2, "--epochs cannot be used with --from"),
         (("--from", "nothing"), 2, "there is no model file nothing"),
         (("--from", "fashionnet-lite-int8"), 3, "is in int8: only an fp32 file holds the weights"),
-        (("--add", "--none", "x"), 2, "--add, --none go with --from MODEL"),
+        (("--add", "--none", "x"), 2, "--add, --none cannot be used without --from MODEL"),
         (("--from", "fashionnet-lite", "--add", "--unfreeze"), 2, "choose one"),
         (("--from", "fashionnet-lite"), 1, "no such folder"),
     ],

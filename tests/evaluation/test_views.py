@@ -192,6 +192,11 @@ def test_a_folder_of_any_photos_and_who_sent_them(folder: Path, tmp_path: Path) 
         agreement.append(judged.neighbours)
     assert np.isnan(agreement[0]), "all are of one sender: nobody is left"
     assert agreement[1] >= 0
+    senders.write_text("image,sender\nnobody.jpg,somebody\n")
+    with pytest.raises(DataError, match="names none of the photos"):
+        judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings)
+    with pytest.raises(DataError, match="photos without splits, so there is no split 'val'"):
+        judge_views_folder(pixels_as_embedding, SPEC, folder, split="val")
     senders.write_text("photo,sender\n")
     with pytest.raises(DataError, match="no column 'image'"):
         judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings)

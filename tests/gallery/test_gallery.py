@@ -1,15 +1,17 @@
 """The Gallery as a user calls it, with rendered photos, a real model and real files."""
 
+import io
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fashion_infer import Predictor
-from fashion_infer.errors import GalleryError, GalleryMismatchError, ImageError, UsageError
+from fashion_infer.errors import FashionInferError, GalleryError, GalleryMismatchError, ImageError, UsageError
 from fashion_infer.gallery import Gallery
 from fashion_infer.gallery.photos import Photo
 from fashion_infer.model_spec import ModelSpec
@@ -276,9 +278,14 @@ def test_bad_queries_stay_in_their_place(gallery: Gallery, photos: list[str]) ->
         ({"ids": "a", "vectors": np.zeros(8)}, "only one of images, ids and vectors"),
         ({"vectors": np.zeros(7)}, r"vectors must be \[N, 8\] or \[8\], got \[7\]"),
         ({"vectors": np.ones(8), "box": [0, 0, 1, 1]}, "a box goes with one photo"),
-        ({"vectors": np.ones(8), "limit": 0}, "limit must be at least 1"),
-        ({"vectors": np.ones(8), "offset": -1}, "offset at least 0"),
-        ({"vectors": np.ones(8), "diversity": 2}, "between 0 and 1"),
+        ({"vectors": np.ones(8), "limit": 0}, "limit must be a whole number of at least 1"),
+        ({"vectors": np.ones(8), "offset": -1}, "offset must be a whole number of at least 0"),
+        ({"vectors": np.ones(8), "diversity": 2}, "diversity must be a number of at least 0 and at most 1"),
+        ({"vectors": np.ones(8), "min_score": np.nan}, "min_score must be a number, got nan"),
+        ({"vectors": np.ones(8), "limit": 2.5}, "limit must be a whole number of at least 1, got 2.5"),
+        ({"vectors": np.ones(8), "group_by": ["item"]}, "group_by must be the name of one column"),
+        ({"vectors": np.ones(8) * 1j}, "vectors must be of real numbers, got complex128"),
+        ({"vectors": [[1.0], [1.0, 2.0]]}, "vectors must be an array of numbers"),
         ({"vectors": np.ones(8), "where": "price<3"}, "no column 'price'; it has attributes, category"),
         ({"vectors": np.ones(8), "group_by": "item"}, "no column 'item' to group by"),
     ],
@@ -398,3 +405,90 @@ def test_a_query_without_a_garment_is_warned_of(
     with Predictor(doubtful) as model, Gallery(tmp_path / "g", model) as opened:
         opened.search(photos[0])
     assert f"there may be no garment in {photos[0]}" in caplog.text
+
+
+def test_sources_that_change_after_they_were_yielded(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
+    pictures = [np.asarray(Image.open(photo).convert("RGB").resize((64, 64))) for photo in photos[:6]]
+
+    def reused() -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+        buffer = np.empty_like(pictures[0])
+        for picture in pictures:
+            buffer[:] = picture
+            yield buffer
+
+    def closed_afterwards() -> Iterator[BinaryIO]:
+        for photo in photos[:6]:
+            with Path(photo).open("rb") as file:
+                yield file
+
+    gallery.add(reused(), ids=[f"array {n}" for n in range(6)])
+    assert gallery.add(closed_afterwards(), ids=[f"file {n}" for n in range(6)]).failed == []
+    for n, (picture, photo) in enumerate(zip(pictures, photos, strict=False)):
+        for id, source in ((f"array {n}", picture), (f"file {n}", photo)):
+            row = gallery.get(id)
+            assert row is not None
+            assert row.vector @ predictor.predict(source).embedding > 0.999
+
+
+@pytest.mark.parametrize(
+    ("argument", "bad"),
+    [
+        ("payloads", ["price", 3]),
+        ("payloads", {"\udcff": 1}),
+        ("payloads", {"note": "\ud800"}),
+        ("payloads", {"note": "a\0b"}),
+        ("payloads", {"day": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}),
+        ("boxes", 5),
+        ("boxes", [[10**400, 0, 1, 1]]),
+        ("ids", float("nan")),
+        ("ids", "\ud800"),
+        ("images", Image.open(io.BytesIO(b"GIF89a\x01\0\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02"))),
+    ],
+    ids=str,
+)
+def test_one_bad_argument_spoils_no_other(gallery: Gallery, photos: list[str], argument: str, bad: object) -> None:
+    arguments: dict[str, Any] = {"images": photos[:3], "ids": list("abc"), "payloads": [{}] * 3, "boxes": [None] * 3}
+    arguments[argument] = [arguments[argument][0], bad, arguments[argument][2]]
+    outcomes = gallery.add(**arguments).outcomes
+    assert [outcome.status for outcome in outcomes] == ["added", "failed", "added"]
+    assert isinstance(outcomes[1].error, FashionInferError)
+
+
+def test_a_bad_box_spoils_no_other_box(gallery: Gallery, photos: list[str]) -> None:
+    report = gallery.add([photos[0]], boxes=[[[0, 0, 50, 50], "box", [9, 9, 60, 60]]])
+    assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "added"]
+    assert gallery.add([photos[0]], boxes=[[]]).outcomes == []
+    assert len(gallery) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"images": "a.jpg"}, {"images": b"bytes"}, {"images": np.zeros((9, 9, 3), np.uint8)}, {"images": None}]
+    + [{"images": ["a.jpg"], **one} for one in ({"ids": "a"}, {"payloads": {"price": 3}}, {"boxes": "a"})],
+    ids=lambda arguments: ", ".join(arguments),
+)
+def test_one_thing_where_several_are_meant(gallery: Gallery, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="must be an iterable of several, not one"):
+        gallery.add(**arguments)
+
+
+def test_ids_that_are_no_texts(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos[:2], ids=[7, "\udcff"])  # type: ignore[list-item]
+    assert gallery.get(7) is not None  # type: ignore[arg-type]
+    assert gallery.get("\udcff") is not None
+    assert gallery.search(like="7")[0].id == "%FF"
+    with pytest.raises(UsageError, match="an id must be a text, got a list"):
+        gallery.get(["7"])  # type: ignore[arg-type]
+    assert gallery.remove("\udcff") == 1
+
+
+@pytest.mark.parametrize("name", ["Größe", "💥", "a\\b", "a\nb", "[red]", "or", "a.b", " "])
+def test_a_column_of_any_name_is_filtered_by(gallery: Gallery, photos: list[str], name: str) -> None:
+    gallery.add(photos[:3], payloads=[{name: value} for value in ("é", "M", "L")])
+    assert [hit.id for hit in gallery.search(photos[0], where={name: "é"})] == [photos[0]]
+    assert len(gallery.search(photos[0], where={name: {"in": ["é", "L"]}})) == 2
+
+
+def test_a_name_of_a_model_is_no_predictor(place: str) -> None:
+    with pytest.raises(TypeError, match="predictor must be a Predictor, not a str"):
+        Gallery(place, "fashionnet-lite")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fashion_infer import Predictor
-from fashion_infer.errors import GalleryError, GalleryMismatchError, UsageError
+from fashion_infer.errors import GalleryMismatchError, OutputError, UsageError
 from fashion_infer.gallery import Gallery
 from fashion_infer.gallery.local import LocalStore
 from fashion_infer.gallery.parquet import export, rows_in, schema_of
@@ -111,5 +111,5 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written(filled: Callable[..., LocalStore], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(GalleryError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"^\S+ cannot be written: File exists$"):
         export(filled(2), tmp_path / "file" / "e.parquet")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_infer.errors import GalleryError, ImageError
+from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.gallery.hits import Hit, Hits
 from fashion_infer.gallery.sheet import CAPTION, GAP, TILE, WIDTH, contact_sheet, photo_sheet, save_sheet
 
@@ -37,7 +37,7 @@ def test_a_sheet_is_written_to_a_file(photos: list[str], tmp_path: Path) -> None
     save_sheet(tmp_path / "sheet.png", [photos[0]], [hits(photos[:2])])
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.format == "PNG"
-    with pytest.raises(GalleryError, match="is written as"):
+    with pytest.raises(UsageError, match="is written as"):
         save_sheet(tmp_path / "sheet.tga", [photos[0]], [hits(photos[:2])])
 
 

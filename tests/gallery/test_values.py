@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +41,7 @@ def test_the_order_of_moments_is_that_of_their_texts() -> None:
     assert str(to_json(whole)) < str(to_json(later))
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT")])
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), pd.NA, pd.NaT])
 def test_a_missing_value_is_left_out(missing: object) -> None:
     assert clean({"price": missing, "size": "S"}) == {"size": "S"}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fashion_infer.data.deepfashion import CATEGORY_NAMES as CATEGORIES
 from fashion_infer.data.deepfashion import read_category, read_consumer_to_shop, read_inshop, read_landmarks
-from fashion_infer.errors import DataError
+from fashion_infer.errors import DataError, UsageError
 from fashion_infer.synthetic import (
     backdrops,
     designs,
@@ -354,8 +354,13 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         write_dataset(tmp_path, images=4, seed=0)
     with pytest.raises(DataError, match="file"):
         write_dataset(tmp_path / "file", images=4, seed=0, progress=False)
-    with pytest.raises(DataError, match="at least one image"):
-        write_dataset(tmp_path / "new", images=0, seed=0)
+    for numbers, message in (
+        ({"images": 0}, "images must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"size": 0}, "size must"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            write_dataset(tmp_path / "new", **{"images": 4, "seed": 0} | numbers)
 
     def fill(path: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device", str(path))

@@ -8,7 +8,7 @@ import torch
 
 from fashion_infer.data.deepfashion import FashionData, read_category
 from fashion_infer.synthetic.dataset import write_dataset
-from fashion_infer.training.trainer import TrainConfig
+from fashion_infer.training.config import TrainConfig
 
 
 @pytest.fixture(scope="session")
