@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from fashion_infer.data.deepfashion import FashionData
 from fashion_infer.evaluation.measures import attribute_recall, category_accuracy, landmark_error_box
 from fashion_infer.evaluation.retrieval import neighbour_agreement
+from fashion_infer.training.config import TrainConfig
 from fashion_infer.training.embedding import EmbeddingConfig, fit_embedding
 from fashion_infer.training.landmark_pool import landmark_pool
 from fashion_infer.training.losses import LOSS_WEIGHTS, attribute_loss, category_loss, landmark_loss, visibility_loss
 from fashion_infer.training.model import FashionNet, StandardisedLinear
-from fashion_infer.training.trainer import TrainConfig, learning_rate_at
+from fashion_infer.training.trainer import learning_rate_at
 
 VIEWS = 3  # of each photo: the garment's box as it is, and two changed views
 STEPS, BATCH, RATE = 150, 64, 2e-3
