@@ -22,7 +22,6 @@ from statistics import mean, median
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -52,8 +51,8 @@ def judged(predictor: Predictor, index: int) -> tuple[View, bool, dict[str, bool
     design, _ = item_design(SEED, garment.item)
     (prediction,) = predictor.predict(garment.image, boxes=[garment.box])
     names = [color.name for color in prediction.colors or ()]
-    base, *others = nearest_names(np.array(design.base))
-    second = nearest_names(np.array(design.second))[0]
+    base, *others = nearest_names(design.base)
+    second = nearest_names(design.second)[0]
     first = names[0] if names else None
     right = {"first": first == base, "near": first in (base, others[0]), "any": base in names}
     plain = design.texture == "solid"

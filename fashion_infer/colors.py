@@ -3,7 +3,6 @@
 pixels, landmarks -> `dominant_colors`: sample inside the garment -> balance the white -> group -> name
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
@@ -89,11 +88,11 @@ def dominant_colors(pixels: Pixels, landmarks: Floats, visibility: Floats) -> tu
     inside = garment_mask(landmarks, visibility, sampled.shape[:2]).ravel()
     every = sampled.reshape(-1, 3)
     gain = white_balance(every.take(np.flatnonzero(~inside), axis=0))
+    shares, middles = _groups(every.take(np.flatnonzero(inside), axis=0))
+    balanced = np.rint((middles * gain).clip(0, 255)).astype(np.uint8)
     colors: dict[str, Color] = {}
-    for share, middle in _groups(every.take(np.flatnonzero(inside), axis=0)):
-        balanced = (middle * gain).clip(0, 255)
-        name = color_name(balanced)
-        larger = colors.get(name, Color(name, _hex(balanced), 0.0))
+    for share, rgb, name in zip(shares, balanced, _names(balanced), strict=True):
+        larger = colors.get(name) or Color(name, f"#{rgb.tobytes().hex()}", 0.0)
         colors[name] = larger._replace(share=larger.share + share)
     shown = [color for color in colors.values() if color.share >= SMALLEST_SHARE]
     return tuple(sorted(shown, key=lambda color: -color.share)[:MOST])
@@ -146,40 +145,44 @@ def white_balance(surroundings: Pixels) -> Floats:
     return gain
 
 
-def _groups(pixels: Pixels) -> Iterator[tuple[float, Floats]]:
+def _groups(pixels: Pixels) -> tuple[list[float], Floats]:
     """Group pixels, uint8 [N, 3] RGB, by colour, the densest group first; scattered pixels belong to no group.
 
-    Yields:
-        Each group's share of the pixels, and the mean of its colours, [3] red, green and blue from 0 to 255.
+    Returns:
+        The share of each group's pixels, and the mean of their colours, [G, 3] red, green and blue from 0 to 255.
     """
     count, image = len(pixels), pixels[None]  # cv2 is much faster than numpy on so few pixels
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     cells = (lab[0] >> _CELL).astype(np.intp) @ (256, 16, 1)
     free = np.full((1, count), 255, np.uint8)
-    for _ in range(_GROUPS):
-        if cv2.countNonZero(free) < SMALLEST_SHARE * count:
-            return
+    shares: list[float] = []
+    middles: list[tuple[float, ...]] = []
+    while len(shares) < _GROUPS and cv2.countNonZero(free) >= SMALLEST_SHARE * count:
         densest = cells == np.bincount(cells, free[0]).argmax()
         middle = np.array(cv2.mean(lab, cv2.copyTo(free, densest.view(np.uint8)[None]))[:3])
         near = cv2.bitwise_and(cv2.inRange(lab, middle - _REACH, middle + _REACH), free)
         free ^= np.asarray(near, np.uint8)  # all of them were free
-        yield cv2.countNonZero(near) / count, np.array(cv2.mean(image, near)[:3])
+        shares.append(cv2.countNonZero(near) / count)
+        middles.append(cv2.mean(image, near)[:3])
+    return shares, np.array(middles).reshape(-1, 3)
 
 
-def color_name(rgb: Floats) -> str:
-    """Name a colour, [3] red, green and blue from 0 to 255: the name of the nearest example."""
+def nearest_names(rgb: tuple[int, int, int]) -> list[str]:
+    """All `NAMES` in the order of their distance from a colour, red, green and blue from 0 to 255."""
     names, examples = _examples()
-    return names[int(_distances(rgb, examples).argmin())]
+    distances = _distances(np.array([rgb], np.uint8), examples)[0]
+    return list(dict.fromkeys(names[place] for place in distances.argsort().tolist()))
 
 
-def nearest_names(rgb: Floats) -> list[str]:
-    """All `NAMES` in the order of their distance from a colour, [3] red, green and blue from 0 to 255."""
+def _names(colors: Pixels) -> list[str]:
+    """Name colours, uint8 [N, 3] RGB."""
     names, examples = _examples()
-    return list(dict.fromkeys(names[place] for place in _distances(rgb, examples).argsort().tolist()))
+    return [names[place] for place in _distances(colors, examples).argmin(axis=1).tolist()] if len(colors) else []
 
 
-def _distances(rgb: Floats, examples: Floats) -> Floats:
-    squares: Floats = np.square(examples - _lab(rgb.round().astype(np.uint8)[None])).sum(axis=1)
+def _distances(colors: Pixels, examples: Floats) -> Floats:
+    """Squared distances of colours, uint8 [N, 3] RGB, from E examples: [N, E]."""
+    squares: Floats = np.square(examples - _lab(colors)[:, None]).sum(axis=2)
     return squares
 
 
@@ -193,7 +196,3 @@ def _examples() -> tuple[list[str], Floats]:
 def _lab(pixels: Pixels) -> Floats:
     """Convert uint8 [N, 3] RGB to CIELAB, float32 [N, 3]: lightness from 0 to 60, and a and b plus 128."""
     return np.asarray(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0] * _SCALES, np.float32)
-
-
-def _hex(rgb: Floats) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*rgb.round().astype(int).tolist())
