@@ -26,6 +26,7 @@ from fashion_infer.forks import in_each_child, never_free
 
 Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
+Job = Callable[[], None]
 
 POLL = 0.01  # seconds between two looks for work by a thread of the pool that waits for a result
 
@@ -107,13 +108,7 @@ class Pool:
     """
 
     def __init__(
-        self,
-        runs: Sequence[Run],
-        *,
-        preparers: int,
-        max_batch: int,
-        max_queue: int,
-        close: Callable[[], None] = lambda: None,
+        self, runs: Sequence[Run], *, preparers: int, max_batch: int, max_queue: int, close: Job = lambda: None
     ) -> None:
         """Start one thread for each runner and for each request that may be prepared at once.
 
@@ -257,7 +252,7 @@ class Pool:
             close, self._close_runners = self._close_runners, lambda: None
             close()
 
-    def _wait_for_job(self) -> Callable[[], None] | None:
+    def _wait_for_job(self) -> Job | None:
         """Wait for the next job; None when there will be no more."""
         while True:
             with self._lock:
@@ -267,7 +262,7 @@ class Pool:
             with suppress(Empty):
                 self._wake.get(timeout=None if pause is None else min(pause, threading.TIMEOUT_MAX))
 
-    def _next_job(self) -> tuple[Callable[[], None] | None, float | None]:
+    def _next_job(self) -> tuple[Job | None, float | None]:
         """Take a job if one is due; otherwise return the seconds until one may be. The caller holds the lock.
 
         A thread that takes a job wakes another one for the jobs that remain.
@@ -285,11 +280,8 @@ class Pool:
         return job, None
 
     def _wake_one(self) -> None:
-        """Wake a thread, or let the next one that would fall asleep look for work again. The caller holds the lock.
-
-        Busy threads take no item out of `_wake`, so under lasting load it would grow without this limit.
-        """
-        if self._wake.qsize() < len(self._threads):
+        """Wake a thread that sleeps, or keep one that is busy from falling asleep. The caller holds the lock."""
+        if self._wake.qsize() < len(self._threads):  # busy threads take nothing out of it, so it could grow for ever
             self._wake.put(None)
 
     def _pause(self) -> float | None:

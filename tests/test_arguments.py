@@ -49,7 +49,7 @@ def test_several_things(values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", ["abc", b"abc", bytearray(b"a"), memoryview(b"a"), Path("a"), None, 5, io.BytesIO(b"a")], ids=repr
+    "values", ["abc", b"abc", bytearray(b"a"), memoryview(b"a"), Path("a"), None, 5, io.BytesIO(b"a")]
 )
 def test_one_thing_where_several_are_meant(values: Any) -> None:
     with pytest.raises(TypeError, match="things must be an iterable of several, not one "):

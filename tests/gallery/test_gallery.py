@@ -444,7 +444,6 @@ def test_sources_that_change_after_they_were_yielded(gallery: Gallery, photos: l
         ("ids", "\ud800"),
         ("images", Image.open(io.BytesIO(b"GIF89a\x01\0\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02"))),
     ],
-    ids=str,
 )
 def test_one_bad_argument_spoils_no_other(gallery: Gallery, photos: list[str], argument: str, bad: object) -> None:
     arguments: dict[str, Any] = {"images": photos[:3], "ids": list("abc"), "payloads": [{}] * 3, "boxes": [None] * 3}
