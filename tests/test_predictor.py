@@ -769,6 +769,7 @@ GOOD_BOX = [0, 0, 50, 50]
         ({"box": GOOD_BOX}, [True]),
         (None, [True]),
     ],
+    ids=["none", "unusual box", "overflow", "iterator", "unusual", "number", "text", "mapping", "none of none"],
 )
 def test_bad_boxes_of_one_image_spoil_no_other(boxes: Any, errors: list[bool], predictor: Predictor) -> None:
     before, middle, after = predictor.stream([jpeg(1), jpeg(2), jpeg(3)], boxes=[[GOOD_BOX], boxes, [GOOD_BOX]])

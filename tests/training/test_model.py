@@ -163,9 +163,9 @@ def test_a_backbone_without_a_stride_8_stage_is_refused() -> None:
         network("vit_tiny_patch16_224")
 
 
-@pytest.mark.parametrize("size", [0, 31, 100])
-def test_sizes_that_the_strides_do_not_divide_are_refused(size: int) -> None:
-    with pytest.raises(UsageError, match=f"multiple of 32, got {size}"):
+@pytest.mark.parametrize(("size", "reason"), [(0, "at least 32"), (31, "at least 32"), (100, "multiple of 32")])
+def test_sizes_that_the_strides_do_not_divide_are_refused(size: int, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"{reason}, got {size}"):
         Architecture("vgg16", size, 1, 1)
 
 
