@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent / "servers"
 SIZE = (864, 1152)  # width and height: a megapixel
 LOADS = (0.5, 0.8, 1.2, 2.0)  # shares of the throughput at saturation
-CONNECTIONS = (4, 8, 12)  # connections of the closed loop; the best result is the throughput at saturation
+CONNECTIONS = (4, 6, 8, 12)  # connections of the closed loop; the best result is the throughput at saturation
 
 
 @dataclass(frozen=True)
