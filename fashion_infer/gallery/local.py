@@ -51,6 +51,8 @@ class LocalStore(Database):
                 rows = _alive(snapshot, chosen)
                 scores, positions = _scan(snapshot, queries, count, rows, chosen, exact)
                 numbers = np.where(positions < 0, -1, snapshot.numbers[positions]) if positions.size else positions
+                if 0 < count < scores.shape[1]:  # read only rows that can be hits: those that tie with the last one
+                    numbers = np.where(scores < scores[:, count - 1 : count], -1, numbers)
                 hit_numbers = [int(number) for number in np.unique(numbers) if number >= 0]
                 batch = self.by_number(hit_numbers, snapshot.epoch)
             except EpochGoneError:
