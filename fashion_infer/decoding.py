@@ -249,7 +249,9 @@ def to_rgb(image: Image.Image) -> Pixels:
         if "transparency" in image.info:
             pixels[grey == image.info["transparency"]] = 255
         return pixels
-    if image.has_transparency_data:
+    with untrusted():  # the palette may be missing
+        transparent = image.has_transparency_data
+    if transparent:
         white = Image.new("RGBA", image.size, "white")
         # a copy, because the conversion may change the palette
         image = Image.alpha_composite(white, image.copy().convert("RGBA"))

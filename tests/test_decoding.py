@@ -368,3 +368,13 @@ def test_a_lack_of_memory_is_not_reported_as_damage(kind: str, tmp_path: Path) -
     Image.new("RGB", (7000, 7000)).save(path, kind)
     run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, check=True)
     assert run.stdout == f"{path} needs more memory than is free: set a lower max_pixels\n"
+
+
+def test_a_palette_that_is_missing() -> None:
+    file = io.BytesIO()
+    Image.new("P", (4, 4)).save(file, "PNG")
+    whole = file.getvalue()
+    start = whole.index(b"PLTE") - 4
+    length = 12 + int.from_bytes(whole[start : start + 4], "big")
+    with pytest.raises(ImageError, match="is damaged or truncated"):
+        read_image(whole[:start] + whole[start + length :])
