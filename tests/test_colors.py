@@ -91,9 +91,9 @@ def test_a_plain_garment_has_one_colour(rgb: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("colors", [(BLACK, WHITE), (RED, WHITE), (BLUE, BLACK)])
 def test_stripes_share_the_garment(colors: tuple[tuple[int, int, int], ...]) -> None:
-    found = dominant_colors(crop_of(*colors), LANDMARKS, VISIBLE)
-    assert {color.name for color in found} == {nearest_names(rgb)[0] for rgb in colors}
-    assert [color.share for color in found] == pytest.approx([0.5, 0.5], abs=0.1)
+    named = dominant_colors(crop_of(*colors), LANDMARKS, VISIBLE)
+    assert {color.name for color in named} == {nearest_names(rgb)[0] for rgb in colors}
+    assert [color.share for color in named] == pytest.approx([0.5, 0.5], abs=0.1)
 
 
 def test_the_largest_comes_first_and_there_are_at_most_three() -> None:

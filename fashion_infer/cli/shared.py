@@ -58,8 +58,8 @@ def refuse_options(context: typer.Context, names: Iterable[str], why: str) -> No
         UsageError: one of them is on the command line.
     """
     sources = {name: context.get_parameter_source(name) for name in names}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if options := sorted(param.opts[-1] for param in context.command.params if param.name in given):
+    on_command_line = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if options := sorted(param.opts[-1] for param in context.command.params if param.name in on_command_line):
         raise UsageError(f"{', '.join(options)} {why}")
 
 
