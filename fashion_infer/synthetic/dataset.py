@@ -4,9 +4,9 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
@@ -121,9 +121,11 @@ def render_all(root: Path, images: int, seed: int, size: int, jobs: int | None, 
     workers = min(jobs or os.cpu_count() or 1, len(chunks))
     with bar(progress) as progress_bar:
         task = progress_bar.add_task("rendering", total=images)
-        for rendered in run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1):
-            garments.update(rendered)
-            progress_bar.advance(task, len(rendered))
+        # Closed at once on Ctrl-C: the folder is emptied next, and no process may still write to it.
+        with closing(run_chunks(root, chunks, seed, size, workers if images >= WORTH_PROCESSES else 1)) as results:
+            for rendered in results:
+                garments.update(rendered)
+                progress_bar.advance(task, len(rendered))
     return [Photo(garments[index], splits[index // VIEWS_PER_ITEM], *names[index]) for index in range(images)]
 
 
@@ -133,8 +135,10 @@ def bar(visible: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not visible)
 
 
-def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, workers: int) -> Iterable[dict[int, Garment]]:
-    """Yield the labels of each chunk when it is rendered."""
+def run_chunks(
+    root: Path, chunks: Sequence[range], seed: int, size: int, workers: int
+) -> Generator[dict[int, Garment], None, None]:
+    """Yield the labels of each chunk when it is rendered; closing the generator waits for its processes."""
     if workers == 1:
         yield from (render_chunk(root, chunk, seed, size) for chunk in chunks)
         return
@@ -149,7 +153,7 @@ def run_chunks(root: Path, chunks: Sequence[range], seed: int, size: int, worker
                 yield task.result()
         finally:
             stop.set()  # after an error or Ctrl-C, the other processes need not finish their chunks
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits: a process that still starts needs the event
 
 
 @contextmanager
