@@ -41,7 +41,7 @@ def serve(app: FastAPI, host: str, port: int, facts: dict[str, str | None]) -> N
             app,
             http=Connection,
             ws="none",
-            loop="asyncio",
+            loop="auto",  # uvloop, which the extra `serve` installs except on Windows
             lifespan="on",
             log_config=None,
             access_log=False,
