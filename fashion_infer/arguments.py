@@ -64,11 +64,12 @@ def several(name: str, values: Many, *kinds: type) -> Many:
     Args:
         name: name of the argument, for the message.
         values: the argument.
-        kinds: further classes of single things, besides texts and bytes.
+        kinds: further classes of single things, besides texts, bytes and files.
 
     Raises:
         TypeError: the argument is a single thing, or cannot be iterated over.
     """
-    if isinstance(values, (str, bytes, bytearray, memoryview, *kinds)) or not isinstance(values, Iterable):
+    single = isinstance(values, (str, bytes, bytearray, memoryview, *kinds)) or hasattr(values, "read")
+    if single or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of several, not one {type(values).__name__}")
     return values

@@ -160,8 +160,7 @@ class Pool:
         Args:
             prepare: function that makes the parts; an exception of it becomes the error of the request.
             finish: function that makes the answer from the results of the parts, in the order of the parts.
-            wait: whether to wait for a place while the queue is full. Callbacks that run in a thread of the pool are
-                accepted at once.
+            wait: whether to wait for a place while the queue is full. Callbacks in the pool's threads never wait.
             max_delay: longest time that a part may wait for others while a runner is idle, seconds; a request with an
                 earlier deadline does not wait.
             deadline_ms: milliseconds from now by which the first part must have started.
@@ -174,6 +173,7 @@ class Pool:
         Raises:
             QueueFullError: the queue is full and `wait` is False.
             PredictorClosedError: the pool is closed, or belongs to the parent of a forked process.
+            UsageError: `deadline_ms` is no number.
         """
         deadline = math.inf if deadline_ms is None else monotonic() + number("deadline_ms", deadline_ms) / 1e3
         request = _Request(prepare, finish, max_delay, deadline)

@@ -63,7 +63,7 @@ class Color(NamedTuple):
 
     Attributes:
         name: one of `NAMES`.
-        hex: mean of the pixels of this colour after the correction of the light's tint, "#rrggbb".
+        hex: mean of the pixels of this name after the correction of the light's tint, "#rrggbb".
         share: their share of the garment's pixels, in [0, 1].
     """
 
@@ -89,13 +89,16 @@ def dominant_colors(pixels: Pixels, landmarks: Floats, visibility: Floats) -> tu
     every = sampled.reshape(-1, 3)
     gain = white_balance(every.take(np.flatnonzero(~inside), axis=0))
     shares, middles = _groups(every.take(np.flatnonzero(inside), axis=0))
-    balanced = np.rint((middles * gain).clip(0, 255)).astype(np.uint8)
-    colors: dict[str, Color] = {}
-    for share, rgb, name in zip(shares, balanced, _names(balanced), strict=True):
-        larger = colors.get(name) or Color(name, f"#{rgb.tobytes().hex()}", 0.0)
-        colors[name] = larger._replace(share=larger.share + share)
-    shown = [color for color in colors.values() if color.share >= SMALLEST_SHARE]
-    return tuple(sorted(shown, key=lambda color: -color.share)[:MOST])
+    balanced = (middles * gain).clip(0, 255)
+    sums: dict[str, Floats] = {}  # by name: the share, and the sums of red, green and blue weighted by the shares
+    for share, rgb, name in zip(shares, balanced, _names(np.rint(balanced).astype(np.uint8)), strict=True):
+        sums[name] = sums.get(name, 0) + share * np.array([1, *rgb])
+    colors = [
+        Color(name, f"#{np.rint(total[1:] / total[0]).astype(np.uint8).tobytes().hex()}", float(total[0]))
+        for name, total in sums.items()
+        if total[0] >= SMALLEST_SHARE
+    ]
+    return tuple(sorted(colors, key=lambda color: -color.share)[:MOST])
 
 
 def garment_mask(landmarks: Floats, visibility: Floats, shape: tuple[int, ...]) -> Mask:

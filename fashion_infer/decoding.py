@@ -249,13 +249,25 @@ def to_rgb(image: Image.Image) -> Pixels:
         if "transparency" in image.info:
             pixels[grey == image.info["transparency"]] = 255
         return pixels
-    with untrusted():  # the palette may be missing
-        transparent = image.has_transparency_data
-    if transparent:
-        white = Image.new("RGBA", image.size, "white")
-        # a copy, because the conversion may change the palette
-        image = Image.alpha_composite(white, image.copy().convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    with untrusted():  # the palette or its transparency may be missing or damaged
+        if image.has_transparency_data:
+            image = _palette_on_white(image) if image.mode == "P" else _on_white(image)
+        return np.array(image.convert("RGB"))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparency, drawn on white."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
+def _palette_on_white(image: Image.Image) -> Image.Image:
+    """A picture with a palette, of which only the 256 colours are drawn on white; for all pixels it would take long."""
+    colours = image.crop((0, 0, 256, 1))
+    colours.putdata(range(256))
+    opaque = image.copy()
+    opaque.putpalette(_on_white(colours).convert("RGB").tobytes())
+    opaque.info.pop("transparency", None)
+    return opaque
 
 
 def _on_background(image: Any, pixels: Pixels, frame: Sequence[int]) -> Pixels:
@@ -269,10 +281,9 @@ def _on_background(image: Any, pixels: Pixels, frame: Sequence[int]) -> Pixels:
     if background is not None and "transparency" not in image.info:
         # Pillow keeps no palette that only lists the grey levels
         colour = [background] * 3 if palette is None else list(palette.getdata()[1][3 * background :][:3])
-    outside = np.ones(pixels.shape[:2], np.bool_)
-    outside[top:bottom, left:right] = False
     if len(colour) == 3:  # otherwise the palette lacks the background
-        pixels[outside] = colour
+        for outside in (pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:]):
+            outside[:] = colour
     return pixels
 
 

@@ -45,13 +45,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Check that a file may be written to a path.
+    """Check that a file may be written to a path; call this before work whose result goes there.
 
     Raises:
-        OutputError: the path is that of a folder, a device or anything else that a file must not replace.
+        OutputError: the path is that of a folder, a device or anything else that a file must not replace; or its folder
+            may not be written to, or cannot be created.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 the methods of Path raise on long names
         raise OutputError(f"{path} cannot be written: there is something that is no regular file")
+    _check_writable(path, path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that files may be written to a folder, which need not exist yet; see `check_place`.
+
+    Raises:
+        OutputError: the folder may not be written to, or cannot be created.
+    """
+    _check_writable(folder, folder)
+
+
+def _check_writable(place: Path, folder: Path) -> None:
+    whole = folder.absolute()
+    existing = next(parent for parent in (whole, *whole.parents) if os.path.exists(parent))  # noqa: PTH110 as above
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        raise OutputError(f"{place} cannot be written: {existing} is not a folder that you may write to")
 
 
 def sha256_of(path: Path) -> str:

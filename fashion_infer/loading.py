@@ -1,6 +1,6 @@
 """Choice of the runtime that a model file and a device need, and loading the file into it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fashion_infer.backends import Backend
@@ -38,15 +38,20 @@ def open_backends(
     Raises:
         FashionInferError: any of the errors that Predictor lists.
     """
-    devices = [_default_device(file)] if device is None else [device] if isinstance(device, str) else list(device)
+    if device is None:
+        devices = [_default_device(file)]
+    elif isinstance(device, str) or not isinstance(device, Iterable):
+        devices = [device]
+    else:
+        devices = list(device)
     if not all(isinstance(name, str) for name in devices):
         raise UsageError(f"device must be a name or a list of names, got {device!r}")
     if not devices:
         raise UsageError("device is an empty list: name one or more")
     opened: list[Backend] = []
     try:
-        for device in devices:
-            opened.append(_open_backend(file, backend, device, sessions, threads, max_batch, precision))
+        for name in devices:
+            opened.append(_open_backend(file, backend, name, sessions, threads, max_batch, precision))
         file.check_unchanged()
     except BaseException:
         close_backends(opened)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from fashion_infer.errors import OutputError, UsageError
-from fashion_infer.files import write_atomically
+from fashion_infer.files import check_folder, write_atomically
 from fashion_infer.images import Pixels
 
 _LONGEST = 240  # longest name of a file, bytes; systems allow 255
@@ -37,11 +37,13 @@ class PictureFolder:
 
         Raises:
             UsageError: the folder cannot be created, or the path is that of a file.
+            OutputError: nothing can be written to the folder.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder} cannot be a folder of pictures: {error.strerror}") from error
+        check_folder(folder)
         self._folder = folder
         self._shown: dict[str, str] = {}  # path of the image that each picture shows, by the picture's name
 

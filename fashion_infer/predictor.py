@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from io import IOBase
 from itertools import repeat, zip_longest
 from time import perf_counter
 from types import TracebackType
@@ -93,7 +92,8 @@ class Predictor:
             DeviceError: the device cannot be used.
             MissingExtraError: the runtime is not installed.
             PrecisionError, ParityError: the model cannot be converted to `precision`, or its results change too much.
-            UsageError: the backend or precision is unknown, the list of devices is empty, or a number is too small.
+            UsageError: the backend, precision or a device is unknown, no device is given, `model` is no path, or a
+                number is out of range.
         """
         max_batch = whole_number("max_batch", max_batch)
         max_queue = whole_number("max_queue", max_queue)
@@ -158,7 +158,7 @@ class Predictor:
         """
         if isinstance(images, list | tuple):
             if boxes is not None:
-                raise TypeError("boxes go with one image: call predict once an image")
+                raise TypeError("boxes go with one image: call predict once for each image")
             return list(self.stream(images))
         own = None if boxes is None else parse_boxes(boxes)
         result: Prediction | list[Prediction] = self._pool.result(self._submit(images, own, wait=True))
@@ -191,7 +191,7 @@ class Predictor:
             UsageError: the numbers of images and of boxes' sequences differ.
             PredictorClosedError: the Predictor is closed.
         """
-        images = several("images", images, np.ndarray, IOBase)
+        images = several("images", images, np.ndarray)
         return self._stream(_in_step(images, None if boxes is None else several("boxes", boxes)))
 
     def _stream(self, inputs: Iterator[tuple[ImageSource, Boxes | None]]) -> Iterator[Any]:
@@ -244,6 +244,7 @@ class Predictor:
             network starts.
 
         Raises:
+            UsageError: `deadline_ms` is no number.
             QueueFullError: `max_queue` images are already waiting.
             PredictorClosedError: the Predictor is closed.
         """
@@ -306,6 +307,7 @@ class Predictor:
 
         Raises:
             ImageError: the batch has another dtype or shape.
+            UsageError: `deadline_ms` is no number.
             QueueFullError: `max_queue` images are already waiting.
             PredictorClosedError: the Predictor is closed.
         """

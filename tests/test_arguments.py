@@ -53,4 +53,4 @@ def test_several_things(values: Any) -> None:
 )
 def test_one_thing_where_several_are_meant(values: Any) -> None:
     with pytest.raises(TypeError, match="things must be an iterable of several, not one "):
-        several("things", values, io.IOBase)
+        several("things", values)

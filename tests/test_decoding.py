@@ -107,6 +107,12 @@ def test_png_with_a_palette(bits: int, translucent: bool) -> None:
     assert_reads_as(data, on_white(colours / 255, share)[values[..., 0]])
 
 
+def test_png_with_a_longer_list_of_transparencies_than_a_palette_has() -> None:
+    data = png(packed(samples(8, 1), 8), 8, PALETTE, transparent=b"\0" * 300, palette=bytes(768))
+    with pytest.raises(ImageError, match="is damaged or truncated"):
+        read_image(data)
+
+
 # ---- TIFF
 
 

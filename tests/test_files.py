@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.errors import OutputError
+from fashion_infer.files import cache_folder, check_place, sha256_of, write_atomically
 
 
 def test_a_file_is_written_whole_and_its_folder_made(tmp_path: Path) -> None:
@@ -43,6 +44,26 @@ def test_threads_that_write_one_file_leave_a_complete_one(tmp_path: Path) -> Non
     with ThreadPoolExecutor(4) as pool:
         assert len(list(pool.map(write, "abcd"))) == 4
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_is_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_place(tmp_path / "file")
+    check_place(tmp_path / "new" / "folder" / "a.txt")
+    assert not (tmp_path / "new").exists()
+    for place in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
+        with pytest.raises(OutputError, match=r"a\.txt cannot be written: \S+file is not a folder that"):
+            check_place(place)
+    with pytest.raises(OutputError, match="something that is no regular file"):
+        check_place(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_place_in_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    code = "import os; from pathlib import Path; from fashion_infer.files import check_place; os.setuid(54321); "
+    code += f"check_place(Path({str(tmp_path / 'a')!r}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "not a folder that you may write to" in result.stderr
 
 
 def test_the_users_umask_sets_the_permissions(tmp_path: Path) -> None:

@@ -279,6 +279,13 @@ def test_transparent_pixels_are_blended_with_white(mode: str, kind: str) -> None
     assert abs(picture.pixels[0].astype(int) - [WHITE, right]).max() <= 2
 
 
+def test_a_palette_with_a_transparency_that_cannot_be_is_an_error() -> None:
+    image = palette_with_transparency()
+    image.info["transparency"] = (0, 0, 0)  # as Pillow leaves it when it quantizes an RGB picture that has one
+    with pytest.raises(ImageError, match="is damaged or truncated"):
+        read_image(image)
+
+
 def test_an_mpo_of_a_phone_gives_its_first_picture() -> None:
     pixels = gradient(64, 48)
     data = encode(pixels, "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48), BLUE)], quality=95)

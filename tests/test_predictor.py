@@ -429,6 +429,7 @@ def test_another_hash(onnx_model: Path) -> None:
         ({"max_pixels": math.nan}, UsageError, "max_pixels must be a whole number of at least 1, got nan"),
         ({"max_bytes": -1}, UsageError, "max_bytes must be a whole number of at least 1, got -1"),
         ({"device": ""}, DeviceError, "unknown device ''"),
+        ({"device": 0}, UsageError, "device must be a name or a list of names, got 0"),
         ({"device": ["cpu", 0]}, UsageError, "device must be a name or a list of names, got ['cpu', 0]"),
         ({"require_hash": 7}, ModelError, "expected 7"),
     ],
@@ -703,8 +704,27 @@ def test_a_file_that_raises_any_exception_does_not_affect_others(predictor: Pred
     assert same(first, predictor.predict(jpeg(1))) and same(last, predictor.predict(jpeg(2)))
 
 
+class OpenFile:
+    """A file that is no io.IOBase, like those of `tempfile` and of web frameworks."""
+
+    def read(self, size: int = -1) -> bytes:
+        return b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"line"])
+
+
 @pytest.mark.parametrize(
-    "source", ["a.jpg", Path("a.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9)), io.BytesIO()]
+    "source",
+    [
+        "a.jpg",
+        Path("a.jpg"),
+        b"bytes",
+        np.zeros((9, 9, 3), np.uint8),
+        Image.new("RGB", (9, 9)),
+        io.BytesIO(),
+        OpenFile(),
+    ],
 )
 def test_stream_refuses_one_image(source: Any, predictor: Predictor) -> None:
     with pytest.raises(TypeError, match="images must be an iterable of several, not one"):

@@ -30,6 +30,7 @@ from fashion_infer.models import find_model
 from fashion_infer.synthetic.dataset import to_jpeg
 from fashion_infer.synthetic.rendering import render
 
+LONGEST_S = 86_400.0  # longest duration of the measurements, seconds
 SECONDS, QUICK_SECONDS = 100.0, 17.0  # of measuring, without loading the model and the first predictions
 STARTS = 3
 MAX_IMAGES = 64
@@ -71,7 +72,7 @@ def bench_model(
     starts = 1 if quick else whole_number("starts", starts, 1, MAX_STARTS)
     if seconds is None:
         seconds = QUICK_SECONDS if quick else SECONDS
-    seconds = number("seconds", seconds, 0, above=True)
+    seconds = number("seconds", seconds, 0, LONGEST_S, above=True)
     model = find_model(model)
     facts = _facts(model, needed=not quick)
     machine = environment()

@@ -8,7 +8,7 @@ import typer
 
 from fashion_infer.cli.shared import Backend, Device, Json, Model, Threads, out
 from fashion_infer.errors import UsageError
-from fashion_infer.files import write_atomically
+from fashion_infer.files import check_folder, write_atomically
 
 if TYPE_CHECKING:
     from fashion_infer.bench.result import BenchResult
@@ -88,9 +88,10 @@ def bench(
 
 
 def _check_folder(report: Path) -> None:
-    """Raise the errors of a folder in use, or of a missing matplotlib, before the long measurement."""
+    """Raise the errors of an unusable folder, or of a missing matplotlib, before the long measurement."""
     import fashion_infer.bench.page  # noqa: F401
 
+    check_folder(report)
     if report.exists() and any(report.iterdir()):
         raise UsageError(f"the folder {report} is not empty: a report and its logs want one of their own")
 

@@ -12,6 +12,7 @@ import typer
 from fashion_infer.cli.index import progress
 from fashion_infer.cli.shared import Backend, Device, Json, Model, Threads, errors, out, say
 from fashion_infer.errors import ImageError, UsageError
+from fashion_infer.files import check_folder
 from fashion_infer.images import MAX_PIXELS
 from fashion_infer.predictor import Predictor
 
@@ -81,6 +82,8 @@ def embed(
             kept = finished_chunks(output, worker.facts, terms)
             failed = [failure for failures in kept.values() for failure in failures]
             missing = [number for number in range(catalogue.chunks) if number not in kept]
+            if missing:
+                check_folder(output)
             rows = len(catalogue) - sum(catalogue.rows_of(number) for number in missing)
             skipped = rows
             bar.remove_task(task)

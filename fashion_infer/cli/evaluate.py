@@ -14,13 +14,11 @@ from rich.table import Table
 from fashion_infer.cli.shared import Backend, Device, Highres, Json, Threads, errors, out
 from fashion_infer.data.benchmarks import READERS
 from fashion_infer.errors import UsageError
-from fashion_infer.evaluation.judging import FolderJudgement, Gallery, Judgement, Run, judge_folder
+from fashion_infer.evaluation.judging import WITH_SHOPS, FolderJudgement, Gallery, Judgement, Run, judge_folder
 from fashion_infer.evaluation.protocols import Number
 from fashion_infer.evaluation.views import ViewsJudgement, judge_views_folder
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.predictor import Predictor
-
-WITHOUT_SHOPS = ("category", "category_fine", "in_shop", "landmarks")  # benchmarks that do not tell shops' photos
 
 
 def evaluate(
@@ -67,7 +65,7 @@ def evaluate(
     """
     if gallery not in get_args(Gallery):
         raise UsageError(f"--gallery is {' or '.join(get_args(Gallery))}, got {gallery!r}")
-    if gallery != "test" and (split != "test" or benchmark in WITHOUT_SHOPS):
+    if gallery != "test" and (split != "test" or benchmark not in (None, *WITH_SHOPS)):
         raise UsageError("--gallery is of the test split of Consumer-to-shop: leave it or the other options out")
     if not views and (senders or seed):
         raise UsageError("--seed and --senders go with --views")

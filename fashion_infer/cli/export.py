@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fashion_infer.cli.shared import Json, errors, out, refuse_options
 from fashion_infer.errors import UsageError
+from fashion_infer.files import check_folder, check_place
 from fashion_infer.models import FOLDER, find_model
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ def export(
     to_plan = engine and source.suffix == ".onnx"  # then -o is the .plan file, and a narrower ONNX file is not kept
     if triton is not None and options is not None:
         _check_triton_runs(options)
+    if output is not None and not output.is_dir():
+        check_place(output)
+    if triton is not None:
+        check_folder(triton)
     plan, facts = None, None
     with TemporaryDirectory(prefix="fashion-infer-") as scratch:
         with errors.status("exporting and checking parity"):
@@ -137,7 +142,7 @@ def _check_unchanged(model: str, context: typer.Context, engine: bool, triton: P
         raise UsageError(
             f"{model} is an ONNX file already: say another --precision, --engine or --triton, or give a checkpoint"
         )
-    unused = {"images"} if engine else {"images", "output"}
+    unused = {"images", "calibration", "data", "budget"} | (set() if engine else {"output"})
     refuse_options(context, unused, f"cannot be used, because {model} has this precision already")
 
 

@@ -41,7 +41,8 @@ def index(
         Path | None, typer.Option("--from", help="Import rows with their embeddings from a Parquet file or folder.")
     ] = None,
     rebuild: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Compute every embedding again with another model.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Compute every embedding, category and colour again with this model."),
     ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove rows whose photo is no longer in the folders.")
@@ -100,7 +101,7 @@ class _Result:
         counts: number of photos by outcome; in a dry run the expected numbers.
         seconds: duration of the run; in a dry run the expected duration.
         failed: id and error message of each photo that could not be used.
-        vanished: paths of rows whose photo no longer exists.
+        vanished: paths of rows whose photo no longer exists; in a dry run also of those that were renamed.
         renamed: old and new path of each renamed photo.
         pruned: number of rows removed because their photo was renamed or no longer exists.
         dry: whether this was a dry run.
@@ -137,8 +138,8 @@ class _Result:
         words = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "nothing to do"
         if self.dry:
             out.print(f"would be done: {words}; about {self.seconds / 60:.1f} minutes", soft_wrap=True)
-            return
-        out.print(f"{words}; {self.rows} rows, {self.seconds:.1f} s", soft_wrap=True)
+        else:
+            out.print(f"{words}; {self.rows} rows, {self.seconds:.1f} s", soft_wrap=True)
         for what, names in (
             ("photos have another name now", [f"{old} -> {new}" for old, new in self.renamed]),
             ("photos are gone", self.vanished),
@@ -175,6 +176,7 @@ def _add(
             counts, result.seconds = gallery.estimate(paths, payloads=payloads)
             result.counts += counts
             result.rows = len(gallery)
+            _find_gone(gallery, inputs, result, prune=False)
             return result
         with progress() as bar, closing(gallery.adding(paths, payloads=payloads)) as outcomes:
             task = bar.add_task("indexing", total=len(paths))
@@ -182,7 +184,7 @@ def _add(
                 result.note(outcome)
                 bar.advance(task)
         _finish_index(gallery)
-        _find_gone(gallery, inputs, result, prune)
+        _find_gone(gallery, inputs, result, prune=prune)
         result.rows, result.seconds = len(gallery), monotonic() - start
     if metadata is not None and metadata.unused:
         example = f": it has {min(metadata.unused)}, and the first photo is {paths[0]}" if paths else ""
@@ -264,7 +266,7 @@ def _finish_index(gallery: "Gallery") -> None:
         gallery.settle(report)
 
 
-def _find_gone(gallery: "Gallery", inputs: list[str], result: _Result, prune: bool) -> None:
+def _find_gone(gallery: "Gallery", inputs: list[str], result: _Result, *, prune: bool) -> None:
     gone = gallery.gone([folder for folder in inputs if Path(folder).is_dir()])
     result.renamed = [(row.path, row.now) for row in gone if row.now is not None]
     result.vanished = [row.path for row in gone if row.now is None]

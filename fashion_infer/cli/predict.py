@@ -23,6 +23,7 @@ from fashion_infer.model_spec import VISIBILITY_NAMES
 from fashion_infer.pictures import PictureFolder
 from fashion_infer.prediction import Prediction
 from fashion_infer.predictor import Predictor
+from fashion_infer.text import shown
 
 
 class Format(StrEnum):
@@ -146,7 +147,9 @@ def _print_csv(predictions: Iterable[Prediction], landmarks: tuple[str, ...]) ->
 
 
 def _cell(value: Any) -> Any:
-    return ";".join(value) if isinstance(value, list) else value
+    """A value as CSV has it: exact for programs, without control characters for a terminal."""
+    text = ";".join(value) if isinstance(value, list) else value
+    return shown(text) if isinstance(text, str) and sys.stdout.isatty() else text
 
 
 def _print_table(predictions: Iterable[Prediction], count: int) -> None:
@@ -154,10 +157,10 @@ def _print_table(predictions: Iterable[Prediction], count: int) -> None:
     table = Table("image", "category", "attributes", "colours", "landmarks", "compute ms")
     for prediction in predictions:
         if prediction.error is None:
-            shown = prediction
+            last = prediction
             table.add_row(*_row(prediction))
     if count == 1 and table.row_count and out.is_terminal:
-        out.print(_card(shown))
+        out.print(_card(last))
     elif table.row_count:
         out.print(table)
 

@@ -1,6 +1,7 @@
 """The command `fashion-infer search`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from fashion_infer.cli.index import opened
 from fashion_infer.cli.shared import Backend, Device, Json, Place, Threads, errors, out, refuse_options, say
 from fashion_infer.errors import ImageError, UsageError
 from fashion_infer.images import ImageSource
+from fashion_infer.text import shown
 
 if TYPE_CHECKING:
     from fashion_infer.gallery import Gallery, Hits
@@ -70,6 +72,8 @@ def search(
         raise UsageError("--json and --files are two formats: give one of them")
     if not images:
         refuse_options(context, OF_PHOTOS, "cannot be used without a photo")
+    if save_vis is not None:
+        _check_sheet(save_vis)
     options: SearchOptions = {
         "like": like or [],
         "unlike": unlike or [],
@@ -95,7 +99,7 @@ def search(
         for hits in results:
             for hit in hits:
                 if hit.image is not None:
-                    typer.echo(hit.image)
+                    typer.echo(shown(hit.image) if sys.stdout.isatty() else hit.image)
     else:
         _show(results, [*(images or ids or ["like and unlike"])])
     if save_vis is not None:
@@ -147,6 +151,13 @@ def _show(results: "list[Hits]", queries: list[str]) -> None:
         how = "all compared" if hits.exact else "by the graph"
         dropped = f", {hits.dropped} below the score" if hits.dropped else ""
         out.print(f"{len(hits)} of {hits.searched} rows ({how}) in {hits.took_ms:.1f} ms{dropped}", soft_wrap=True)
+
+
+def _check_sheet(path: Path) -> None:
+    """Raise an error before the search if the contact sheet cannot be written."""
+    from fashion_infer.gallery.sheet import check_sheet_place
+
+    check_sheet_place(path)
 
 
 def _save(path: Path, results: "list[Hits]", images: list[str]) -> None:

@@ -17,6 +17,7 @@ from fashion_infer.demo import report as demo_report
 from fashion_infer.demo.report import REPORT, TITLE
 from fashion_infer.demo.search import searches
 from fashion_infer.errors import missing_extra
+from fashion_infer.files import check_folder
 from fashion_infer.inputs import expand_paths
 from fashion_infer.model_spec import ModelSpec
 from fashion_infer.models import BuiltIn, built_in
@@ -58,9 +59,11 @@ def run_demo(folder: Path, photos: Path | None, console: Console) -> Path:
         The path of the report.
 
     Raises:
+        OutputError: nothing can be written to the folder.
         ImageError: the folder of photos has no images.
         ModelError: the built-in model is damaged.
     """
+    check_folder(folder)
     own = [] if photos is None else expand_paths([str(photos)])
     start = perf_counter()
     with Predictor(MODEL) as predictor:

@@ -23,6 +23,7 @@ from fashion_infer.errors import missing_extra
 from fashion_infer.evaluation.judging import Judgement, judge
 from fashion_infer.evaluation.parity import ParityReport
 from fashion_infer.export.onnx_model import export_onnx
+from fashion_infer.files import check_folder
 from fashion_infer.images import Pixels
 from fashion_infer.inputs import expand_paths
 from fashion_infer.prediction import Prediction
@@ -60,9 +61,11 @@ def run_training_demo(folder: Path, photos: Path | None, console: Console) -> Pa
         The path of the report.
 
     Raises:
+        OutputError: nothing can be written to the folder.
         ImageError: the folder of photos has no images.
         ParityError: the outputs of the exported file differ from the network's.
     """
+    check_folder(folder)
     own = [] if photos is None else expand_paths([str(photos)])
     start = perf_counter()
     with TemporaryDirectory(prefix="fashion-infer-demo-") as work:

@@ -27,6 +27,7 @@ Floats = NDArray[np.floating]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # `run` of a Predictor or of a Backend
 T = TypeVar("T")
 Gallery = Literal["test", "val+test"]
+WITH_SHOPS = ("consumer_to_shop", "deepfashion2")  # benchmarks that tell shops' photos from consumers'
 Progress = Callable[[Sequence[int]], Iterable[int]]  # yields the rows and shows the progress
 
 
@@ -195,8 +196,10 @@ def judge_folder(
         progress: see `judge`.
 
     Raises:
-        DataError: there is no such benchmark, or no benchmark can be judged.
+        DataError: there is no such benchmark, none can be judged, or none has the photos that `gallery` names.
     """
+    if gallery != "test" and not {name for _, name in find_benchmarks(root)}.intersection(WITH_SHOPS):
+        raise DataError(f"{root} holds no benchmark with a gallery {gallery!r}: {' or '.join(WITH_SHOPS)}")
 
     def judge_one(folder: Path, name: str) -> Judgement:
         whole = READERS[name](folder, highres=highres)

@@ -206,6 +206,8 @@ def judge_views_folder(
     if benchmark is None and not find_benchmarks(root):
         if split != "test":
             raise DataError(f"{root} holds photos without splits, so there is no split {split!r}")
+        if senders is not None:
+            raise DataError(f"{root} holds photos without categories: {senders} is for neighbours of the same category")
         names = [str(Path(path).relative_to(root)) for path in expand_paths([str(root)])]
         return FolderJudgement({"photos": judge_photos(root, names)}, {})
     return each_benchmark(root, benchmark, judge_one)

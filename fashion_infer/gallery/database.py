@@ -62,8 +62,11 @@ class Database:
         self._writing: sqlite3.Connection | None = None
         path = folder / FILE
         if not os.path.isfile(path):  # noqa: PTH113 the methods of Path raise on long names
-            if create is None or _is_occupied(folder):
-                raise GalleryError(_not_a_gallery(folder))
+            try:
+                if create is None or _is_occupied(folder):
+                    raise GalleryError(_not_a_gallery(folder))
+            except OSError as error:
+                raise GalleryError(f"gallery {folder} cannot be opened: {error.strerror}") from error
             self._create(create)
         with sqlite_errors(folder):
             self._reading = connect_to_read(path)

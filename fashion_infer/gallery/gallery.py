@@ -18,7 +18,7 @@ from fashion_infer.gallery.folders import Gone, gone
 from fashion_infer.gallery.hits import Hits
 from fashion_infer.gallery.photos import photos_of
 from fashion_infer.gallery.rebuild import price, rebuild
-from fashion_infer.gallery.rows import Facts, Row, text_of_id, texts_of_ids
+from fashion_infer.gallery.rows import Facts, Row, is_single_id, text_of_id, texts_of_ids
 from fashion_infer.gallery.searching import Options, Query, search
 from fashion_infer.gallery.store import Store
 from fashion_infer.images import ImageSource
@@ -104,7 +104,11 @@ class Gallery:
         return iter(self._store)
 
     def get(self, id: str) -> Row | None:
-        """Return the row with this id, or None."""
+        """Return the row with this id, or None.
+
+        Raises:
+            UsageError: the id is no text, path or whole number.
+        """
         return next(iter(self._store.get([text_of_id(id)])), None)
 
     def add(
@@ -152,6 +156,8 @@ class Gallery:
 
         Raises:
             GalleryLockedError: another process is writing.
+            UsageError: an id is no text, path or whole number.
+            TypeError: `ids` is neither an id nor an iterable of ids.
         """
         with self._store.writing():
             count = self._store.remove(texts_of_ids(ids))
@@ -214,6 +220,7 @@ class Gallery:
             UsageError: a column is unknown, an option is out of range, there is no query, or a photo is the query and
                 there is no predictor.
             GalleryError: the only id is not in the gallery.
+            TypeError: `ids`, `like` or `unlike` is neither an id nor an iterable of ids.
         """
         options = Options(limit, offset, typed_filter(where, self._store.kinds), exact, group_by, min_score, diversity)
         parsed, is_single = self._queries(images, ids, vectors, box)
@@ -383,7 +390,7 @@ class Gallery:
                 images, list | tuple
             )
         if ids is not None:
-            return queries.by_id(self._store, self.place, ids), isinstance(ids, str)
+            return queries.by_id(self._store, self.place, ids), is_single_id(ids)
         if vectors is not None:
             try:
                 vectors = np.asarray(vectors)

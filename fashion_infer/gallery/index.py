@@ -7,6 +7,7 @@ rows stay in it, marked as dead, until a cache is built without them.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +66,11 @@ class Snapshot:
     folder: Path | None = None
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.alive))  # many times as fast as sum(), and every search needs it
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
+        return int(np.count_nonzero(self.alive))
 
     def has_graph(self) -> bool:
         """Tell whether the cache has an HNSW graph."""
@@ -102,10 +107,11 @@ class Snapshot:
             Cosine similarities [Q, K] and positions [Q, K], best first; K is at most `count`. If fewer than K rows are
             found, a query's last entries are -inf and -1.
         """
+        whole = chosen is None and len(self) == len(self.alive)
         mask = self.alive if chosen is None else chosen & self.alive
         partial = []
         for start, index in self.parts:
-            part_mask = mask[start : start + index.ntotal]
+            part_mask = None if whole else mask[start : start + index.ntotal]
             graph = self.ef_search if chosen is None and not exact and index is self.parts[0].index else None
             scores, places = _search_part(index, queries, count, part_mask, graph)
             partial.append((scores, np.where(places < 0, -1, places + start)))
@@ -184,15 +190,16 @@ def _flat(index: Any) -> Any:
 
 
 def _search_part(
-    index: Any, queries: Float32s, count: int, mask: Mask, ef_search: int | None
+    index: Any, queries: Float32s, count: int, mask: Mask | None, ef_search: int | None
 ) -> tuple[Float32s, Positions]:
-    chosen = int(np.count_nonzero(mask))
+    """Search one part; `mask`, bool [N], tells which of its rows may be found, None all."""
+    chosen = index.ntotal if mask is None else int(np.count_nonzero(mask))
     count = min(count, chosen)
     if count == 0:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    if chosen <= GATHER_SHARE * len(mask):
+    if mask is not None and chosen <= GATHER_SHARE * len(mask):
         return _gathered(_flat(index), queries, count, np.flatnonzero(mask))
-    bits = None if chosen == len(mask) else np.packbits(mask, bitorder="little")
+    bits = None if mask is None or chosen == len(mask) else np.packbits(mask, bitorder="little")
     selector = None if bits is None else faiss.IDSelectorBitmap(bits)
     if ef_search is not None:
         parameters = faiss.SearchParametersHNSW(efSearch=max(ef_search, 2 * count), sel=selector)

@@ -241,10 +241,17 @@ def _row(id: str, cells: dict[str, Any], vector: Any, columns: dict[str, Any]) -
 
 
 def same(row: Row, other: Row) -> bool:
-    """Tell whether two rows have the same embedding, content hash, columns and path."""
+    """Tell whether two rows have the same embedding, content hash, columns, path, category, attributes and colours."""
     return (
         np.array_equal(row.vector, other.vector)
+        and (row.category, row.attributes) == (other.category, other.attributes)
+        and _names_of_colors(row) == _names_of_colors(other)
         and row.content_hash == other.content_hash
         and row.columns == other.columns
         and row.path == other.path
     )
+
+
+def _names_of_colors(row: Row) -> list[tuple[str, str]] | None:
+    """Return name and hex of each colour; the shares are rounded in a file."""
+    return None if row.colors is None else [(color["name"], color["hex"]) for color in row.colors]

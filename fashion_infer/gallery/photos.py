@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import IOBase
 from itertools import tee
 from typing import Any
 
@@ -72,7 +71,7 @@ def photos_of(
         UsageError: one of the iterables ends before another.
     """
     arguments = (
-        several("images", images, np.ndarray, IOBase),
+        several("images", images, np.ndarray),
         None if ids is None else several("ids", ids),
         None if payloads is None else several("payloads", payloads, Mapping),
         None if boxes is None else several("boxes", boxes),
@@ -104,26 +103,29 @@ def _photo(image: Any, id: Any, payload: Any, boxes: Any) -> Photo:
         if not photo.id:
             raise UsageError("an image that is not a path needs an id")
         photo.columns = None if payload is None else clean(payload)
-        photo.source = _own(image)
+        photo.source = _own(photo.id, image)
     except FashionInferError as error:
         photo.error = error
     return photo
 
 
-def _own(image: Any) -> ImageSource:
+def _own(id: str, image: Any) -> ImageSource:
     """A source that the caller cannot change: files are read, arrays and PIL images copied, before the next is taken.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read; the message names its id.
     """
     if isinstance(image, str | os.PathLike | bytes):
         return image
     if isinstance(image, np.ndarray):
         return np.array(image)
-    if isinstance(image, Image.Image):
-        with untrusted():
-            return image.copy()
-    return read_bytes(image)
+    try:
+        if isinstance(image, Image.Image):
+            with untrusted():
+                return image.copy()
+        return read_bytes(image)
+    except ImageError as error:
+        raise ImageError(f"{id} {error}") from error
 
 
 def read_ahead(photos: Iterable[Photo]) -> Iterator[Photo]:

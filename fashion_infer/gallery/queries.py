@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fashion_infer.arguments import several
 from fashion_infer.errors import GalleryError, ImageError, UsageError
 from fashion_infer.gallery.match import look_of
-from fashion_infer.gallery.rows import Facts, text_of_id, texts_of_ids
+from fashion_infer.gallery.rows import Facts, is_single_id, text_of_id, texts_of_ids
 from fashion_infer.gallery.searching import Query, failed, refined, unit
 from fashion_infer.gallery.store import Store
 from fashion_infer.prediction import Prediction
@@ -52,9 +52,9 @@ def _query_of(prediction: Prediction, facts: Facts) -> Query:
     return Query(vector, look_of(prediction, facts), facts=shown)
 
 
-def by_id(store: Store, place: str, ids: str | Iterable[str]) -> list[Query]:
+def by_id(store: Store, place: str, ids: Any) -> list[Query]:
     """Make queries from rows of the gallery; the row of a query is not among its hits."""
-    texts = [_text_or_error(id) for id in ([ids] if isinstance(ids, str) else several("ids", ids))]
+    texts = [_text_or_error(id) for id in ([ids] if is_single_id(ids) else several("ids", ids))]
     rows = {row.id: row for row in store.get([text for text in texts if isinstance(text, str)])}
     return [
         failed(id)
@@ -66,7 +66,7 @@ def by_id(store: Store, place: str, ids: str | Iterable[str]) -> list[Query]:
     ]
 
 
-def _text_or_error(id: str) -> str | UsageError:
+def _text_or_error(id: object) -> str | UsageError:
     try:
         return text_of_id(id)
     except UsageError as error:

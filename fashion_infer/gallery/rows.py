@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -180,14 +180,19 @@ def text_of_id(id: object) -> str:
     raise UsageError(f"an id must be a text, got a {type(id).__name__}")
 
 
-def texts_of_ids(ids: str | Iterable[str]) -> list[str]:
+def texts_of_ids(ids: Any) -> list[str]:
     """Return one id or several as texts.
 
     Raises:
         UsageError: an id is no text.
         TypeError: `ids` is neither a text nor an iterable.
     """
-    return [text_of_id(id) for id in ([ids] if isinstance(ids, str | os.PathLike) else several("ids", ids))]
+    return [text_of_id(id) for id in ([ids] if is_single_id(ids) else several("ids", ids))]
+
+
+def is_single_id(ids: object) -> bool:
+    """Whether an argument is one id (a text, a path or a whole number), and not several."""
+    return isinstance(ids, str | os.PathLike | Integral)
 
 
 def text_of_path(path: str | os.PathLike[str]) -> str:

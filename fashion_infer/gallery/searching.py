@@ -56,8 +56,8 @@ class Options:
     diversity: float = 0.0
 
     def __post_init__(self) -> None:
-        whole_number("limit", self.limit, high=sys.maxsize)
-        whole_number("offset", self.offset, 0, sys.maxsize)
+        object.__setattr__(self, "limit", whole_number("limit", self.limit, high=sys.maxsize))
+        object.__setattr__(self, "offset", whole_number("offset", self.offset, 0, sys.maxsize))
         number("diversity", self.diversity, 0, 1)
         if self.min_score is not None:
             number("min_score", self.min_score)

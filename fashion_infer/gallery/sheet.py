@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from fashion_infer.errors import ImageError, UsageError
-from fashion_infer.files import write_atomically
+from fashion_infer.files import check_place, write_atomically
 from fashion_infer.gallery.hits import Hit, Hits
 from fashion_infer.gallery.rows import path_of_text
 from fashion_infer.images import ImageSource, read_image
@@ -75,14 +75,24 @@ def save_sheet(path: Path, queries: Sequence[ImageSource | None], results: Seque
     """Draw queries and their hits (see `contact_sheet`) and write the picture; the file's suffix decides the format.
 
     Raises:
+        UsageError, OutputError: as for `check_sheet_place`.
+    """
+    check_sheet_place(path)
+    sheet = contact_sheet(queries, results)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    write_atomically(path, lambda temporary: sheet.save(temporary, kind, quality=90))
+
+
+def check_sheet_place(path: Path) -> None:
+    """Check that a contact sheet may be written to a path; call this before the search.
+
+    Raises:
         UsageError: the suffix is not in `FORMATS`.
         OutputError: the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: a contact sheet is written as {', '.join(FORMATS)}")
-    sheet = contact_sheet(queries, results)
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    write_atomically(path, lambda temporary: sheet.save(temporary, kind, quality=90))
+    check_place(path)
 
 
 def _draw_hit(sheet: Image.Image, corner: tuple[int, int], hit: Hit) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
+
 from fashion_infer.errors import UsageError
 
 Value = bool | int | float | str | date | datetime | list[str] | None
@@ -27,6 +29,8 @@ OWN = {  # the gallery's own columns that a filter may name, and their kinds
 }
 RESERVED = {*OWN, "box", "landmarks", "embedding", "error"}  # the columns of an exported file that are not the user's
 MAX_INT = 2**63 - 1
+FINER = ("ns", "ps", "fs", "as")  # numpy's units of time that are finer than Python's
+MISSING = ("NaTType", "NAType")  # the types of pandas' missing values
 
 
 def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
@@ -54,15 +58,17 @@ def clean(columns: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _plain(name: str, value: Any) -> Value:
+    if isinstance(value, np.datetime64) and np.datetime_data(value.dtype)[0] in FINER:
+        value = value.astype("datetime64[us]")  # numpy makes a whole number of a finer one
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         value = value.tolist()
-    if value is None or (not isinstance(value, str) and str(value) in ("NaT", "<NA>")) or value != value:
+    if value is None or type(value).__name__ in MISSING or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, list | tuple) and not all(isinstance(item, str) for item in value):
+        raise UsageError(f"the column {name!r} holds a list of items that are not all texts")
     if not all(map(_is_text, value if isinstance(value, list | tuple) else [value])):
         raise UsageError(f"the column {name!r} holds characters that are no text: {value!r}")
     if isinstance(value, list | tuple):
-        if not all(isinstance(item, str) for item in value):
-            raise UsageError(f"the column {name!r} holds a list of items that are not all texts: {value!r}")
         return list(value)
     if isinstance(value, datetime):
         try:

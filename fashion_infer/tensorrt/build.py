@@ -15,10 +15,11 @@ from fashion_infer.errors import (
     EngineBuildError,
     EngineMismatchError,
     ModelError,
+    OutputError,
     PrecisionError,
     missing_extra,
 )
-from fashion_infer.files import cache_folder, sha256_of, write_atomically
+from fashion_infer.files import cache_folder, check_place, sha256_of, write_atomically
 from fashion_infer.interrupts import interruptible
 from fashion_infer.model_spec import INPUT_NAME
 from fashion_infer.onnx_file import load_onnx, precision_of
@@ -131,7 +132,8 @@ def build_engine(
         UsageError: there is no such flavour.
         PrecisionError: the file has quantizers that TensorRT would compute wrongly, or TensorRT's network has another
             precision than the file.
-        EngineBuildError: TensorRT could not build the engine, the build was cancelled, or the plan cannot be written.
+        EngineBuildError: TensorRT could not build the engine, or the build was cancelled.
+        OutputError: the plan, its description or the log cannot be written.
         DeviceError: flavour tensorrt finds no GPU, or TensorRT has no kernels for the GPU.
         MissingExtraError: TensorRT is not installed.
     """
@@ -142,6 +144,7 @@ def build_engine(
     precision = precision_of(model)
     if plan is None or plan.is_dir():
         plan = (plan or source.parent) / _plan_name(source, precision, target)
+    check_place(plan)  # before minutes of building
     with recording(target.trt) as lines, target.current():
         try:
             data, products = _build(target, model, source, spec.image_size, options, report, lines)
@@ -164,7 +167,7 @@ def build_engine(
     _write(plan, data)
     try:
         _write(side_file(plan), engine_file.to_json().encode())
-    except EngineBuildError:
+    except OutputError:
         plan.unlink()
         raise
     return plan, engine_file
@@ -364,7 +367,4 @@ def _activation_bytes(lines: list[str]) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
-    except OSError as error:
-        raise EngineBuildError(f"cannot write {path}: {error.strerror or error}; nothing is left of it") from error
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))

@@ -86,7 +86,7 @@ def ok(result: tuple[Any, ...]) -> Any:
         raise MemoryError("the GPU is out of memory")
     text = f"CUDA failed with {code.name}: {rt.cudaGetErrorString(code)[1].decode()}"
     if code.name in FATAL:
-        raise DeviceError(f"{text} No more work is possible on the GPU in this process: start a new one")
+        raise DeviceError(f"{text}. No more work is possible on the GPU in this process: start a new one")
     raise ModelError(text)
 
 
@@ -100,7 +100,7 @@ def _usable(result: tuple[Any, ...]) -> Any:
         return ok(result)
     except (ModelError, MemoryError) as error:
         forked = int(result[0]) == rt.cudaError_t.cudaErrorInitializationError
-        hint = " CUDA does not work in a process forked from one that used it: start it by spawn" if forked else ""
+        hint = ". CUDA does not work in a process forked from one that used it: start it by spawn" if forked else ""
         raise DeviceError(f"the GPU cannot be used: {error}{hint}") from error
 
 

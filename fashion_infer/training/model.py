@@ -36,6 +36,17 @@ GRID = [((i % 2 + 0.5) / 2, (i // 2 + 0.5) / 4) for i in range(POINTS)]  # (x, y
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
+# smallest allowed values of an Architecture's whole numbers
+SMALLEST = {
+    "image_size": 32,
+    "num_categories": 1,
+    "num_attributes": 0,
+    "embedding_dim": 1,
+    "pooled_size": 1,
+    "bin_size": 1,
+}
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The settings that determine a FashionNet's layers; a checkpoint stores them.
@@ -72,13 +83,11 @@ class Architecture:
     heads: str = "fused"
 
     def __post_init__(self) -> None:
-        if whole_number("image_size", self.image_size, 32) % 32:
+        for name, low in SMALLEST.items():  # plain numbers, because they are written as JSON
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
+        object.__setattr__(self, "width", number("width", self.width, 0, sys.float_info.max, above=True))
+        if self.image_size % 32:
             raise UsageError(f"image_size must be a multiple of 32, got {self.image_size}")
-        for name, low in (("num_categories", 1), ("num_attributes", 0)):
-            whole_number(name, getattr(self, name), low)
-        for name in ("embedding_dim", "pooled_size", "bin_size"):
-            whole_number(name, getattr(self, name))
-        number("width", self.width, 0, sys.float_info.max, above=True)
         if self.pooling not in POOLINGS:
             raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
         if self.embedding not in EMBEDDINGS:

@@ -47,7 +47,9 @@ def test_compare_prints_both_and_a_gate_exits_with_1(onnx_model: Path, result: B
         (["MODEL", "--compare", "none.json"], 2, "cannot be read as a result"),
         (["MODEL", "--compare", "OLD", "--fail-if", "e2e.p99"], 2, "is not a gate"),
         (["MODEL", "--report", "."], 2, "is not empty"),
+        (["MODEL", "--report", "/dev/null/x"], 1, "/dev/null is not a folder that you may write to"),
         (["MODEL", "--images", "none"], 4, "none"),
+        (["MODEL", "--quick", "--seconds", "inf"], 2, "seconds must be a number above 0 and at most 86400"),
         (["MODEL", "--quick", "--threads", "0"], 2, "threads must be a whole number of at least 1"),
     ],
 )

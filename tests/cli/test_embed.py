@@ -64,7 +64,7 @@ def test_bad_photos_are_listed_in_this_run_and_the_next(embed: Run, fails: Calla
         (["none.csv", "-o", "out"], 2, "none.csv cannot be read as a table"),
         (["https://shop/a.jpg", "-o", "out"], 2, "there is nothing to embed"),
         (["products.csv", "-o", "taken"], 2, "taken holds other.parquet, which is no chunk of embeddings"),
-        (["products.csv", "-o", "products.csv/out"], 1, "cannot be written"),
+        (["products.csv", "-o", "products.csv/out"], 1, "products.csv is not a folder that you may write to"),
     ],
 )
 def test_what_cannot_be(

@@ -97,4 +97,8 @@ def test_eval_of_views(
     fails(run(*settings, "--views", "--highres"), 2, "do not go with --views")
     fails(run(*settings, "--gallery", "val+test", "--split", "val"), 2, "--gallery is of the test split")
     fails(run(*settings, "--gallery", "val+test", "--benchmark", "category"), 2, "--gallery is of the test split")
+    fails(run(*settings, "--gallery", "val+test", "--benchmark", "retrieval"), 2, "--gallery is of the test split")
+    settings = ("eval", onnx_model, "--data", data / "category_attribute")
+    fails(run(*settings, "--gallery", "val+test"), 1, "holds no benchmark with a gallery 'val+test'")
+    settings = ("eval", onnx_model, "--data", data)
     fails(run(*settings, "--gallery", "all"), 2, "--gallery is test or val+test, got 'all'")

@@ -45,13 +45,24 @@ def test_an_option_of_a_conversion_that_is_not_needed(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("output", ["/dev/full", "file/model.onnx"])
+def test_options_of_int8_for_a_file_that_is_int8(
+    run: Callable[..., Any], fails: Callable[..., None], tmp_path: Path
+) -> None:
+    options = ["--precision", "int8", "--calibration", ".", "--triton", "t"]
+    words = "--calibration cannot be used, because fashionnet-lite-int8 has this precision already"
+    fails(run("export", "fashionnet-lite-int8", *options, folder=tmp_path), 2, words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "place"), [("-o", "/dev/full"), ("-o", "file/model.onnx"), ("--triton", "file/models")]
+)
 def test_what_cannot_be_written_is_one_sentence(
-    run: Callable[..., Any], fails: Callable[..., None], onnx_model: Path, output: str, tmp_path: Path
+    run: Callable[..., Any], fails: Callable[..., None], onnx_model: Path, option: str, place: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    result = run("export", onnx_model, "--precision", "fp16", "-o", output, folder=tmp_path)
-    fails(result, 1, f"{output} cannot be written: ")
+    result = run("export", onnx_model, "--precision", "fp16", option, place, folder=tmp_path)
+    fails(result, 1, f"{place} cannot be written: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -39,6 +39,9 @@ def test_index_again_is_the_update(indexed: Path, run: Run) -> None:
     shutil.copy(indexed / "photos" / "1.png", indexed / "photos" / "0.png")
     dry = json.loads(run("index", "g", "photos", "--dry-run", "--json", folder=indexed).stdout)
     assert (dry["counts"], dry["dry"]) == ({"changed": 1, "unchanged": 3, "new": 1}, True)
+    assert dry["vanished"] == ["photos/4.png", "photos/5.png"]
+    dry_text = run("index", "g", "photos", "--dry-run", "--prune", folder=indexed).stdout
+    assert "2 photos are gone (--prune removes their old rows): photos/4.png, photos/5.png" in dry_text
     result = run("index", "g", "photos", "--json", folder=indexed)
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
@@ -106,6 +109,8 @@ def test_search_for_people_and_pipes(indexed: Path, run: Run) -> None:
         (("search", "g", "photos/2.png", "--box", "1,2"), 2, "it is x1,y1,x2,y2"),
         (("search", "g", "photos/2.png", "--box", "a"), 2, "it is x1,y1,x2,y2"),
         (("search", "g"), 2, "give a query"),
+        (("search", "g", "missing.jpg", "--save-vis", "x.gif"), 2, "a contact sheet is written as"),
+        (("search", "g", "missing.jpg", "--save-vis", "photos/2.png/x.jpg"), 1, "not a folder that you may write to"),
         (("search", "g", "missing.jpg", "photos/2.png"), 4, "1 of 2 queries could not be used"),
         (("search", "g", "--id", "nothing"), 4, "has no row 'nothing'"),
         (("search", "nothing", "photos/2.png"), 3, "there is no gallery nothing"),

@@ -48,6 +48,17 @@ def test_one_image_is_a_card_and_several_are_a_table(
     assert "pixels" not in table
 
 
+def test_csv_is_exact_for_programs_and_safe_on_a_terminal(
+    command: list[str], colourful: dict[str, str], photos: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "a\x1b[31m.jpg"
+    odd.write_bytes((photos / "a.jpg").read_bytes())
+    words = [*command, "predict", MODEL, str(odd), "--format", "csv"]
+    assert "a\\x1b[31m.jpg" in on_terminal(words, colourful)
+    on_terminal(words, colourful, stdout=tmp_path / "out")
+    assert "a\x1b[31m.jpg" in (tmp_path / "out").read_text()
+
+
 @pytest.mark.parametrize("words", [["--json"], ["--format", "csv"], ["--format", "coco"], []])
 def test_results_go_to_stdout_while_a_bar_is_on_the_terminal(
     command: list[str], colourful: dict[str, str], photos: Path, tmp_path: Path, words: list[str]

@@ -197,6 +197,8 @@ def test_a_folder_of_any_photos_and_who_sent_them(folder: Path, tmp_path: Path) 
         judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings)
     with pytest.raises(DataError, match="photos without splits, so there is no split 'val'"):
         judge_views_folder(pixels_as_embedding, SPEC, folder, split="val")
+    with pytest.raises(DataError, match=r"photos without categories: .*senders\.csv is for neighbours"):
+        judge_views_folder(pixels_as_embedding, SPEC, folder, senders=senders)
     senders.write_text("photo,sender\n")
     with pytest.raises(DataError, match="no column 'image'"):
         judge_views_folder(pixels_as_embedding, SPEC, tmp_path / "set", **settings)

@@ -66,7 +66,7 @@ def test_photos_are_found_by_colour(gallery: Gallery, photos: list[str], predict
 
 
 def test_a_row_without_colours_of_an_earlier_release(
-    gallery: Gallery, photos: list[str], monkeypatch: pytest.MonkeyPatch
+    gallery: Gallery, photos: list[str], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr("fashion_infer.gallery.rows.colors_of", lambda _: None)
@@ -76,6 +76,8 @@ def test_a_row_without_colours_of_an_earlier_release(
     assert {hit.id for hit in hits if "colors" not in hit.payload} == set(photos[:2])
     assert not any("color" in words for hit in hits[:1] for group in hit.why.values() for words in group)
     assert {hit.id for hit in gallery.search(photos[0], where="colors=null")} == set(photos[:2])
+    assert len(list(gallery.rebuilding(predictor))) == 4  # with the same model
+    assert gallery.search(photos[0], where="colors=null") == []
 
 
 def test_what_is_unchanged_is_skipped(gallery: Gallery, photos: list[str], predictor: Predictor) -> None:
@@ -161,6 +163,7 @@ def test_invalid_ids_are_refused(gallery: Gallery, photos: list[str]) -> None:
     assert [outcome.status for outcome in report.outcomes] == ["added", "failed", "failed"]
     assert "'a' occurs twice in the same call" in str(report.failed[0].error)
     assert "needs an id" in str(gallery.add([np.zeros((9, 9, 3), np.uint8)]).failed[0].error)
+    assert str(gallery.add([io.BytesIO(b"")], ids=["sku-1"]).failed[0].error) == "sku-1 is empty"
     with pytest.raises(UsageError, match="equally many"):
         gallery.add(photos[:3], ids=["a", "b"])
     assert len(gallery) == 2  # the rows that were added before the error are kept
@@ -306,6 +309,12 @@ def test_more_than_there_is(gallery: Gallery, photos: list[str]) -> None:
     gallery.add(photos[:5])
     assert len(gallery.search(photos[0], limit=100)) == 5
     assert gallery.search(photos[0], offset=5) == []
+
+
+def test_a_page_in_numbers_of_8_bits(gallery: Gallery, photos: list[str]) -> None:
+    gallery.add(photos)
+    options: dict[str, Any] = {"limit": np.uint8(255), "offset": np.uint8(2)}  # together beyond 8 bits
+    assert len(gallery.search(photos[0], **options)) == len(photos) - 2
 
 
 def test_pages_and_min_score(gallery: Gallery, photos: list[str]) -> None:
@@ -463,6 +472,7 @@ def test_a_bad_box_spoils_no_other_box(gallery: Gallery, photos: list[str]) -> N
 @pytest.mark.parametrize(
     "arguments",
     [{"images": "a.jpg"}, {"images": b"bytes"}, {"images": np.zeros((9, 9, 3), np.uint8)}, {"images": None}]
+    + [{"images": io.BytesIO(b"bytes")}]
     + [{"images": ["a.jpg"], **one} for one in ({"ids": "a"}, {"payloads": {"price": 3}}, {"boxes": "a"})],
     ids=lambda arguments: ", ".join(arguments),
 )
@@ -478,7 +488,10 @@ def test_ids_that_are_no_texts(gallery: Gallery, photos: list[str]) -> None:
     assert gallery.search(like="7")[0].id == "%FF"
     with pytest.raises(UsageError, match="an id must be a text, got a list"):
         gallery.get(["7"])  # type: ignore[arg-type]
+    assert gallery.search(ids=7, limit=1)[0].id == "%FF"
+    assert gallery.search(ids=Path("7"), limit=1)[0].id == "%FF"
     assert gallery.remove("\udcff") == 1
+    assert gallery.remove(7) == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["Größe", "💥", "a\\b", "a\nb", "[red]", "or", "a.b", " "])

@@ -62,12 +62,21 @@ def test_a_gallery_comes_back_whole(store: LocalStore, tmp_path: Path) -> None:
 
 
 def test_colours_travel_where_there_are_some(store: LocalStore, tmp_path: Path) -> None:
-    navy = [{"name": "navy", "hex": "#000080", "share": 0.5}]
+    navy = [{"name": "navy", "hex": "#000080", "share": 0.375}]
     every = [None, navy, []]  # the first row is of an earlier release
     with store.writing():
         store.write([], [row(f"r{i}", vectors(3)[i], colors=colors) for i, colors in enumerate(every)])
     export(store, tmp_path / "e.parquet")
-    assert [read.colors for _, read in rows_in(tmp_path / "e.parquet") if not isinstance(read, Exception)] == every
+    copy = tmp_path / "copy"
+    assert [outcome.status for outcome in Gallery.taking(copy, tmp_path / "e.parquet")] == ["added"] * 3
+    assert [outcome.status for outcome in Gallery.taking(copy, tmp_path / "e.parquet")] == ["unchanged"] * 3
+    with store.writing():
+        store.write([], [row("r0", vectors(3)[0], colors=navy)])
+    export(store, tmp_path / "e.parquet")
+    assert [outcome.status for outcome in Gallery.taking(copy, tmp_path / "e.parquet")].count("replaced") == 1
+    every[0] = navy
+    read = {row.id: row.colors for _, row in rows_in(tmp_path / "e.parquet") if not isinstance(row, Exception)}
+    assert [read[f"r{i}"] for i in range(3)] == every
 
 
 def test_a_file_without_colours_is_read(filled: Callable[..., LocalStore], tmp_path: Path) -> None:
@@ -111,5 +120,5 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written(filled: Callable[..., LocalStore], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"^\S+ cannot be written: File exists$"):
+    with pytest.raises(OutputError, match=r"^\S+ cannot be written: \S+file is not a folder that you may write to$"):
         export(filled(2), tmp_path / "file" / "e.parquet")

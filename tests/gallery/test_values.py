@@ -20,6 +20,16 @@ VALUES = st.one_of(
 )
 
 
+class Unprintable:
+    """An object that cannot be printed or compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
 @given(VALUES)
 def test_a_value_comes_back_as_it_was(value: Value) -> None:
     kind = kind_of(value)
@@ -46,6 +56,12 @@ def test_a_missing_value_is_left_out(missing: object) -> None:
     assert clean({"price": missing, "size": "S"}) == {"size": "S"}
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_moment_of_numpy_is_a_moment(unit: str) -> None:
+    moment = datetime(2024, 5, 1, 12, 30, 5)
+    assert clean({"added": np.datetime64(moment, unit)}) == {"added": moment}
+
+
 def test_numpy_scalars_become_plain() -> None:
     assert clean({"a": np.int32(3), "b": np.bool_(True), "c": np.array(["x", "y"])}) == {
         "a": 3,
@@ -64,6 +80,8 @@ def test_numpy_scalars_become_plain() -> None:
         ({"a": [1, 2]}, "list of items that are not all texts"),
         ({"a": 2**70}, "does not fit 64 bits"),
         ({"a": float("inf")}, "infinite"),
+        ({"a": Unprintable()}, "a Unprintable, which a gallery does not keep"),
+        ({"a": [Unprintable()]}, "list of items that are not all texts"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(columns: dict[str, object], message: str) -> None:

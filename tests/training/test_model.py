@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from typing import Any
@@ -161,6 +162,11 @@ def test_an_unknown_backbone_lists_like_ones() -> None:
 def test_a_backbone_without_a_stride_8_stage_is_refused() -> None:
     with pytest.raises(UsageError, match="vit_tiny_patch16_224 has no stage of stride 8"):
         network("vit_tiny_patch16_224")
+
+
+def test_settings_are_plain_numbers_that_can_be_written_as_json() -> None:
+    architecture = Architecture("vgg16", np.int64(64), np.int32(5), np.uint8(3), width=np.float32(0.5))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(dataclasses.asdict(architecture)))["image_size"] == 64
 
 
 @pytest.mark.parametrize(("size", "reason"), [(0, "at least 32"), (31, "at least 32"), (100, "multiple of 32")])
