@@ -67,7 +67,7 @@ def check_folder(folder: Path) -> None:
 
 def _check_writable(place: Path, folder: Path) -> None:
     whole = folder.absolute()
-    existing = next(parent for parent in (whole, *whole.parents) if os.path.exists(parent))  # noqa: PTH110 as above
+    existing = next((parent for parent in (whole, *whole.parents) if os.path.exists(parent)), whole)  # noqa: PTH110
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise OutputError(f"{place} cannot be written: {existing} is not a folder that you may write to")
 

@@ -2,9 +2,12 @@
 
 import json
 import subprocess
+import tomllib
 import venv
 from pathlib import Path
 
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+CORE: list[str] = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]  # of the peers that run this package
 ENVIRONMENTS = {
     "torch": [
         "torch==2.14.1",
@@ -25,27 +28,8 @@ ENVIRONMENTS = {
         "onnxslim",
         "onnxruntime>=1.20",
     ],
-    "litserve": [
-        "litserve>=0.2.13",
-        "python-multipart>=0.0.20",
-        "onnxruntime>=1.20",
-        "numpy>=1.26",
-        "opencv-python-headless>=4.10",
-        "pillow>=11.1",
-        "platformdirs>=4.12",
-        "rich>=13",
-        "simplejpeg>=1.8.2",
-        "typer>=0.16",
-    ],
-    "ours": [
-        "onnxruntime>=1.20",
-        "openvino==2026.4.1",
-        "onnx>=1.18",
-        "numpy>=1.26",
-        "opencv-python-headless>=4.10",
-        "pillow>=11.1",
-        "rich>=13",
-    ],
+    "litserve": ["litserve>=0.2.13", "python-multipart>=0.0.20", "onnxruntime>=1.20", *CORE],
+    "ours": ["onnxruntime>=1.20", "openvino==2026.4.1", "onnx>=1.18", *CORE],
 }
 HEADLESS = {"ultralytics"}  # asks for the cv2 with windows, which needs libraries that servers lack: replaced
 
