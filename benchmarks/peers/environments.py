@@ -9,15 +9,7 @@ from pathlib import Path
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 CORE: list[str] = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]  # of the peers that run this package
 ENVIRONMENTS = {
-    "torch": [
-        "torch==2.14.1",
-        "torchvision==0.29.1",
-        "timm>=1.0.20",
-        "safetensors>=0.5",
-        "numpy>=1.26",
-        "opencv-python-headless>=4.10",
-        "pillow>=11.1",
-    ],
+    "torch": ["torch==2.14.1", "torchvision==0.29.1", "timm>=1.0.20", "safetensors>=0.5", *CORE],
     "rtmlib": ["onnxruntime>=1.20", "numpy>=1.26", "opencv-python-headless>=4.10"],
     "openvino": ["openvino==2026.4.1", "numpy>=1.26", "opencv-python-headless>=4.10"],
     "ultralytics": [
