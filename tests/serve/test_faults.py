@@ -125,6 +125,9 @@ def test_requests_beyond_the_limit_of_connections_get_a_response(start, photo) -
             assert busy.recv(100).startswith(b"HTTP/1.1 100 ")  # the server waits for the body
         answer = server.ask("GET", "/health/live")
         assert (answer.status, answer.json()["name"]) == (503, "OverloadedError")
+    end = monotonic() + SOON
+    while server.ask("GET", "/health/live").status != 200:  # until it has noticed that the four have left
+        assert monotonic() < end
     still_serves(server, photo)
 
 
