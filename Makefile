@@ -6,7 +6,7 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 EXTRAS := cpu,rtx,openvino,export,train,bench,gallery,cluster,serve,ray,docs,dev
 LIGHT_VENV = .venv-light-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-LIGHT_TESTS := batching decoding devices drawing errors files images inputs interrupts machine model_spec pictures \
+LIGHT_TESTS := batching decoding devices drawing errors files forks images inputs interrupts machine model_spec pictures \
 	prediction preprocess text
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

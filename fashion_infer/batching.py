@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fashion_infer.arguments import number
 from fashion_infer.errors import DeadlineExceededError, PredictorClosedError, QueueFullError
-from fashion_infer.forks import in_each_child, never_free
+from fashion_infer.forks import in_each_child, never_free, wait_for_end_of_this_thread
 
 Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
@@ -240,6 +240,7 @@ class Pool:
         return len(self._accepted) + self._preparing + len(self._ready)
 
     def _work(self) -> None:
+        wait_for_end_of_this_thread()
         while (job := self._wait_for_job()) is not None:
             job()
             del job  # otherwise its images stay in memory until the next job

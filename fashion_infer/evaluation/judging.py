@@ -20,6 +20,7 @@ from fashion_infer.data.benchmarks import READERS, count, find_benchmarks, has_o
 from fashion_infer.data.fashion_data import CONSUMER, SHOP, UNLABELLED, FashionData
 from fashion_infer.errors import DataError, ImageError
 from fashion_infer.evaluation.protocols import PUBLISHED, Evaluation, Labels, evaluate
+from fashion_infer.forks import wait_for_end_of_this_thread
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
 from fashion_infer.preprocess import Crop, read_crop
 
@@ -305,7 +306,11 @@ def decoded(
         progress: see `judge`.
     """
     waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="fashion-infer-judge")
+    pool = ThreadPoolExecutor(
+        threads or os.cpu_count(),
+        thread_name_prefix="fashion-infer-judge",
+        initializer=wait_for_end_of_this_thread,  # training forks its workers before each epoch
+    )
     try:
         for row in progress(range(count)):
             waiting.append(pool.submit(load, row))
