@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +27,7 @@ Answer = TypeVar("Answer")
 Run = Callable[[list[Any]], Sequence[Any]]  # items in, as many results out, in order
 Job = Callable[[], None]
 
-POLL = 0.01  # seconds between two looks for work by a thread of the pool that waits for a result
+POLL = 0.01  # seconds between two looks for work, where a thread may not be woken for it
 
 logger = logging.getLogger("fashion_infer")
 
@@ -131,7 +130,9 @@ class Pool:
         self._closed = self._cancelled = self._forked = False
         self._lock = threading.RLock()  # reentrant: a finalizer may use the pool while this thread holds the lock
         self._room = threading.Condition(self._lock)
-        self._wake: SimpleQueue[None] = SimpleQueue()  # each item wakes one thread, now or when it next falls asleep
+        self._alarms: list[
+            threading.Lock
+        ] = []  # of sleeping threads, the last one to fall asleep at the end
         self._threads = tuple(
             threading.Thread(target=self._work, name=f"fashion-infer-{i}", daemon=True)
             for i in range(preparers + len(runs))
@@ -219,7 +220,7 @@ class Pool:
         """
         self._cancelled = self._cancelled or not drain
         self._closed = True
-        self._wake.put(None)  # each thread that ends, or takes a job, wakes the next
+        self._wake_one()  # each thread that ends, or takes a job, wakes the next
 
     def close(self, *, drain: bool = True) -> None:
         """Stop the pool and wait until its threads have ended and the runners are freed; in a callback do not wait."""
@@ -241,11 +242,13 @@ class Pool:
 
     def _work(self) -> None:
         wait_for_end_of_this_thread()
-        while (job := self._wait_for_job()) is not None:
+        alarm = threading.Lock()
+        alarm.acquire()
+        while (job := self._wait_for_job(alarm)) is not None:
             job()
             del job  # otherwise its images stay in memory until the next job
-        self._wake.put(None)
         with self._lock:
+            self._wake_one()
             self._alive -= 1
             last = self._alive == 0
         if last:
@@ -253,15 +256,19 @@ class Pool:
             close, self._close_runners = self._close_runners, lambda: None
             close()
 
-    def _wait_for_job(self) -> Job | None:
-        """Wait for the next job; None when there will be no more."""
+    def _wait_for_job(self, alarm: threading.Lock) -> Job | None:
+        """Wait for the next job; None when there will be no more. A release of the thread's `alarm` wakes it early."""
         while True:
             with self._lock:
                 job, pause = self._next_job()
                 if job is not None or (self._closed and not self._accepted and not self._ready):
                     return job
-            with suppress(Empty):
-                self._wake.get(timeout=None if pause is None else min(pause, threading.TIMEOUT_MAX))
+                self._alarms.append(alarm)
+            if self._closed:  # `stop` takes no lock, so it may have looked for alarms before this one was there
+                pause = POLL if pause is None else min(POLL, pause)
+            alarm.acquire(timeout=-1 if pause is None else min(max(pause, 0), threading.TIMEOUT_MAX))
+            with self._lock:
+                self._alarms.remove(alarm)
 
     def _next_job(self) -> tuple[Job | None, float | None]:
         """Take a job if one is due; otherwise return the seconds until one may be. The caller holds the lock.
@@ -281,9 +288,15 @@ class Pool:
         return job, None
 
     def _wake_one(self) -> None:
-        """Wake a thread that sleeps, or keep one that is busy from falling asleep. The caller holds the lock."""
-        if self._wake.qsize() < len(self._threads):  # busy threads take nothing out of it, so it could grow for ever
-            self._wake.put(None)
+        """Wake the thread that fell asleep last, if one sleeps. The caller holds the lock, except in `stop`.
+
+        If all threads took turns, the system would often place the next one and a thread of the runtime on the same
+        core, and a request after a pause would take half as long again.
+        """
+        alarm = next((alarm for alarm in reversed(self._alarms) if alarm.locked()), None)
+        if alarm is not None:
+            with suppress(RuntimeError):  # another thread has just released it
+                alarm.release()
 
     def _pause(self) -> float | None:
         """Seconds until the next batch should start; None while no part waits or no runner is idle."""

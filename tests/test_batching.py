@@ -307,6 +307,35 @@ def test_a_future_that_the_caller_set_does_not_end_a_thread(caplog: pytest.LogCa
         assert all(thread.is_alive() for thread in pool._threads)
 
 
+# ---- which thread works
+
+
+def all_asleep(pool: Pool) -> bool:
+    return len(pool._alarms) == len(pool._threads)
+
+
+def test_the_thread_that_worked_last_takes_the_next_of_sparse_requests() -> None:
+    with pooling(runner := Runner(), preparers=3) as pool:
+        for item in range(20, 40):
+            until(lambda: all_asleep(pool))
+            submit(pool, item).result(SOON)
+        assert len(set(runner.threads)) == 1
+
+
+def test_every_sleeping_thread_is_woken_when_there_are_jobs_for_all() -> None:
+    together = threading.Barrier(5)
+
+    def prepare() -> list[Part]:
+        together.wait(SOON)  # passes only when all threads are here, and this one
+        return [Part(1)]
+
+    with pooling(Runner(), preparers=4) as pool:
+        until(lambda: all_asleep(pool))
+        futures = [pool.submit(prepare, only, wait=False) for _ in range(4)]
+        together.wait(SOON)
+        assert [future.result(SOON) for future in futures] == [1, 1, 1, 1]
+
+
 # ---- what cannot be prepared
 
 
@@ -330,17 +359,6 @@ def test_a_wrong_result_of_preparing_is_an_error(prepare: Callable[[], Any]) -> 
 
 
 # ---- a full queue
-
-
-def test_busy_threads_do_not_pile_up_wake_ups() -> None:
-    blocked = threading.Event()
-    with pooling(runner := Runner()) as pool:
-        futures = [runner.shut(pool), pool.submit(lambda: [Part(blocked.wait(SOON) + 1)], only, wait=False)]
-        futures += [submit(pool, item) for item in range(20, 70)]
-        assert pool._wake.qsize() <= len(pool._threads)
-        blocked.set()
-        runner.gate.set()
-        assert [future.result(SOON) for future in futures] == [0, 4, *(item**2 for item in range(20, 70))]
 
 
 def test_a_full_queue_refuses_requests_or_makes_them_wait() -> None:
