@@ -130,9 +130,7 @@ class Pool:
         self._closed = self._cancelled = self._forked = False
         self._lock = threading.RLock()  # reentrant: a finalizer may use the pool while this thread holds the lock
         self._room = threading.Condition(self._lock)
-        self._alarms: list[
-            threading.Lock
-        ] = []  # of sleeping threads, the last one to fall asleep at the end
+        self._alarms: list[threading.Lock] = []  # of sleeping threads, the last one to fall asleep at the end
         self._threads = tuple(
             threading.Thread(target=self._work, name=f"fashion-infer-{i}", daemon=True)
             for i in range(preparers + len(runs))

@@ -79,14 +79,13 @@ def dominant_colors(pixels: Pixels, landmarks: Floats, visibility: Floats) -> tu
     be no colour at all if the pixels are too varied.
 
     Args:
-        pixels: uint8 [S, S, 3] RGB, the network's input.
+        pixels: uint8 [S, S, 3] RGB, the network's input, or what `sampled` takes from it.
         landmarks: [8, 2] (x, y) in [0, 1] of the crop.
         visibility: [8, 3] probabilities of visible, occluded and truncated.
     """
-    step = max(1, len(pixels) // _GRID)
-    sampled = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
-    inside = garment_mask(landmarks, visibility, sampled.shape[:2]).ravel()
-    every = sampled.reshape(-1, 3)
+    sample = sampled(pixels)
+    inside = garment_mask(landmarks, visibility, sample.shape[:2]).ravel()
+    every = sample.reshape(-1, 3)
     gain = white_balance(every.take(np.flatnonzero(~inside), axis=0))
     shares, middles = _groups(every.take(np.flatnonzero(inside), axis=0))
     balanced = (middles * gain).clip(0, 255)
@@ -99,6 +98,12 @@ def dominant_colors(pixels: Pixels, landmarks: Floats, visibility: Floats) -> tu
         if total[0] >= SMALLEST_SHARE
     ]
     return tuple(sorted(colors, key=lambda color: -color.share)[:MOST])
+
+
+def sampled(pixels: Pixels) -> Pixels:
+    """The pixels that `dominant_colors` looks at, as a small picture of the crop; of this it looks at all."""
+    step = max(1, len(pixels) // _GRID)
+    return pixels[step // 2 :: step, step // 2 :: step].copy()
 
 
 def garment_mask(landmarks: Floats, visibility: Floats, shape: tuple[int, ...]) -> Mask:

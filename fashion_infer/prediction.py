@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_infer import errors
-from fashion_infer.colors import Color, dominant_colors
+from fashion_infer.colors import Color, dominant_colors, sampled
 from fashion_infer.drawing import Mark, draw
 from fashion_infer.errors import FashionInferError, ImageError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Picture, Pixels, path_of, read_image
@@ -58,8 +58,8 @@ class Prediction:
         embedding: float32 [D] of unit length.
         is_garment: probability in [0, 1] that the crop shows a garment; below 0.5 treat it as none. None if the model
             does not predict it.
-        colors: up to three colours of the garment, the largest share first, computed from its pixels: see
-            `fashion_infer.colors`. None in a Prediction restored from a dictionary without colours.
+        colors: up to three colours of the garment, the largest share first, computed from its pixels when they are
+            first read: see `fashion_infer.colors`. None in a Prediction restored from a dictionary without colours.
         timing: milliseconds of each stage (decode, preprocess, queue, compute, post); compute is the whole batch's.
         error: the reason why the image could not be used, or None.
         picture: the decoded image if the Predictor keeps pictures; not pickled or copied.
@@ -88,13 +88,20 @@ class Prediction:
         return prediction
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls this for missing attributes only: the fields of a failed prediction, and misspelt names.
+        # Python calls this for missing attributes only: colours that nobody has read yet, the fields of a failed
+        # prediction, and misspelt names.
+        if name == "colors" and "_look" in self.__dict__:
+            self.__dict__["colors"] = colors = dominant_colors(*self._look)
+            return colors
         if name in _FIELDS and (error := self.__dict__.get("error")) is not None:
             raise _as_attribute_error(type(error))(str(error)) from error
         raise AttributeError(f"Prediction has no {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "source": self.image, "picture": None}
+        state = {**self.__dict__, "source": self.image, "picture": None}
+        if state.pop("_look", None) is not None:
+            state["colors"] = self.colors
+        return state
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -232,7 +239,7 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
     (above,) = (scores > spec.threshold).nonzero()
     above = above[(-scores[above]).argsort(kind="stable")]
     (x, y), (width, height) = crop.origin, crop.size
-    return Prediction(
+    prediction = Prediction(
         box=(x, y, x + width, y + height),
         categories=_labels(spec.categories, row["category"], order),
         attributes=_labels(spec.attributes, scores, above, spec.attribute_groups),
@@ -240,9 +247,13 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
         landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
         embedding=row["embedding"].copy(),
         is_garment=_is_garment(row["embedding"], spec),
-        colors=dominant_colors(crop.pixels, row["landmarks"], row["visibility"]),
+        colors=None,
         **facts,
     )
+    # the colours take longer than all above, and not every caller reads them; copies do not keep the batch alive
+    prediction.__dict__["_look"] = sampled(crop.pixels), row["landmarks"].copy(), row["visibility"].copy()
+    del prediction.__dict__["colors"]
+    return prediction
 
 
 def _is_garment(embedding: Float32s, spec: ModelSpec) -> float | None:

@@ -5,7 +5,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import repeat, zip_longest
@@ -239,9 +239,9 @@ class Predictor:
             deadline_ms: milliseconds from now by which the network must have started to process the image.
 
         Returns:
-            A future with the Prediction, or with boxes a list of Predictions. It raises ImageError,
-            DeadlineExceededError, or PredictorClosedError after `close(drain=False)`. It can be cancelled until the
-            network starts.
+            A future with the Prediction, or with boxes a list of Predictions; their `colors` are computed. It raises
+            ImageError, DeadlineExceededError, or PredictorClosedError after `close(drain=False)`. It can be cancelled
+            until the network starts.
 
         Raises:
             UsageError: `deadline_ms` is no number.
@@ -363,9 +363,10 @@ class Predictor:
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
+        finish: Callable[[list[Any]], Any] = _the_only if boxes is None else list
         return self._pool.submit(
             prepare,
-            _the_only if boxes is None else list,
+            finish if wait else lambda results: finish(_with_colors(results)),
             wait=wait,
             max_delay=max_delay,
             deadline_ms=deadline_ms,
@@ -381,6 +382,13 @@ class Predictor:
 
 def _identity(parts: list[Part | Done]) -> list[Part | Done]:
     return parts
+
+
+def _with_colors(predictions: list[Prediction]) -> list[Prediction]:
+    """Compute the colours now, so that an event loop that reads them does not have to."""
+    for prediction in predictions:
+        getattr(prediction, "colors", None)  # a failed prediction has none
+    return predictions
 
 
 def _the_only(results: list[Any]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashion_infer.colors import Color
 from fashion_infer.errors import FashionInferError, ImageError, ModelError, UsageError
 from fashion_infer.images import MAX_PIXELS, ImageSource, Picture
 from fashion_infer.model_spec import LANDMARK_NAMES, ModelSpec
@@ -121,13 +122,39 @@ def test_is_garment_is_a_logistic_function_of_the_embedding(
 
 def test_a_prediction_keeps_no_view_of_its_batch() -> None:
     batch = {name: np.stack([values] * 3) for name, values in row().items()}
+    pixels = CROP.pixels.copy()
     prediction = from_outputs(
-        {name: values[1] for name, values in batch.items()}, CROP, SPEC, source="a", width=1, height=1, timing={}
+        {name: values[1] for name, values in batch.items()},
+        dataclasses.replace(CROP, pixels=pixels),
+        SPEC,
+        source="a",
+        width=1,
+        height=1,
+        timing={},
     )
-    for values in batch.values():
-        values[:] = 0
+    for values in (pixels, *batch.values()):
+        values[:] = 255
     assert prediction.embedding.tolist() == [0.5, -0.5, 0.5, -0.5]
     assert prediction.attribute_scores[2] == np.float32(0.9)
+    assert prediction.colors == predict().colors == (Color("black", "#000000", 1.0),)
+
+
+def test_colours_are_computed_once_when_they_are_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("fashion_infer.prediction.dominant_colors", lambda *look: calls.append(look) or ())
+    prediction = predict()
+    assert calls == []
+    assert prediction.colors is prediction.colors == ()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)), dataclasses.replace]
+)
+def test_a_copy_has_the_colours_and_not_the_pixels(twin: Callable[[Prediction], Prediction]) -> None:
+    other = twin(predict())
+    assert vars(other)["colors"] == predict().colors
+    assert "_look" not in vars(other)
 
 
 def test_a_prediction_cannot_be_changed() -> None:

@@ -859,3 +859,18 @@ def test_a_prediction_is_drawn_on_a_file_object(predictor: Predictor) -> None:
 def test_a_model_whose_name_is_too_long() -> None:
     with pytest.raises(ModelNotFoundError, match="there is no model file a"):
         Predictor("a" * 300)
+
+
+def test_colours_are_ready_when_a_submitted_image_is(onnx_model: Path) -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    with Predictor(onnx_model) as predictor:
+        assert "colors" not in vars(predictor.predict(image))
+        box = (0, 0, 20, 20)
+        every = [predictor.submit(image).result(), *predictor.submit(image, [box, (5, 5, 5, 5), box]).result()]
+        assert [vars(prediction).get("colors") for prediction in every] == [
+            every[0].colors,
+            every[0].colors,
+            None,
+            every[0].colors,
+        ]
+        assert every[0].colors
