@@ -288,8 +288,8 @@ class Pool:
     def _wake_one(self) -> None:
         """Wake the thread that fell asleep last, if one sleeps. The caller holds the lock, except in `stop`.
 
-        If all threads took turns, the system would often place the next one and a thread of the runtime on the same
-        core, and a request after a pause would take half as long again.
+        If all threads took turns, the network would run on little more than one core after each pause, and a request
+        would take half as long again: probably the next thread is often placed on the core of the runtime's thread.
         """
         alarm = next((alarm for alarm in reversed(self._alarms) if alarm.locked()), None)
         if alarm is not None:

@@ -1,7 +1,4 @@
-"""Protection of forked children: objects of the parent that must not be freed there, and locks that nobody holds there.
-
-Each of the functions does nothing on systems without fork.
-"""
+"""Protection of forked children: from freeing objects of the parent, and from locks that no thread of theirs holds."""
 
 import ctypes
 import os
@@ -24,7 +21,7 @@ def never_free(owner: object) -> None:
 
 
 def in_each_child(act: Callable[[], None]) -> None:
-    """Call `act` first in every forked child."""
+    """Call `act` first in every forked child; do nothing on systems without fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=act)
 
