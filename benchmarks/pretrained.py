@@ -1,8 +1,8 @@
-"""Train the built-in `fashionnet-lite`: `make pretrained DATA=DIR [WORN=DIR]`, with the labelled photos in the folders.
+"""Train the built-in `fashionnet-lite`: `make pretrained DATA=DIR [CCP=DIR]`, with the labelled photos in the folders.
 
 There are three runs, each starting from the checkpoint of the one before, and each resumable: rendered garments at
 128 px; photos of lying garments and some rendered ones at 160 px; the same at 224 px with the early layers frozen. With
-worn garments, the run of `worn_garments.py` follows. The embedding of `photo_embedding.py` comes last. `--start` uses
+worn garments, the runs of `worn_garments.py` follow. The embedding of `photo_embedding.py` comes last. `--start` uses
 the network of an earlier release instead of the first three runs. All runs have the same list of labels, with shoes and
 hats as two further categories; outputs that the photos do not teach are removed at the end. The test split is not used
 to choose anything; only `benchmarks/judge_pretrained.py` reads it.

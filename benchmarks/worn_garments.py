@@ -1,13 +1,16 @@
-"""The last run of `pretrained.py`: lying and worn garments, shoes and hats together, with the early layers frozen.
+"""The last runs of `pretrained.py`: lying and worn garments, shoes and hats together, with the early layers frozen.
 
 In every batch, 14 of 32 views show worn garments. The early layers, up to stride 8, and the filters of the depthwise
 convolutions are not trained. The outputs of the early layers are cached (`cached_views.py`).
+
+Each run sees other batches and starts from the same network; the result is the mean of their weights. On val this mean
+is better than each of them, at the cost of one network (Wortsman et al., "Model soups", ICML 2022).
 """
 
-import copy
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +40,7 @@ FIRST_RELEASE = Architecture("tf_efficientnet_lite0", 224, 36, 26, width=0.75)  
 ROUNDS, LYING, OTHERS = 8, 1200, 200  # rounds; lying and other photos in each, beside all worn garments
 SHARES = {"worn": 14, "lying": 15, "others": 3}  # views per batch
 RATE, DECAY, WARMUP, EMA, CLIP = 5e-4, 1e-2, 40, 0.995, 5.0
-STEPS, STEPS_A_ROUND = 1600, 60  # round n joins at step n * STEPS_A_ROUND
+STEPS, STEPS_A_ROUND = (1600, 800, 600, 600), 20  # steps of each run; round n joins at step n * STEPS_A_ROUND
 SMOOTHING, CATEGORY_WEIGHT = 0.1, 2.0  # of the category loss; smoothed labels make its scores less overconfident
 SAVE_EVERY, JUDGE_EVERY = 20, 200
 PICTURES = 128  # pictures that batch normalisation is fitted to
@@ -85,22 +88,52 @@ def fit_norms(net: FashionNet, data: FashionData, rows: dict[str, NDArray[np.int
 
 
 def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path) -> Path:
-    """Train the layers behind stride 8 and the heads; a stopped run continues.
+    """Do the runs and average the weights of their networks; a stopped run continues.
 
     Args:
         sets: The sets from `training_sets.sources`.
         start: A checkpoint or an fp32 .onnx file to start from.
-        folder: The folder of the run.
+        folder: The folder of the runs and of the cached views.
 
     Returns:
-        The path of the checkpoint, which holds averaged weights.
+        The path of the checkpoint.
+    """
+    networks = []
+    for run in range(len(STEPS)):
+        network, spec = load_checkpoint(train(sets, start, folder, run))
+        networks.append(network)
+    mean = mean_of(networks)
+    validation, val_rows = joined(sets, "val")
+    report(folder, {"run": "mean"}, mean, validation, plain_views(folder / "val.npz", mean, validation), val_rows)
+    save_checkpoint(folder / CHECKPOINT, mean, spec)
+    return folder / CHECKPOINT
+
+
+def mean_of(networks: Sequence[FashionNet]) -> FashionNet:
+    """Return a network with the mean of the weights of networks of one architecture, in evaluation mode."""
+    mean = FashionNet(networks[0].arch)
+    states = [network.state_dict() for network in networks]
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            for name, tensor in states[0].items()
+        }
+    )
+    return mean.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def train(sets: dict[str, FashionData], start: Path, folder: Path, run: int) -> Path:
+    """Train the layers behind stride 8 and the heads, with the batches of one run; a stopped run continues.
+
+    Returns:
+        The path of the checkpoint, which holds the moving average of the weights.
     """
     data, rows = joined(sets, "train")
     net, spec = start_network(start, data)
-    state = folder / STATE
+    checkpoint, state, steps = folder / f"run-{run}" / CHECKPOINT, folder / f"run-{run}" / STATE, STEPS[run]
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if not state.exists():
         fit_norms(net, data, rows)
-    frozen = copy.deepcopy(net).eval()  # only its early layers are used, which no step changes
     average = FashionNet(net.arch)
     average.load_state_dict(net.state_dict())
     average.eval()
@@ -115,17 +148,17 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
     optimizer = torch.optim.AdamW(parameters, weight_decay=DECAY)
     step = load(state, net, average, optimizer) if state.exists() else 0
     validation, val_rows = joined(sets, "val")
-    val = plain_views(folder / "val.npz", frozen, validation)
+    val = plain_views(folder / "val.npz", average, validation)  # views need its early layers, which no step changes
     began, first = time.monotonic(), step
-    while step < STEPS:
+    while step < steps:
         rounds = [
-            round_of_views(folder, number, frozen, data, rows_of_round(rows, number))
+            round_of_views(folder, number, average, data, rows_of_round(rows, number))
             for number in range(min(ROUNDS, step // STEPS_A_ROUND + 2))
         ]
-        rate = RATE * min((step + 1) / WARMUP, 0.5 + 0.5 * np.cos(np.pi * max(0, step - WARMUP) / (STEPS - WARMUP)))
+        rate = RATE * min((step + 1) / WARMUP, 0.5 + 0.5 * np.cos(np.pi * max(0, step - WARMUP) / (steps - WARMUP)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        features, batch = draw(rounds, data, rows, step)
+        features, batch = draw(rounds, data, rows, run, step)
         torch.manual_seed(step)
         outputs = net.heads(from_stride_8(net, features))
         losses = losses_of(outputs, batch)
@@ -135,15 +168,15 @@ def run_on_worn_garments(sets: dict[str, FashionData], start: Path, folder: Path
         optimizer.zero_grad()
         step += 1
         follow(average, net, min(EMA, (1 + step) / (10 + step)))
-        if step % SAVE_EVERY == 0:
+        if step % JUDGE_EVERY == 0 or step == steps:
+            report(folder, {"run": run, "step": step}, average, validation, val, val_rows)
+            save_checkpoint(checkpoint, average, spec)
+        if step % SAVE_EVERY == 0 or step == steps:
             save(state, net, average, optimizer, step)
             speed = (step - first) * sum(SHARES.values()) / (time.monotonic() - began)
             summary = ", ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
-            console.print(f"{time.strftime('%H:%M:%S')} step {step}: {summary}, {speed:.1f} images/s")
-        if step % JUDGE_EVERY == 0 or step == STEPS:
-            report(folder, step, average, validation, val, val_rows)
-            save_checkpoint(folder / CHECKPOINT, average, spec)
-    return folder / CHECKPOINT
+            console.print(f"{time.strftime('%H:%M:%S')} run {run} step {step}: {summary}, {speed:.1f} images/s")
+    return checkpoint
 
 
 def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -154,9 +187,11 @@ def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     return {**{n: loss for n, loss in losses.items() if n != "triplet"}, "category": smooth * CATEGORY_WEIGHT}
 
 
-def draw(rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int64]], step: int) -> tuple[Tensor, Batch]:
+def draw(
+    rounds: list[Views], data: FashionData, rows: dict[str, NDArray[np.int64]], run: int, step: int
+) -> tuple[Tensor, Batch]:
     """Draw the batch of a step: each set's share, from the rounds that are available at that step."""
-    rng = np.random.default_rng([1, step])
+    rng = np.random.default_rng([1, run * 100_000 + step])
     picked = []
     for name, count in SHARES.items():
         for _ in range(count):
@@ -206,14 +241,20 @@ def measure(net: FashionNet, data: FashionData, views: Views, rows: NDArray[np.i
 
 
 def report(
-    folder: Path, step: int, net: FashionNet, data: FashionData, views: Views, rows: dict[str, NDArray[np.int64]]
+    folder: Path,
+    which: dict[str, int | str],
+    net: FashionNet,
+    data: FashionData,
+    views: Views,
+    rows: dict[str, NDArray[np.int64]],
 ) -> None:
     """Measure val, lying and worn garments separately, and append the metrics to metrics.jsonl."""
     metrics = {name: measure(net, data, views, rows[name]) for name in ("lying", "worn")}
     with (folder / METRICS).open("a") as file:
-        file.write(json.dumps({"step": step, **metrics}) + "\n")
+        file.write(json.dumps({**which, **metrics}) + "\n")
+    what = " ".join(f"{name} {value}" for name, value in which.items())
     for name, values in metrics.items():
-        console.print(f"step {step} val {name}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
+        console.print(f"{what} val {name}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
 
 
 def save(path: Path, net: FashionNet, average: FashionNet, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -1,8 +1,9 @@
-"""The run on worn garments and the embedding after it, on rendered pictures and a tiny network."""
+"""The runs on worn garments and the embedding after it, on rendered pictures and a tiny network."""
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import photo_embedding
@@ -63,10 +64,10 @@ def test_it_starts_from_the_rows_of_the_names_that_are_known(rendered: FashionDa
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of four steps."""
+    """A run of four steps and one of two."""
     for name, value in {
-        "ROUNDS": 2, "LYING": 6, "OTHERS": 4, "SHARES": {"worn": 4, "lying": 3, "others": 1}, "STEPS": 4,
-        "STEPS_A_ROUND": 1, "SAVE_EVERY": 2, "JUDGE_EVERY": 2, "PICTURES": 8,
+        "ROUNDS": 3, "LYING": 6, "OTHERS": 4, "SHARES": {"worn": 4, "lying": 3, "others": 1}, "STEPS": (4, 2),
+        "STEPS_A_ROUND": 2, "SAVE_EVERY": 2, "JUDGE_EVERY": 2, "PICTURES": 8,
     }.items():  # fmt: skip
         monkeypatch.setattr(worn_garments, name, value)
 
@@ -77,14 +78,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 ) -> None:
     whole = worn_garments.run_on_worn_garments(sets, start, tmp_path / "whole")
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4]
-    assert set(lines[0]) == {"step", "lying", "worn"}
+    assert [(line["run"], line.get("step")) for line in lines] == [(0, 2), (0, 4), (1, 2), ("mean", None)]
+    assert set(lines[0]) == {"run", "step", "lying", "worn"}
+    save = worn_garments.save
 
-    def stop(*_: object) -> None:
+    def stop(*arguments: Any) -> None:
+        save(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(worn_garments, "report", stop)  # after the state of step 2 was saved
+        patch.setattr(worn_garments, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             worn_garments.run_on_worn_garments(sets, start, tmp_path / "stopped")
     again = worn_garments.run_on_worn_garments(sets, start, tmp_path / "stopped")
@@ -97,17 +100,31 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 
 
 @pytest.mark.usefixtures("small")
+def test_the_result_is_the_mean_of_runs_that_saw_other_batches(
+    sets: dict[str, FashionData], start: Path, tmp_path: Path
+) -> None:
+    mean = load_checkpoint(worn_garments.run_on_worn_garments(sets, start, tmp_path))[0].state_dict()
+    one, two = (load_checkpoint(worn_garments.train(sets, start, tmp_path, run))[0].state_dict() for run in (0, 1))
+    assert not torch.equal(one["category.weight"], two["category.weight"])
+    for name, tensor in mean.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (one[name] + two[name]) / 2)
+
+
+@pytest.mark.usefixtures("small")
 def test_a_batch_has_its_shares(sets: dict[str, FashionData], start: Path, tmp_path: Path) -> None:
     data, rows = training_sets.joined(sets, "train")
     network, _ = worn_garments.start_network(start, data)
     views = worn_garments.round_of_views(tmp_path, 0, network, data, worn_garments.rows_of_round(rows, 0))
     assert len(views.rows) == 15 + 6 + 4
-    features, batch = worn_garments.draw([views], data, rows, step=3)
+    features, batch = worn_garments.draw([views], data, rows, run=0, step=3)
     assert features.shape == (8, 32, 8, 8)
     assert [int(np.isin(batch.rows, part).sum()) for part in rows.values()] == [4, 3, 1]
     assert (batch.categories.numpy() == data.categories[batch.rows]).all()
-    again = worn_garments.draw([views], data, rows, step=3)[1]
+    again = worn_garments.draw([views], data, rows, run=0, step=3)[1]
     assert torch.equal(again.rows, batch.rows)
+    other = worn_garments.draw([views], data, rows, run=1, step=3)[1]
+    assert not torch.equal(other.rows, batch.rows)
 
 
 def test_the_embedding_is_fitted_on_both_precisions(
