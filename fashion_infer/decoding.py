@@ -1,12 +1,14 @@
 """Decoding of pictures: the list of formats, the reader of headers with its limits, and the conversion to RGB.
 
-Every file is opened by `open_header`, which reads its header only, and decoded by `decode_jpeg` or `to_rgb`.
+A JPEG's header is read by `read_jpeg_header`, and its picture is decoded by `decode_jpeg`. Files of other formats are
+opened by `open_header` and decoded by `decode_other`.
 The messages of the ImageErrors begin with a verb: the caller puts the name of the image before them.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,14 +23,18 @@ from fashion_infer.errors import ImageError
 Pixels = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # the first picture of an MPO is a JPEG
+_BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
+JPEG = b"\xff\xd8\xff"  # its first bytes
 _BEGINNING = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|BM....\0\0\0\0|II[*+]\0|MM\0[*+]", re.DOTALL
 )
 MAX_SCANS = 40  # limit for a progressive JPEG: encoders write about 10, and each takes as long as the whole picture
 _MAX_SEGMENTS = 10_000  # limit for a JPEG
+_FIRST_READ, _LARGEST_HEADER = 2**18, 2**24  # bytes of a JPEG that are read first, and for its header at most
 _READS, _BYTES_A_READ = 20_000, 256  # allowed reads, plus one for each 256 bytes: a crafted header might never end
 
-_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_SCAN, _END, _APP1 = b"\xff\xda", b"\xff\xd9", b"\xff\xe1"
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"  # what an APP1 segment begins with
 _SEQUENTIAL = b"\xff\xc0", b"\xff\xc1"  # frames of a JPEG that may hold all components in one scan
 # markers of a JPEG that are followed by a length, and the last one
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
@@ -78,7 +84,7 @@ def untrusted(fault: str = "is damaged or truncated") -> Iterator[None]:
 
 
 def open_header(file: BinaryIO, size: int, max_pixels: int) -> Image.Image:
-    """Read the header of an encoded picture.
+    """Read the header of an encoded picture that is no JPEG.
 
     Args:
         file: a binary, seekable file at its start.
@@ -86,14 +92,14 @@ def open_header(file: BinaryIO, size: int, max_pixels: int) -> Image.Image:
         max_pixels: larger pictures are refused.
 
     Returns:
-        The picture, not decoded yet; its `format` is one of FORMATS, or "MPO".
+        The picture, not decoded yet; its `format` is one of FORMATS.
 
     Raises:
         ImageError: it is of no format in FORMATS, its header is damaged, or it is too large.
     """
     try:
         with untrusted():
-            header = Image.open(cast(BinaryIO, _CountedFile(file, size)), formats=FORMATS)
+            header = Image.open(cast(BinaryIO, _CountedFile(file, size)), formats=_BY_PILLOW)
     except ImageError as error:
         cause = error.__cause__
         if isinstance(cause, UnidentifiedImageError):
@@ -118,24 +124,72 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("has no pixels")
 
 
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG, pixels, as its decoder sees them.
+@dataclass(frozen=True)
+class JpegHeader:
+    """What a JPEG says before its first scan.
+
+    Attributes:
+        width: width as the decoder sees it, pixels, not turned upright.
+        height: height as the decoder sees it, pixels, not turned upright.
+        has_one_scan: whether the first scan of a sequential JPEG holds all components, so that libjpeg reads no further
+            one. Nearly all photos are like this.
+        info: EXIF and XMP data by Pillow's names, "exif" and "xmp".
+    """
+
+    width: int
+    height: int
+    has_one_scan: bool
+    info: dict[str, bytes]
+
+
+def read_jpeg_header(file: BinaryIO, max_pixels: int) -> JpegHeader:
+    """Read the header of a JPEG; Pillow would take as long as a tenth of the decoding.
+
+    Args:
+        file: a binary file at its start, of which only a part is read if it is large.
+        max_pixels: larger pictures are refused.
 
     Raises:
-        ImageError: the header is damaged.
+        ImageError: the header is damaged, or the picture is too large.
     """
+    with untrusted("cannot be read"):
+        data = file.read(_FIRST_READ)
+    header = _before_first_scan(data)
+    if header is None and len(data) == _FIRST_READ:
+        with untrusted("cannot be read"):
+            data += file.read(_LARGEST_HEADER - _FIRST_READ)
+        header = _before_first_scan(data)
     with untrusted():
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    return int(width), int(height)
+    check_size(width, height, max_pixels)
+    has_one_scan, info = header or (False, {})
+    return JpegHeader(int(width), int(height), has_one_scan, info)
 
 
-def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pixels:
+def _before_first_scan(data: bytes) -> tuple[bool, dict[str, bytes]] | None:
+    """`has_one_scan` and `info` of a JpegHeader; None if `data` ends before the first scan."""
+    components: bytes | None = None
+    info: dict[str, bytes] = {}
+    for marker, start in _segments(data):
+        if marker == _SCAN:
+            return components is not None and data[start + 2 : start + 3] == components, info
+        if marker in _SEQUENTIAL:
+            components = data[start + 7 : start + 8]
+        elif marker == _APP1:
+            content = data[start + 2 : start + int.from_bytes(data[start : start + 2], "big")]
+            if content.startswith(_EXIF):  # a long one continues in further segments
+                info["exif"] = info.get("exif", _EXIF) + content[len(_EXIF) :]
+            elif content.startswith(_XMP):
+                info["xmp"] = content[len(_XMP) :]
+    return None
+
+
+def decode_jpeg(data: bytes, header: JpegHeader, reduction: int = 1) -> Pixels:
     """Decode a JPEG, also in CMYK. Damage that libjpeg only warns of is an error, because it leaves grey areas.
 
     Args:
         data: the encoded bytes.
-        width: width of the picture, pixels.
-        height: height of the picture, pixels.
+        header: from `read_jpeg_header`.
         reduction: 1, 2, 4 or 8: the picture is decoded this many times smaller, sides rounded up.
 
     Returns:
@@ -144,8 +198,9 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
     Raises:
         ImageError: truncated, damaged, or of more than MAX_SCANS scans.
     """
-    _check_scans(data)
-    smallest = {"min_width": -(-width // reduction), "min_height": -(-height // reduction)}
+    if not header.has_one_scan:
+        _check_scans(data)
+    smallest = {"min_width": -(-header.width // reduction), "min_height": -(-header.height // reduction)}
     try:
         with untrusted():
             return cast(Pixels, simplejpeg.decode_jpeg(data, "RGB", **(smallest if reduction > 1 else {})))
@@ -157,27 +212,13 @@ def decode_jpeg(data: bytes, width: int, height: int, reduction: int = 1) -> Pix
 
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG with too many scans, because the decoder processes the whole picture for each."""
-    if _has_one_scan(data) or data.count(_SCAN) <= MAX_SCANS:
+    if data.count(_SCAN) <= MAX_SCANS:
         return
     scans = 0  # an exact count: the one above includes the scans of thumbnails
     for marker, _ in _segments(data):
         scans += marker == _SCAN
         if scans > MAX_SCANS:
             raise ImageError(f"is a JPEG of more than {MAX_SCANS} scans")
-
-
-def _has_one_scan(data: bytes) -> bool:
-    """Whether the first scan of a sequential JPEG holds all its components, so that libjpeg reads no further one.
-
-    Nearly all photos are like this, and reading their few header segments is faster than searching millions of bytes.
-    """
-    components = None
-    for marker, start in _segments(data):
-        if marker in _SEQUENTIAL:
-            components = data[start + 7 : start + 8]
-        elif marker == _SCAN:
-            return components is not None and data[start + 2 : start + 3] == components
-    return False
 
 
 def _segments(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -16,17 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fashion_infer.decoding import (
-    Pixels as Pixels,
-)
-from fashion_infer.decoding import (
+    JPEG,
     check_size,
     decode_jpeg,
     decode_other,
-    jpeg_size,
     open_header,
+    read_jpeg_header,
     to_8_bits,
     to_rgb,
     untrusted,
+)
+from fashion_infer.decoding import (
+    Pixels as Pixels,
 )
 from fashion_infer.errors import ImageError
 
@@ -85,8 +86,8 @@ def read_image(
         side: fewest pixels that each side of every box must keep, so that a JPEG may be decoded at 1/2, 1/4 or 1/8 of
             its size, whichever is the smallest that still fits; None decodes it at full size.
         boxes: [B, 4] as x1 y1 x2 y2 in pixels of the upright picture; None for the whole picture.
-        max_pixels: pictures with more pixels are refused, files after their header is read. Pillow's own limit for
-            files, about 179 million, applies as well.
+        max_pixels: pictures with more pixels are refused, files after their header is read. Pillow's own limit, about
+            179 million, applies as well to files other than JPEGs.
         max_bytes: larger files are refused before they are read.
 
     Raises:
@@ -202,20 +203,31 @@ def _checked_size(size: int, max_bytes: int) -> int:
 
 
 def _decode(file: BinaryIO, size: int, side: int | None, boxes: Sequence[ArrayLike] | None, max_pixels: int) -> Picture:
+    with untrusted("cannot be read"):
+        is_jpeg = file.read(len(JPEG)) == JPEG
+        file.seek(0)
+    if is_jpeg:
+        return _decode_jpeg(file, side, boxes, max_pixels)
     header = open_header(file, size, max_pixels)
-    if header.format not in ("JPEG", "MPO"):
-        pixels = decode_other(header, file)
-        pixels = _upright(pixels, _orientation(header))
-        return Picture(pixels, pixels.shape[1], pixels.shape[0])
-    orientation = _orientation(header)
+    pixels = decode_other(header, file)
+    pixels = _upright(pixels, _orientation(header))
+    return Picture(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def _decode_jpeg(file: BinaryIO, side: int | None, boxes: Sequence[ArrayLike] | None, max_pixels: int) -> Picture:
+    header = read_jpeg_header(file, max_pixels)
+    orientation = 1
+    if header.info:
+        image = Image.Image()
+        image.info.update(header.info)
+        orientation = _orientation(image)
+    upright = (header.width, header.height) if orientation < 5 else (header.height, header.width)
+    reduction = _reduction(*upright, side, boxes)
     with untrusted("cannot be read"):
         file.seek(0)
         data = file.read()
-    width, height = jpeg_size(data)
-    check_size(width, height, max_pixels)
-    upright = (width, height) if orientation < 5 else (height, width)
-    reduction = _reduction(*upright, side, boxes)
-    pixels = _whole_pixels(decode_jpeg(data, width, height, reduction), width / reduction, height / reduction)
+    pixels = decode_jpeg(data, header, reduction)
+    pixels = _whole_pixels(pixels, header.width / reduction, header.height / reduction)
     return Picture(_upright(pixels, orientation), *upright)
 
 
@@ -256,12 +268,14 @@ def _reduction(width: int, height: int, side: int | None, boxes: Sequence[ArrayL
     """The largest of 8, 4, 2 and 1 by which the picture can be reduced so that every box keeps `side` pixels a side."""
     if side is None:
         return 1
-    try:
-        corners = np.asarray([[0, 0, width, height]] if boxes is None else boxes, np.float64).reshape(-1, 4)
-    except (TypeError, ValueError, OverflowError):
-        return 1  # malformed boxes are reported when they are cropped
-    corners = np.clip(corners, 0, [width, height, width, height])
-    shortest = (corners[:, 2:] - corners[:, :2]).min(initial=min(width, height))
+    shortest: float = min(width, height)
+    if boxes is not None:
+        try:
+            corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+        except (TypeError, ValueError, OverflowError):
+            return 1  # malformed boxes are reported when they are cropped
+        corners = np.clip(corners, 0, [width, height, width, height])
+        shortest = (corners[:, 2:] - corners[:, :2]).min(initial=shortest)
     return next((r for r in (8, 4, 2) if shortest >= r * side), 1)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -233,18 +233,17 @@ def from_outputs(row: dict[str, Float32s], crop: Crop, spec: ModelSpec, **facts:
         spec: the model's specification.
         facts: values of the Prediction's other fields: `source`, `width`, `height`, `timing` and perhaps `picture`.
     """
-    # array methods, because numpy's wrapper functions are slower here: each run of the network evicts them from cache
-    order = (-row["category"]).argsort(kind="stable")
+    # few calls of numpy, because each is slow here: the run of the network has evicted numpy from the caches
     scores = row["attributes"]
-    (above,) = (scores > spec.threshold).nonzero()
-    above = above[(-scores[above]).argsort(kind="stable")]
     (x, y), (width, height) = crop.origin, crop.size
     prediction = Prediction(
         box=(x, y, x + width, y + height),
-        categories=_labels(spec.categories, row["category"], order),
-        attributes=_labels(spec.attributes, scores, above, spec.attribute_groups),
+        categories=_labels(spec.categories, row["category"], range(len(spec.categories))),
+        attributes=_labels(
+            spec.attributes, scores, (scores > spec.threshold).nonzero()[0].tolist(), spec.attribute_groups
+        ),
         attribute_scores=scores.copy(),  # a view would keep the whole batch alive
-        landmarks=_landmarks(crop.to_image(row["landmarks"]), row["visibility"], spec),
+        landmarks=_landmarks(row["landmarks"], row["visibility"], crop, spec),
         embedding=row["embedding"].copy(),
         is_garment=_is_garment(row["embedding"], spec),
         colors=None,
@@ -264,14 +263,19 @@ def _is_garment(embedding: Float32s, spec: ModelSpec) -> float | None:
 
 
 def _labels(
-    names: Sequence[str], scores: Float32s, which: NDArray[np.intp], groups: Sequence[str] | None = None
+    names: Sequence[str], scores: Float32s, which: Iterable[int], groups: Sequence[str] | None = None
 ) -> tuple[Label, ...]:
-    # lists, because indexing numpy arrays one element at a time would be the slowest part
-    pairs = zip(which.tolist(), scores[which].tolist(), strict=True)
-    return tuple(Label(names[i], score, "" if groups is None else groups[i]) for i, score in pairs)
+    """The labels at these indices, best first."""
+    values = scores.tolist()
+    order = sorted(which, key=values.__getitem__, reverse=True)
+    return tuple(Label(names[i], values[i], "" if groups is None else groups[i]) for i in order)
 
 
-def _landmarks(points: NDArray[np.floating], visibility: Float32s, spec: ModelSpec) -> tuple[Landmark, ...]:
-    best = visibility.argmax(axis=1).tolist()
-    rows = zip(spec.landmarks, points.tolist(), best, visibility.tolist(), strict=True)
-    return tuple(Landmark(name, x, y, VISIBILITY_NAMES[v], scores[v]) for name, (x, y), v, scores in rows)
+def _landmarks(points: Float32s, visibility: Float32s, crop: Crop, spec: ModelSpec) -> tuple[Landmark, ...]:
+    (left, top), (width, height) = crop.origin, crop.size
+    landmarks = []
+    for name, (x, y), scores in zip(spec.landmarks, points.tolist(), visibility.tolist(), strict=True):
+        score = max(scores)
+        visible = VISIBILITY_NAMES[scores.index(score)]
+        landmarks.append(Landmark(name, x * width + left, y * height + top, visible, score))
+    return tuple(landmarks)

@@ -160,7 +160,7 @@ def clip_box(box: Box | None, width: int, height: int) -> Corners:
     if box is None:
         return 0.0, 0.0, width, height
     corners = list(parse_box(box))
-    x1, y1, x2, y2 = np.clip(corners, 0, [width, height, width, height]).tolist()
+    x1, y1, x2, y2 = (min(max(place, 0.0), end) for place, end in zip(corners, (width, height) * 2, strict=True))
     if not (x2 > x1 and y2 > y1):
         raise ImageError(f"the box {corners} has no area inside the {width} x {height} image")
     if x2 - x1 < min(_SMALLEST_BOX, width) or y2 - y1 < min(_SMALLEST_BOX, height):

@@ -304,12 +304,45 @@ def test_scans_outside_the_picture_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "filling", [b"\xff" * 1_000_000, b"\xff\xfe\0\2" * 250_000, b"\0" * 1_000_000], ids=["fill", "comments", "junk"]
+    ("filling", "message"),
+    [
+        (b"\xff\xfe\0\2" * 250_000, "made of far too many small parts"),  # comments
+        (b"\0" * 1_000_000, "1000000 extraneous bytes before marker"),
+        (b"\0" * 20_000_000, "is damaged or truncated"),
+    ],
+    ids=["comments", "junk", "much junk"],
 )
-def test_an_endless_header_is_refused_at_once(filling: bytes) -> None:
+def test_an_endless_header_is_refused_at_once(filling: bytes, message: str) -> None:
     data = jpeg()
-    with pytest.raises(ImageError, match="made of far too many small parts"):
+    with pytest.raises(ImageError, match=message):
         read_image(data[:20] + filling + data[20:])  # after the first segment
+
+
+def test_fill_bytes_in_a_header_are_read_quickly() -> None:
+    data = jpeg()
+    np.testing.assert_array_equal(
+        read_image(data[:20] + b"\xff" * 1_000_000 + data[20:]).pixels, read_image(data).pixels
+    )
+
+
+@pytest.mark.parametrize("profile", [b"", bytes(700_000)], ids=["short", "long"])
+@pytest.mark.parametrize("place", ["exif", "xmp", "both", "neither"])
+def test_the_orientation_of_a_header_of_any_length(place: str, profile: bytes, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    if place != "xmp":
+        tags[0x0112] = 6
+    options: dict[str, Any] = {"icc_profile": profile} if profile else {}
+    if place in ("exif", "both"):
+        options["exif"] = tags
+    if place in ("xmp", "both"):  # EXIF comes first
+        options["xmp"] = b'<rdf:Description tiff:Orientation="%d"/>' % (8 if place == "xmp" else 3)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(64, 48, **options))
+    turned = {"exif": 3, "both": 3, "xmp": 1, "neither": 0}[place]  # quarters
+    picture = read_image(path)
+    assert (picture.width, picture.height) == ((48, 64) if turned else (64, 48))
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(picture.pixels, np.rot90(np.asarray(image), turned))
 
 
 def test_fill_bytes_in_a_pictures_data_are_read_quickly() -> None:
