@@ -3,8 +3,8 @@
 In every batch, 14 of 32 views show worn garments. The early layers, up to stride 8, and the filters of the depthwise
 convolutions are not trained. The outputs of the early layers are cached (`cached_views.py`).
 
-Each run sees other batches and starts from the same network; the result is the mean of their weights. On val this mean
-is better than each of them, at the cost of one network (Wortsman et al., "Model soups", ICML 2022).
+Each run sees other batches and starts from the same network; the result is the mean of their weights (Wortsman et al.,
+"Model soups", ICML 2022). On val the mean has a better category top-1 and smaller landmark errors than each of them.
 """
 
 import dataclasses

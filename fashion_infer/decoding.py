@@ -143,7 +143,7 @@ class JpegHeader:
 
 
 def read_jpeg_header(file: BinaryIO, max_pixels: int) -> JpegHeader:
-    """Read the header of a JPEG; Pillow would take as long as a tenth of the decoding.
+    """Read the header of a JPEG, without Pillow, which is slow right after a run of the network.
 
     Args:
         file: a binary file at its start, of which only a part is read if it is large.
